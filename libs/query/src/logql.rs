@@ -1,0 +1,3 @@
+//! LogQL: the language of Loki 3.x and some extensions that no valid Loki query can mean.
+
+pub mod ast;

@@ -1,0 +1,271 @@
+//! Where a query gets its records from.
+//!
+//! ```text
+//! engine --ScanRequest--> Source --RowBlock--> Sink (one per worker) --> merged by the engine
+//! ```
+//!
+//! The source prunes, reads, decodes, applies the pushed-down line filter, and drops copies of a
+//! record; the engine's sinks run the rest of the pipeline and aggregate. A source may use several
+//! workers: each gets a sink of its own from the factory, and all sinks come back to the engine.
+
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use model::{Columns, Flow, LineFilter, RowBlock, Selector, TimeRange, Timestamp};
+
+/// What one scan must deliver: every record of the tenant (which the source knows) that matches
+/// selector, range and line filter, each exactly once.
+#[derive(Clone, Debug)]
+pub struct ScanRequest {
+    /// Streams.
+    pub selector: Selector,
+    /// Record times.
+    pub range: TimeRange,
+    /// Applied to the stored line, before any other stage.
+    pub line_filter: LineFilter,
+    /// What the sinks will look at.
+    pub columns: Columns,
+    /// Whether, and from which end, the sinks may stop early.
+    pub order: ScanOrder,
+}
+
+/// In which order blocks are of most use. It is advice: a source may ignore it, and blocks of one
+/// chunk always hold their rows in ascending time. Only [`Sink::bound`] makes it pay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanOrder {
+    /// No early stop.
+    Any,
+    /// Latest rows first.
+    Backward,
+    /// Earliest rows first.
+    Forward,
+}
+
+/// Takes blocks. One per worker, so it needs no lock.
+pub trait Sink: Send {
+    /// Takes one block; the block's memory is the source's and is gone after the call.
+    ///
+    /// # Errors
+    /// [`BudgetError`] when the query holds or has read too much; the scan ends with it.
+    fn push(&mut self, block: &RowBlock<'_>) -> Result<Flow, BudgetError>;
+
+    /// With [`ScanOrder::Backward`]: rows *before* this time are of no more use. With
+    /// [`ScanOrder::Forward`]: rows *after* it. `None` while every row may be of use.
+    fn bound(&self) -> Option<Timestamp> {
+        None
+    }
+}
+
+/// Gives the records of one tenant at one version of the catalog.
+pub trait Source: Send + Sync {
+    /// Feeds all records of the request to sinks made by `new_sink` and returns those sinks, at
+    /// least one.
+    ///
+    /// # Errors
+    /// [`SourceError`] when anything that could hold a matching record cannot be read, or when the
+    /// budget is exceeded.
+    fn scan<K: Sink>(
+        &self,
+        request: &ScanRequest,
+        budget: &Budget,
+        new_sink: &(dyn Fn() -> K + Sync),
+    ) -> Result<(Vec<K>, ScanStats), SourceError>;
+}
+
+/// What a scan did, for the `stats` of an answer. Scans add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScanStats {
+    /// Segments that may have held matching records, by the catalog.
+    pub segments: u64,
+    /// Chunks of those segments and batches of heads that had to be decoded.
+    pub chunks: u64,
+    /// Chunks left out by time, stream or filters.
+    pub chunks_skipped: u64,
+    /// Bytes read from object storage or its cache.
+    pub bytes_read: u64,
+    /// Bytes of lines in the streams and chunks looked at, as they were received.
+    pub bytes_processed: u64,
+    /// Rows looked at.
+    pub rows_processed: u64,
+    /// Rows delivered to sinks.
+    pub rows_matched: u64,
+    /// Copies of records left out.
+    pub duplicates: u64,
+}
+
+impl ScanStats {
+    /// Adds another scan's figures.
+    pub fn add(&mut self, other: &ScanStats) {
+        self.segments += other.segments;
+        self.chunks += other.chunks;
+        self.chunks_skipped += other.chunks_skipped;
+        self.bytes_read += other.bytes_read;
+        self.bytes_processed += other.bytes_processed;
+        self.rows_processed += other.rows_processed;
+        self.rows_matched += other.rows_matched;
+        self.duplicates += other.duplicates;
+    }
+}
+
+/// Why a scan failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// The query is too large, too slow or no longer wanted.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    /// Something that holds records cannot be reached at the moment.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Something that holds records is damaged; names object and offset.
+    #[error("{0}")]
+    Corrupt(String),
+}
+
+/// Which limit a query ran into.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BudgetError {
+    /// Too many bytes held at once by this query.
+    #[error(
+        "query needs more than {limit} bytes of memory (max_query_memory_bytes); ask for a shorter range, fewer series or a more selective filter"
+    )]
+    Memory {
+        /// The limit, bytes.
+        limit: u64,
+    },
+    /// Too many rows looked at.
+    #[error(
+        "query looks at more than {limit} rows (max_query_rows); ask for a shorter range or a more selective filter"
+    )]
+    Rows {
+        /// The limit, rows.
+        limit: u64,
+    },
+    /// The deadline passed.
+    #[error("query timed out; ask for a shorter range or raise query_timeout")]
+    Timeout,
+    /// The client went away.
+    #[error("query was cancelled")]
+    Cancelled,
+}
+
+/// What one query may use. Shared by all its workers; checked between blocks.
+#[derive(Debug)]
+pub struct Budget {
+    memory_limit: i64,
+    memory_left: AtomicI64,
+    rows_limit: i64,
+    rows_left: AtomicI64,
+    timed_out: AtomicBool,
+    cancelled: AtomicBool,
+}
+
+impl Budget {
+    /// A budget of so many bytes held at once and rows looked at in all; 0 means no limit.
+    pub fn new(memory_bytes: u64, rows: u64) -> Self {
+        let limit = |n: u64| match n {
+            0 => i64::MAX,
+            n => i64::try_from(n).unwrap_or(i64::MAX),
+        };
+        Budget {
+            memory_limit: limit(memory_bytes),
+            memory_left: AtomicI64::new(limit(memory_bytes)),
+            rows_limit: limit(rows),
+            rows_left: AtomicI64::new(limit(rows)),
+            timed_out: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
+        }
+    }
+
+    /// No limits at all.
+    pub fn unlimited() -> Self {
+        Budget::new(0, 0)
+    }
+
+    /// The deadline has passed: the next check fails.
+    pub fn time_out(&self) {
+        self.timed_out.store(true, Ordering::Relaxed);
+    }
+
+    /// The client has left: the next check fails.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Fails when the deadline has passed or the client has left.
+    ///
+    /// # Errors
+    /// `Timeout` or `Cancelled`.
+    pub fn check(&self) -> Result<(), BudgetError> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(BudgetError::Cancelled);
+        }
+        if self.timed_out.load(Ordering::Relaxed) {
+            return Err(BudgetError::Timeout);
+        }
+        Ok(())
+    }
+
+    /// Counts rows looked at, and checks as [`check`](Self::check) does.
+    ///
+    /// # Errors
+    /// `Rows` when more than the limit were looked at, or as `check`.
+    pub fn take_rows(&self, rows: u64) -> Result<(), BudgetError> {
+        self.check()?;
+        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+        if self.rows_left.fetch_sub(rows, Ordering::Relaxed) < rows {
+            return Err(BudgetError::Rows {
+                limit: self.rows_limit as u64,
+            });
+        }
+        Ok(())
+    }
+
+    /// Counts memory that the query now holds.
+    ///
+    /// # Errors
+    /// `Memory` when that is more than the limit.
+    pub fn take_memory(&self, bytes: u64) -> Result<(), BudgetError> {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        if self.memory_left.fetch_sub(bytes, Ordering::Relaxed) < bytes {
+            return Err(BudgetError::Memory {
+                limit: self.memory_limit as u64,
+            });
+        }
+        Ok(())
+    }
+
+    /// Gives memory back.
+    pub fn give_memory(&self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.memory_left.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_fails_when_it_is_used_up_and_not_before() {
+        let budget = Budget::new(100, 10);
+        assert_eq!(budget.take_rows(10), Ok(()));
+        assert_eq!(budget.take_rows(1), Err(BudgetError::Rows { limit: 10 }));
+        assert_eq!(budget.take_memory(100), Ok(()));
+        budget.give_memory(50);
+        assert_eq!(budget.take_memory(50), Ok(()));
+        assert_eq!(
+            budget.take_memory(1),
+            Err(BudgetError::Memory { limit: 100 })
+        );
+    }
+
+    #[test]
+    fn a_cancelled_budget_fails_every_check() {
+        let budget = Budget::unlimited();
+        assert_eq!(budget.take_rows(u64::MAX / 4), Ok(()));
+        budget.time_out();
+        assert_eq!(budget.check(), Err(BudgetError::Timeout));
+        budget.cancel();
+        assert_eq!(budget.take_rows(1), Err(BudgetError::Cancelled));
+    }
+}

@@ -1,0 +1,187 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use model::{Digest, HeadId, Shard, Signal, Slot, TenantId, TimeRange, Timestamp};
+
+/// A segment, by the number that the catalog gave it; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SegmentId(pub u64);
+
+/// What one tenant has in one segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantSegment {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Records, copies removed.
+    pub records: u64,
+    /// Bytes of lines and metadata values, as received.
+    pub content_bytes: u64,
+    /// Earliest record, included.
+    pub first: Timestamp,
+    /// Latest record, included.
+    pub last: Timestamp,
+}
+
+/// One live segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentMeta {
+    /// Its number; 0 in a command (the state machine assigns it).
+    pub id: SegmentId,
+    /// Its kind of data.
+    pub signal: Signal,
+    /// Path of the object below the bucket's root.
+    pub path: Arc<str>,
+    /// Size of the object.
+    pub object_bytes: u64,
+    /// When it was written, nanoseconds; for choosing what to merge.
+    pub created: Timestamp,
+    /// How many times its records have been merged; 0 = as flushed.
+    pub level: u32,
+    /// What it holds, by tenant; never empty, in order of tenant.
+    pub tenants: Vec<TenantSegment>,
+}
+
+/// Limits and lifetimes of one tenant; `None` means the configured default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantSettings {
+    /// Records older than this are gone, nanoseconds; `Some(0)` keeps for ever.
+    pub retention_nanos: Option<i64>,
+}
+
+/// The heads of one ingester that the catalog covers: all below `below`, and those in `also`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CoveredHeads {
+    /// Every head with a smaller sequence is covered.
+    pub below: u64,
+    /// Covered heads at or above `below`.
+    pub also: BTreeSet<u64>,
+}
+
+/// Everything that the coordinator knows, at one version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalog {
+    /// Grows by one with every command applied.
+    pub version: u64,
+    /// Number of the last segment assigned.
+    pub last_segment: u64,
+    /// Number of the last ingester assigned.
+    pub last_ingester: u64,
+    /// Live segments.
+    pub segments: BTreeMap<SegmentId, Arc<SegmentMeta>>,
+    /// Objects that are no longer live, with the time from which they may be deleted.
+    pub condemned: BTreeMap<Arc<str>, Timestamp>,
+    /// Per ingester, the heads whose records are in segments.
+    pub covered: BTreeMap<u64, CoveredHeads>,
+    /// Settings by tenant.
+    pub tenants: BTreeMap<TenantId, TenantSettings>,
+}
+
+/// A head became a segment (or several).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlushCommit {
+    /// The head that is now covered.
+    pub head: HeadId,
+    /// Its shard.
+    pub shard: Shard,
+    /// Its slot.
+    pub slot: Slot,
+    /// Sum of its batch ids: an owner with the same digest holds nothing more.
+    pub digest: Digest,
+    /// What was written; empty when every record had expired.
+    pub segments: Vec<SegmentMeta>,
+}
+
+/// Some segments are replaced by others, atomically.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwapCommit {
+    /// Segments that must all be live still; they are removed.
+    pub remove: Vec<SegmentId>,
+    /// Segments that hold the same records (less what expired); may be empty.
+    pub add: Vec<SegmentMeta>,
+    /// From when the removed objects may be deleted: later than any query that still reads them.
+    pub delete_after: Timestamp,
+}
+
+/// A change of the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Gives a new ingester its number.
+    RegisterIngester,
+    /// Records a flush. Committing a head that is covered already is refused as a conflict.
+    CommitFlush(FlushCommit),
+    /// Records a merge or a retention rewrite. Refused as a conflict when a segment is not live.
+    SwapSegments(SwapCommit),
+    /// The objects are deleted: forget them.
+    ForgetObjects(Vec<Arc<str>>),
+    /// Replaces a tenant's settings.
+    SetTenant(TenantId, TenantSettings),
+}
+
+/// What a command brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing to say but the version at which it is in force.
+    Done {
+        /// Catalog version after the command.
+        version: u64,
+    },
+    /// The number of the new ingester.
+    Ingester {
+        /// Never used before.
+        id: u64,
+        /// Catalog version after the command.
+        version: u64,
+    },
+}
+
+impl CoveredHeads {
+    /// Whether the head is covered.
+    pub fn contains(&self, sequence: u64) -> bool {
+        sequence < self.below || self.also.contains(&sequence)
+    }
+}
+
+impl Catalog {
+    /// Whether the records of this head are in the catalog's segments.
+    pub fn covers(&self, head: HeadId) -> bool {
+        self.covered
+            .get(&head.ingester)
+            .is_some_and(|covered| covered.contains(head.sequence))
+    }
+
+    /// Live segments that may hold records of the tenant in the range.
+    pub fn segments_of(&self, tenant: &TenantId, range: TimeRange) -> Vec<Arc<SegmentMeta>> {
+        self.segments
+            .values()
+            .filter(|segment| segment.touches(tenant, range))
+            .cloned()
+            .collect()
+    }
+}
+
+impl SegmentMeta {
+    /// What the tenant has in this segment.
+    pub fn of_tenant(&self, tenant: &TenantId) -> Option<&TenantSegment> {
+        self.tenants
+            .binary_search_by(|entry| entry.tenant.cmp(tenant))
+            .ok()
+            .map(|at| &self.tenants[at])
+    }
+
+    /// Records of all tenants.
+    pub fn records(&self) -> u64 {
+        self.tenants.iter().map(|tenant| tenant.records).sum()
+    }
+
+    /// Earliest and latest record of all tenants, both included.
+    pub fn time_bounds(&self) -> (Timestamp, Timestamp) {
+        let first = self.tenants.iter().map(|t| t.first).min();
+        let last = self.tenants.iter().map(|t| t.last).max();
+        (first.unwrap_or(0), last.unwrap_or(0))
+    }
+
+    fn touches(&self, tenant: &TenantId, range: TimeRange) -> bool {
+        self.of_tenant(tenant)
+            .is_some_and(|entry| range.touches(entry.first, entry.last))
+    }
+}

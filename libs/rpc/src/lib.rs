@@ -1,0 +1,25 @@
+//! The ports between roles: [`IngestApi`], [`SearchApi`] and [`MetaApi`].
+//!
+//! What it is: three traits with the words that cross them. A role holds an `Arc<dyn …>` and cannot
+//! tell whether the other side is in this process or in another. What it is *not*: no policy, no
+//! storage.
+//!
+//! Invariants:
+//! - Errors are the domain's ([`Error`]), never a transport's; [`Error::kind`] says what to do.
+//! - [`MetaApi::catalog`] is a local read of an immutable snapshot; only [`MetaApi::propose`] talks
+//!   to the coordinator.
+//! - A reader asks [`SearchApi::recent`] *before* it takes a catalog snapshot. Data moves from heads
+//!   to the catalog only, so in this order nothing can slip between the two; what is seen on both
+//!   sides is left out by [`Catalog::covers`].
+#![warn(missing_docs)]
+
+mod catalog;
+mod error;
+mod ports;
+
+pub use catalog::{
+    Catalog, Command, CoveredHeads, FlushCommit, Outcome, SegmentId, SegmentMeta, SwapCommit,
+    TenantSegment, TenantSettings,
+};
+pub use error::Error;
+pub use ports::{HeadBatches, IngestApi, IngestRequest, MetaApi, RecentRequest, SearchApi};
