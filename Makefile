@@ -1,0 +1,58 @@
+# What a newcomer types: `make run`, `make test`, `make demo`. `make help` lists the rest.
+.DEFAULT_GOAL := help
+.PHONY: help run build test check unit e2e demo bench crash fix fuzz venv
+
+# The benchmark's corpus generator, pusher and questions; not part of this repository.
+BENCH_DIR ?= ../shared/bench
+BENCH_LINES ?= 5000000
+BENCH_SEED ?= 7
+CRASH_ROUNDS ?= 100
+FUZZ_SECONDS ?= 60
+VENV := e2e/.venv
+PYTHON := $(VENV)/bin/python
+
+help: ## Lists the targets.
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Builds target/release/pharos.
+	cargo build --release --package pharos
+
+run: build ## Builds and starts every role in one process, data under ./data.
+	./target/release/pharos serve
+
+test: check unit e2e ## Everything that must hold: format, lints, tests, structure, end to end.
+
+check: ## Format and lints; changes nothing.
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+unit: ## Unit, property, golden and structure tests.
+	cargo test --workspace --quiet
+
+e2e: venv ## Real clients against a real process, and a short crash run.
+	cargo build --quiet --package pharos
+	PHAROS_BIN=target/debug/pharos $(PYTHON) -m pytest -q e2e
+
+demo: build ## Pushes a small sample and prints three queries with their answers.
+	PHAROS_BIN=target/release/pharos python3 examples/demo/demo.py
+
+bench: build venv ## Ingest cost, stored size and query times on the benchmark corpus.
+	PHAROS_BIN=target/release/pharos $(PYTHON) bench/run.py --bench-dir $(BENCH_DIR) --lines $(BENCH_LINES) --seed $(BENCH_SEED)
+
+crash: build venv ## Kills the server at random under load, CRASH_ROUNDS times, and looks for lost or doubled lines.
+	PHAROS_BIN=target/release/pharos $(PYTHON) e2e/crash.py --rounds $(CRASH_ROUNDS)
+
+fuzz: ## Runs every fuzz target for FUZZ_SECONDS; needs cargo-fuzz and a nightly toolchain.
+	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+fix: ## Formats and applies lint suggestions.
+	cargo fmt --all
+	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+venv: $(VENV)/ready
+
+$(VENV)/ready: e2e/requirements.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement e2e/requirements.txt
+	touch $@
