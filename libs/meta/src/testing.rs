@@ -1,0 +1,47 @@
+//! Words for the tests of this crate.
+
+use std::sync::Arc;
+
+use model::{Digest, HeadId, Shard, Signal, Slot, TenantId};
+use rpc::{Command, FlushCommit, SegmentId, SegmentMeta, SwapCommit, TenantSegment};
+
+pub(crate) fn segment(path: &str, tenants: &[&str]) -> SegmentMeta {
+    let entry = |tenant: &&str| TenantSegment {
+        tenant: TenantId::new(tenant).unwrap(),
+        records: 10,
+        content_bytes: 1000,
+        first: -5,
+        last: 100,
+    };
+    SegmentMeta {
+        id: SegmentId(0),
+        signal: Signal::Logs,
+        path: Arc::from(path),
+        object_bytes: 300,
+        created: 1_700_000_000_000_000_000,
+        level: 0,
+        tenants: tenants.iter().map(entry).collect(),
+    }
+}
+
+pub(crate) fn flush(ingester: u64, sequence: u64, paths: &[&str]) -> Command {
+    Command::CommitFlush(FlushCommit {
+        head: HeadId { ingester, sequence },
+        shard: Shard(3),
+        slot: Slot(-7),
+        digest: Digest(u128::MAX / 3),
+        segments: paths.iter().map(|path| segment(path, &["a"])).collect(),
+    })
+}
+
+pub(crate) fn swap(remove: &[u64], add: &[&str], delete_after: i64) -> Command {
+    Command::SwapSegments(SwapCommit {
+        remove: remove.iter().map(|id| SegmentId(*id)).collect(),
+        add: add.iter().map(|path| segment(path, &["a"])).collect(),
+        delete_after,
+    })
+}
+
+pub(crate) fn forget(paths: &[&str]) -> Command {
+    Command::ForgetObjects(paths.iter().map(|path| Arc::from(*path)).collect())
+}

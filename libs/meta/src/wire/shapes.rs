@@ -1,0 +1,312 @@
+//! Mirror images of the `rpc` types, with serde.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use model::{Digest, HeadId, Shard, Signal, Slot, TenantError, TenantId};
+use rpc::SegmentId;
+use serde::{Deserialize, Serialize};
+
+/// Why a shape has no counterpart in `rpc`.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ShapeError {
+    #[error(transparent)]
+    Tenant(#[from] TenantError),
+    #[error("signal {0:?} is unknown")]
+    Signal(String),
+    #[error("digest {0:?} is not 32 hexadecimal digits")]
+    Digest(String),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Command {
+    RegisterIngester,
+    CommitFlush(FlushCommit),
+    SwapSegments(SwapCommit),
+    ForgetObjects(Vec<String>),
+    SetTenant {
+        tenant: String,
+        settings: TenantSettings,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FlushCommit {
+    ingester: u64,
+    sequence: u64,
+    shard: u32,
+    slot: i64,
+    digest: String,
+    segments: Vec<SegmentMeta>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SwapCommit {
+    remove: Vec<u64>,
+    add: Vec<SegmentMeta>,
+    delete_after: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SegmentMeta {
+    id: u64,
+    signal: String,
+    path: String,
+    object_bytes: u64,
+    created: i64,
+    level: u32,
+    tenants: Vec<TenantSegment>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TenantSegment {
+    tenant: String,
+    records: u64,
+    content_bytes: u64,
+    first: i64,
+    last: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TenantSettings {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retention_nanos: Option<i64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CoveredHeads {
+    below: u64,
+    also: BTreeSet<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Catalog {
+    version: u64,
+    last_segment: u64,
+    last_ingester: u64,
+    segments: Vec<SegmentMeta>,
+    condemned: BTreeMap<String, i64>,
+    covered: BTreeMap<u64, CoveredHeads>,
+    tenants: BTreeMap<String, TenantSettings>,
+}
+
+impl From<&rpc::Command> for Command {
+    fn from(command: &rpc::Command) -> Self {
+        match command {
+            rpc::Command::RegisterIngester => Command::RegisterIngester,
+            rpc::Command::CommitFlush(commit) => Command::CommitFlush(FlushCommit {
+                ingester: commit.head.ingester,
+                sequence: commit.head.sequence,
+                shard: commit.shard.0,
+                slot: commit.slot.0,
+                digest: format!("{:032x}", commit.digest.0),
+                segments: commit.segments.iter().map(SegmentMeta::from).collect(),
+            }),
+            rpc::Command::SwapSegments(commit) => Command::SwapSegments(SwapCommit {
+                remove: commit.remove.iter().map(|id| id.0).collect(),
+                add: commit.add.iter().map(SegmentMeta::from).collect(),
+                delete_after: commit.delete_after,
+            }),
+            rpc::Command::ForgetObjects(paths) => {
+                Command::ForgetObjects(paths.iter().map(|path| path.to_string()).collect())
+            }
+            rpc::Command::SetTenant(tenant, settings) => Command::SetTenant {
+                tenant: tenant.to_string(),
+                settings: settings.into(),
+            },
+        }
+    }
+}
+
+impl TryFrom<Command> for rpc::Command {
+    type Error = ShapeError;
+
+    fn try_from(command: Command) -> Result<Self, ShapeError> {
+        Ok(match command {
+            Command::RegisterIngester => rpc::Command::RegisterIngester,
+            Command::CommitFlush(commit) => rpc::Command::CommitFlush(commit.try_into()?),
+            Command::SwapSegments(commit) => rpc::Command::SwapSegments(rpc::SwapCommit {
+                remove: commit.remove.into_iter().map(SegmentId).collect(),
+                add: segments(commit.add)?,
+                delete_after: commit.delete_after,
+            }),
+            Command::ForgetObjects(paths) => {
+                rpc::Command::ForgetObjects(paths.into_iter().map(Arc::from).collect())
+            }
+            Command::SetTenant { tenant, settings } => {
+                rpc::Command::SetTenant(TenantId::new(&tenant)?, settings.into())
+            }
+        })
+    }
+}
+
+impl TryFrom<FlushCommit> for rpc::FlushCommit {
+    type Error = ShapeError;
+
+    fn try_from(commit: FlushCommit) -> Result<Self, ShapeError> {
+        let digest = match u128::from_str_radix(&commit.digest, 16) {
+            Ok(digest) if commit.digest.len() == 32 => Digest(digest),
+            _ => return Err(ShapeError::Digest(commit.digest)),
+        };
+        Ok(rpc::FlushCommit {
+            head: HeadId {
+                ingester: commit.ingester,
+                sequence: commit.sequence,
+            },
+            shard: Shard(commit.shard),
+            slot: Slot(commit.slot),
+            digest,
+            segments: segments(commit.segments)?,
+        })
+    }
+}
+
+fn segments(shapes: Vec<SegmentMeta>) -> Result<Vec<rpc::SegmentMeta>, ShapeError> {
+    shapes.into_iter().map(rpc::SegmentMeta::try_from).collect()
+}
+
+impl From<&rpc::SegmentMeta> for SegmentMeta {
+    fn from(segment: &rpc::SegmentMeta) -> Self {
+        SegmentMeta {
+            id: segment.id.0,
+            signal: segment.signal.as_str().to_owned(),
+            path: segment.path.to_string(),
+            object_bytes: segment.object_bytes,
+            created: segment.created,
+            level: segment.level,
+            tenants: segment.tenants.iter().map(TenantSegment::from).collect(),
+        }
+    }
+}
+
+impl TryFrom<SegmentMeta> for rpc::SegmentMeta {
+    type Error = ShapeError;
+
+    fn try_from(segment: SegmentMeta) -> Result<Self, ShapeError> {
+        let signal = match segment.signal.as_str() {
+            "logs" => Signal::Logs,
+            _ => return Err(ShapeError::Signal(segment.signal)),
+        };
+        let tenants = segment.tenants.into_iter().map(TryInto::try_into);
+        Ok(rpc::SegmentMeta {
+            id: SegmentId(segment.id),
+            signal,
+            path: segment.path.into(),
+            object_bytes: segment.object_bytes,
+            created: segment.created,
+            level: segment.level,
+            tenants: tenants.collect::<Result<_, ShapeError>>()?,
+        })
+    }
+}
+
+impl From<&rpc::TenantSegment> for TenantSegment {
+    fn from(entry: &rpc::TenantSegment) -> Self {
+        TenantSegment {
+            tenant: entry.tenant.to_string(),
+            records: entry.records,
+            content_bytes: entry.content_bytes,
+            first: entry.first,
+            last: entry.last,
+        }
+    }
+}
+
+impl TryFrom<TenantSegment> for rpc::TenantSegment {
+    type Error = ShapeError;
+
+    fn try_from(entry: TenantSegment) -> Result<Self, ShapeError> {
+        Ok(rpc::TenantSegment {
+            tenant: TenantId::new(&entry.tenant)?,
+            records: entry.records,
+            content_bytes: entry.content_bytes,
+            first: entry.first,
+            last: entry.last,
+        })
+    }
+}
+
+impl From<&rpc::TenantSettings> for TenantSettings {
+    fn from(settings: &rpc::TenantSettings) -> Self {
+        TenantSettings {
+            retention_nanos: settings.retention_nanos,
+        }
+    }
+}
+
+impl From<TenantSettings> for rpc::TenantSettings {
+    fn from(settings: TenantSettings) -> Self {
+        rpc::TenantSettings {
+            retention_nanos: settings.retention_nanos,
+        }
+    }
+}
+
+impl From<&rpc::Catalog> for Catalog {
+    fn from(catalog: &rpc::Catalog) -> Self {
+        let covered = |heads: &rpc::CoveredHeads| CoveredHeads {
+            below: heads.below,
+            also: heads.also.clone(),
+        };
+        Catalog {
+            version: catalog.version,
+            last_segment: catalog.last_segment,
+            last_ingester: catalog.last_ingester,
+            segments: catalog.segments.values().map(|s| (&**s).into()).collect(),
+            condemned: catalog
+                .condemned
+                .iter()
+                .map(|(path, from)| (path.to_string(), *from))
+                .collect(),
+            covered: catalog
+                .covered
+                .iter()
+                .map(|(ingester, heads)| (*ingester, covered(heads)))
+                .collect(),
+            tenants: catalog
+                .tenants
+                .iter()
+                .map(|(tenant, settings)| (tenant.to_string(), settings.into()))
+                .collect(),
+        }
+    }
+}
+
+impl TryFrom<Catalog> for rpc::Catalog {
+    type Error = ShapeError;
+
+    fn try_from(catalog: Catalog) -> Result<Self, ShapeError> {
+        let mut tenants = BTreeMap::new();
+        for (tenant, settings) in catalog.tenants {
+            tenants.insert(TenantId::new(&tenant)?, settings.into());
+        }
+        let covered = |(ingester, heads): (u64, CoveredHeads)| {
+            let (below, also) = (heads.below, heads.also);
+            (ingester, rpc::CoveredHeads { below, also })
+        };
+        Ok(rpc::Catalog {
+            version: catalog.version,
+            last_segment: catalog.last_segment,
+            last_ingester: catalog.last_ingester,
+            segments: segments(catalog.segments)?
+                .into_iter()
+                .map(|segment| (segment.id, Arc::new(segment)))
+                .collect(),
+            condemned: catalog
+                .condemned
+                .into_iter()
+                .map(|(path, from)| (path.into(), from))
+                .collect(),
+            covered: catalog.covered.into_iter().map(covered).collect(),
+            tenants,
+        })
+    }
+}
