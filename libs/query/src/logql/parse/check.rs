@@ -1,0 +1,154 @@
+//! What a query must fulfil beyond its grammar.
+
+use model::MatchOp;
+
+use super::super::ast::{
+    LabelFormat, LineFilterOp, LineFilterValue, Matcher, RangeInput, RangeOp, Stage,
+};
+use super::super::print::range_op_name;
+use super::super::regex;
+use super::{ParseError, Parser};
+
+const EMPTY_COMPATIBLE: &str = "queries require at least one regexp or equality matcher that does not have an empty-compatible value. For instance, app=~\".*\" does not meet this requirement, but app=~\".+\" will";
+
+/// A selector must not match the stream that has none of its labels.
+pub(super) fn selector(matchers: &[Matcher]) -> Result<(), &'static str> {
+    let restricts = |m: &Matcher| match m.op {
+        MatchOp::Equal => !m.value.is_empty(),
+        MatchOp::NotEqual => m.value.is_empty(),
+        MatchOp::Regex | MatchOp::NotRegex => {
+            let empty = regex::compile_anchored(&m.value).is_ok_and(|r| r.is_match(""));
+            empty == (m.op == MatchOp::NotRegex)
+        }
+    };
+    if matchers.iter().any(restricts) {
+        Ok(())
+    } else {
+        Err(EMPTY_COMPATIBLE)
+    }
+}
+
+/// A matcher's regular expression must be one.
+pub(super) fn matcher(matcher: &Matcher) -> Result<(), ParseError> {
+    if matches!(matcher.op, MatchOp::Regex | MatchOp::NotRegex)
+        && let Err(error) = regex::compile_anchored(&matcher.value)
+    {
+        return Err(ParseError::meaning(error.to_string()));
+    }
+    Ok(())
+}
+
+impl Parser<'_> {
+    /// Notes what is wrong with a stage that is right by the grammar.
+    pub(super) fn check_stage(&mut self, stage: &Stage) {
+        let result = match stage {
+            Stage::LineFilter(filter) => match filter.op {
+                LineFilterOp::Matches | LineFilterOp::NotMatches => line_regexes(&filter.any),
+                _ => Ok(()),
+            },
+            Stage::Regexp(expression) => {
+                if let Err(message) = regexp_parser(expression) {
+                    self.note(format!("invalid regexp parser: {message}"));
+                }
+                return;
+            }
+            Stage::LabelFormat(formats) => label_formats(formats),
+            _ => Ok(()),
+        };
+        if let Err(message) = result {
+            self.note(format!("stage '{stage}' : {message}"));
+        }
+    }
+}
+
+fn line_regexes(values: &[LineFilterValue]) -> Result<(), String> {
+    for value in values {
+        if let LineFilterValue::Text(text) = value {
+            regex::compile_bytes(text).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn regexp_parser(expression: &str) -> Result<(), String> {
+    // The crate refuses names that stand twice in words of its own, so look first.
+    let compiled = regex::compile(expression);
+    let duplicate = match &compiled {
+        Err(error) => error.problem.contains("duplicate capture group name"),
+        Ok(_) => false,
+    };
+    if duplicate {
+        let name = duplicate_name(expression).unwrap_or_default();
+        return Err(format!("duplicate extracted label name '{name}'"));
+    }
+    let compiled = compiled.map_err(|error| error.to_string())?;
+    if compiled.capture_names().flatten().next().is_none() {
+        return Err("at least one named capture must be supplied".to_owned());
+    }
+    Ok(())
+}
+
+/// The first name of a group that stands twice.
+fn duplicate_name(expression: &str) -> Option<&str> {
+    let mut seen = Vec::new();
+    for part in expression.split("(?P<").skip(1) {
+        let name = part.split('>').next()?;
+        if seen.contains(&name) {
+            return Some(name);
+        }
+        seen.push(name);
+    }
+    None
+}
+
+fn label_formats(formats: &[LabelFormat]) -> Result<(), String> {
+    let mut seen = Vec::with_capacity(formats.len());
+    for format in formats {
+        let (LabelFormat::Rename { to, .. } | LabelFormat::Template { to, .. }) = format;
+        if to == "__error__" {
+            return Err(format!("{to} cannot be formatted"));
+        }
+        if seen.contains(&to) {
+            return Err(format!(
+                "multiple label name '{to}' not allowed in a single format operation"
+            ));
+        }
+        seen.push(to);
+    }
+    Ok(())
+}
+
+/// Whether operator, grouping and `unwrap` go together.
+pub(super) fn range_aggregation(
+    op: RangeOp,
+    over: &RangeInput,
+    grouped: bool,
+) -> Result<(), String> {
+    use RangeOp::*;
+    let name = range_op_name(op);
+    let may_group = matches!(
+        op,
+        Avg | Stddev | Stdvar | Quantile | Max | Min | First | Last
+    );
+    if grouped && !may_group {
+        return Err(format!("grouping not allowed for {name} aggregation"));
+    }
+    let of_lines = matches!(op, Bytes | BytesRate | Count | Rate | Absent);
+    let of_numbers = !matches!(op, Bytes | BytesRate | Count);
+    match over {
+        RangeInput::Logs(logs) if logs.unwrap.is_some() => {
+            if of_numbers {
+                Ok(())
+            } else {
+                Err(format!("invalid aggregation {name} with unwrap"))
+            }
+        }
+        RangeInput::Logs(_) if !of_lines => {
+            Err(format!("invalid aggregation {name} without unwrap"))
+        }
+        RangeInput::Subquery { .. } if matches!(op, Bytes | BytesRate) => Err(format!(
+            "invalid aggregation {name} of a subquery: it needs log lines"
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,146 @@
+//! Conditions on labels.
+
+use model::MatchOp;
+
+use super::super::ast::{CompareOp, LabelFilter, Matcher};
+use super::token::Kind;
+use super::{NESTING_MAX, ParseError, Parser, check};
+
+/// Greatest height of a condition: `a or b or c` has 3. Its nodes are small.
+const FILTER_HEIGHT_MAX: usize = 8 * NESTING_MAX;
+
+/// A condition and its height.
+type Tall = (LabelFilter, usize);
+
+impl Parser<'_> {
+    /// A condition with all its `and`, `or` and commas.
+    pub(super) fn label_filter(&mut self) -> Result<LabelFilter, ParseError> {
+        Ok(self.filter_above(0)?.0)
+    }
+
+    /// `and` (2) binds tighter than `or` (1). A comma, or nothing at all, between two conditions
+    /// is an `and` that takes what stands directly before it and all that follows, as in Loki:
+    /// `a or b, c or d` is `a or (b and (c or d))`.
+    fn filter_above(&mut self, above: u8) -> Result<Tall, ParseError> {
+        let mut left = self.filter_operand()?;
+        loop {
+            let (binds, together) = match self.kind() {
+                Kind::Word("or") => (1, false),
+                Kind::Word("and") => (2, false),
+                Kind::Word(",") | Kind::Identifier | Kind::Word("(") => (3, true),
+                _ => return Ok(left),
+            };
+            if binds <= above {
+                return Ok(left);
+            }
+            if !together || self.is(",") {
+                self.advance();
+            }
+            let above = if together { 0 } else { binds };
+            let right = self.nested(|parser| parser.filter_above(above))?;
+            let height = left.1.max(right.1) + 1;
+            if height > FILTER_HEIGHT_MAX {
+                return Err(self.too_deep());
+            }
+            let (left_side, right_side) = (Box::new(left.0), Box::new(right.0));
+            left.0 = match binds {
+                1 => LabelFilter::Or(left_side, right_side),
+                _ => LabelFilter::And(left_side, right_side),
+            };
+            left.1 = height;
+        }
+    }
+
+    fn filter_operand(&mut self) -> Result<Tall, ParseError> {
+        if self.take("(") {
+            return self.nested(|parser| {
+                let inner = parser.filter_above(0)?;
+                parser.expect(")")?;
+                Ok(inner)
+            });
+        }
+        let name = self.identifier(&[])?;
+        let match_op = self.match_op();
+        let Some(op) = self.comparison() else {
+            // `=~` or `!~`
+            let Some(op) = match_op else {
+                return Err(self.unexpected(&[]));
+            };
+            self.advance();
+            let value = self.string(&["STRING"])?;
+            let matcher = Matcher { name, op, value };
+            check::matcher(&matcher)?;
+            return Ok((LabelFilter::Text(matcher), 1));
+        };
+        self.advance();
+        let textual = matches!(match_op, Some(MatchOp::Equal | MatchOp::NotEqual));
+        let filter = match self.kind() {
+            Kind::String(_) | Kind::Function("ip") if textual => {
+                self.textual(name, op == CompareOp::NotEqual)?
+            }
+            _ => self.numeric(name, op)?,
+        };
+        Ok((filter, 1))
+    }
+
+    fn comparison(&self) -> Option<CompareOp> {
+        match self.kind() {
+            Kind::Word("=") => Some(CompareOp::Equal),
+            other => comparison(other),
+        }
+    }
+
+    fn textual(&mut self, name: String, negated: bool) -> Result<LabelFilter, ParseError> {
+        if *self.kind() == Kind::Function("ip") {
+            let pattern = self.ip()?;
+            return Ok(LabelFilter::Ip {
+                name,
+                negated,
+                pattern,
+            });
+        }
+        let value = self.string(&[])?;
+        let op = if negated {
+            MatchOp::NotEqual
+        } else {
+            MatchOp::Equal
+        };
+        Ok(LabelFilter::Text(Matcher { name, op, value }))
+    }
+
+    fn numeric(&mut self, name: String, op: CompareOp) -> Result<LabelFilter, ParseError> {
+        let negative = self.take("-");
+        if !negative {
+            self.take("+");
+        }
+        let filter = match *self.kind() {
+            Kind::Number(value) => LabelFilter::Number {
+                name,
+                op,
+                value: if negative { -value } else { value },
+            },
+            Kind::Duration(nanos) => LabelFilter::Duration {
+                name,
+                op,
+                nanos: if negative { -nanos } else { nanos },
+            },
+            Kind::Bytes(bytes) if !negative => LabelFilter::Bytes { name, op, bytes },
+            _ => return Err(self.unexpected(&[])),
+        };
+        self.advance();
+        Ok(filter)
+    }
+}
+
+/// The comparison that the token is, in numeric expressions too.
+pub(super) fn comparison(kind: &Kind) -> Option<CompareOp> {
+    match kind {
+        Kind::Word("==") => Some(CompareOp::Equal),
+        Kind::Word("!=") => Some(CompareOp::NotEqual),
+        Kind::Word(">") => Some(CompareOp::Greater),
+        Kind::Word(">=") => Some(CompareOp::GreaterOrEqual),
+        Kind::Word("<") => Some(CompareOp::Less),
+        Kind::Word("<=") => Some(CompareOp::LessOrEqual),
+        _ => None,
+    }
+}

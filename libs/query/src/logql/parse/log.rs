@@ -1,0 +1,249 @@
+//! Selectors, pipelines and the ranges of log entries.
+
+use model::MatchOp;
+
+use super::super::ast::{
+    Conversion, LineFilter, LineFilterOp, LineFilterValue, LogExpr, LogRange, Matcher, Stage,
+    Unwrap,
+};
+use super::token::Kind;
+use super::{ParseError, Parser, check};
+
+/// What a log range is made of, while its parts may still come in either order.
+pub(super) struct RangeParts {
+    log: LogExpr,
+    unwrap: Option<Unwrap>,
+    /// Range and offset.
+    range: Option<(i64, i64)>,
+}
+
+impl Parser<'_> {
+    /// Whether the text is `{}` and nothing else.
+    pub(super) fn is_empty_selector(&self) -> bool {
+        let word = |count: usize, word| matches!(&self.token_after(count).kind, Kind::Word(w) if *w == word);
+        word(0, "{") && word(1, "}") && self.token_after(2).kind == Kind::End
+    }
+
+    /// `{a="b"}`
+    pub(super) fn selector(&mut self) -> Result<Vec<Matcher>, ParseError> {
+        self.expect("{")?;
+        let mut matchers = Vec::new();
+        if !self.take("}") {
+            matchers.push(self.matcher(&["IDENTIFIER", "}"])?);
+            while !self.take("}") {
+                if !self.take(",") {
+                    return Err(self.unexpected(&["}", ","]));
+                }
+                matchers.push(self.matcher(&["IDENTIFIER"])?);
+            }
+        }
+        if let Err(message) = check::selector(&matchers) {
+            self.note(message);
+        }
+        Ok(matchers)
+    }
+
+    fn matcher(&mut self, expecting: &[&str]) -> Result<Matcher, ParseError> {
+        let name = self.identifier(expecting)?;
+        let Some(op) = self.match_op() else {
+            return Err(self.unexpected(&["=", "=~", "!~", "!="]));
+        };
+        self.advance();
+        let value = self.string(&["STRING"])?;
+        let matcher = Matcher { name, op, value };
+        check::matcher(&matcher)?;
+        Ok(matcher)
+    }
+
+    /// The matching operator that comes next.
+    pub(super) fn match_op(&self) -> Option<MatchOp> {
+        match self.kind() {
+            Kind::Word("=") => Some(MatchOp::Equal),
+            Kind::Word("!=") => Some(MatchOp::NotEqual),
+            Kind::Word("=~") => Some(MatchOp::Regex),
+            Kind::Word("!~") => Some(MatchOp::NotRegex),
+            _ => None,
+        }
+    }
+
+    /// `{...} | stages`
+    pub(super) fn log_expr(&mut self) -> Result<LogExpr, ParseError> {
+        let selector = self.selector()?;
+        let mut stages = Vec::new();
+        while let Some(stage) = self.stage()? {
+            stages.push(stage);
+        }
+        Ok(LogExpr { selector, stages })
+    }
+
+    /// The next stage, unless the pipeline ends.
+    fn stage(&mut self) -> Result<Option<Stage>, ParseError> {
+        let stage = if let Some(op) = self.line_filter_op() {
+            self.advance();
+            self.line_filter(op)?
+        } else if self.take("|") {
+            self.named_stage()?
+        } else {
+            return Ok(None);
+        };
+        self.check_stage(&stage);
+        Ok(Some(stage))
+    }
+
+    fn line_filter_op(&self) -> Option<LineFilterOp> {
+        match self.kind() {
+            Kind::Word("|=") => Some(LineFilterOp::Contains),
+            Kind::Word("!=") => Some(LineFilterOp::NotContains),
+            Kind::Word("|~") => Some(LineFilterOp::Matches),
+            Kind::Word("!~") => Some(LineFilterOp::NotMatches),
+            Kind::Word("|>") => Some(LineFilterOp::Pattern),
+            Kind::Word("!>") => Some(LineFilterOp::NotPattern),
+            _ => None,
+        }
+    }
+
+    /// `"a" or ip("b") or ...`
+    fn line_filter(&mut self, op: LineFilterOp) -> Result<Stage, ParseError> {
+        let mut any = vec![self.line_filter_value(op)?];
+        while self.take("or") {
+            any.push(self.line_filter_value(op)?);
+        }
+        Ok(Stage::LineFilter(LineFilter { op, any }))
+    }
+
+    fn line_filter_value(&mut self, op: LineFilterOp) -> Result<LineFilterValue, ParseError> {
+        if *self.kind() != Kind::Function("ip") {
+            let text = self.string(&["STRING", "ip"])?;
+            return Ok(LineFilterValue::Text(text));
+        }
+        if !matches!(op, LineFilterOp::Contains | LineFilterOp::NotContains) {
+            self.note("ip: invalid operation");
+        }
+        Ok(LineFilterValue::Ip(self.ip()?))
+    }
+
+    /// `ip("...")`
+    pub(super) fn ip(&mut self) -> Result<String, ParseError> {
+        self.advance();
+        self.expect("(")?;
+        let pattern = self.string(&["STRING"])?;
+        self.expect(")")?;
+        Ok(pattern)
+    }
+
+    /// Whether a log range starts here: `{` behind any number of `(`.
+    pub(super) fn log_range_follows(&self) -> bool {
+        let mut count = 0;
+        while self.token_after(count).kind == Kind::Word("(") {
+            count += 1;
+        }
+        self.token_after(count).kind == Kind::Word("{")
+    }
+
+    /// A log range in any of its orders.
+    pub(super) fn log_range(&mut self) -> Result<LogRange, ParseError> {
+        let parts = self.log_range_parts()?;
+        let Some((range, offset)) = parts.range else {
+            return Err(self.unexpected(&[]));
+        };
+        if range <= 0 {
+            self.note("invalid range: it must be greater than 0");
+        }
+        Ok(LogRange {
+            log: parts.log,
+            unwrap: parts.unwrap,
+            range,
+            offset,
+        })
+    }
+
+    fn log_range_parts(&mut self) -> Result<RangeParts, ParseError> {
+        let mut parts = if self.take("(") {
+            self.nested(|parser| {
+                let parts = parser.log_range_parts()?;
+                parser.expect(")")?;
+                Ok(parts)
+            })?
+        } else {
+            let selector = self.selector()?;
+            let stages = Vec::new();
+            RangeParts {
+                log: LogExpr { selector, stages },
+                unwrap: None,
+                range: None,
+            }
+        };
+        loop {
+            if let Kind::Subquery { refusal, .. } = self.kind() {
+                return Err(self.error_here(refusal.clone()));
+            }
+            if let Kind::Range(range) = *self.kind() {
+                if parts.range.is_some() {
+                    return Err(self.unexpected(&[]));
+                }
+                self.advance();
+                let offset = self.offset()?;
+                parts.range = Some((range, offset));
+            } else if let Some(unwrap) = &mut parts.unwrap {
+                if !self.take("|") {
+                    return Ok(parts);
+                }
+                unwrap.filters.push(self.label_filter()?);
+            } else if self.is("|") && self.token_after(1).kind == Kind::Word("unwrap") {
+                self.at += 2;
+                parts.unwrap = Some(self.unwrap()?);
+            } else {
+                match self.stage()? {
+                    Some(stage) => parts.log.stages.push(stage),
+                    None => return Ok(parts),
+                }
+            }
+        }
+    }
+
+    /// `offset 5m`, in nanoseconds; 0 without one.
+    pub(super) fn offset(&mut self) -> Result<i64, ParseError> {
+        if !self.take("offset") {
+            return Ok(0);
+        }
+        let negative = self.take("-");
+        match *self.kind() {
+            Kind::Duration(nanos) => {
+                self.advance();
+                Ok(if negative { -nanos } else { nanos })
+            }
+            _ => Err(self.unexpected(&["DURATION"])),
+        }
+    }
+
+    /// `duration(label)` or `label`
+    fn unwrap(&mut self) -> Result<Unwrap, ParseError> {
+        let conversion = match self.kind() {
+            Kind::Function("bytes") => Conversion::Bytes,
+            Kind::Function("duration") => Conversion::Duration,
+            Kind::Function("duration_seconds") => Conversion::DurationSeconds,
+            _ => {
+                let names = [
+                    "IDENTIFIER",
+                    "BYTES_CONV",
+                    "DURATION_CONV",
+                    "DURATION_SECONDS_CONV",
+                ];
+                return Ok(Unwrap {
+                    label: self.identifier(&names)?,
+                    conversion: Conversion::Number,
+                    filters: Vec::new(),
+                });
+            }
+        };
+        self.advance();
+        self.expect("(")?;
+        let label = self.identifier(&["IDENTIFIER"])?;
+        self.expect(")")?;
+        Ok(Unwrap {
+            label,
+            conversion,
+            filters: Vec::new(),
+        })
+    }
+}
