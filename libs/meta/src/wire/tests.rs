@@ -1,1 +1,131 @@
+//! Golden files of every format, which are never written anew: what was stored once is read for
+//! ever. `test-data/v1/<name>.json` is what format 1 wrote.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use model::{TenantId, Timestamp};
+use rpc::{Catalog, Command, CoveredHeads, SegmentId, SegmentMeta, TenantSettings};
+
+use super::*;
+use crate::testing::{flush, forget, segment, swap};
+
+fn golden(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("test-data/v1")
+        .join(format!("{name}.json"));
+    match std::fs::read_to_string(&path) {
+        Ok(text) => text.trim_end().to_owned(),
+        Err(error) => panic!("{}: {error}", path.display()),
+    }
+}
+
+fn commands() -> Vec<(&'static str, Command)> {
+    let settings = |retention_nanos| TenantSettings { retention_nanos };
+    let tenant = TenantId::new("team-a.*'()!_").unwrap();
+    vec![
+        ("register_ingester", Command::RegisterIngester),
+        (
+            "commit_flush",
+            flush(7, u64::MAX - 1, &["logs/1", "logs/\"é\""]),
+        ),
+        (
+            "swap_segments",
+            swap(&[1, u64::MAX], &["logs/3"], Timestamp::MIN),
+        ),
+        ("forget_objects", forget(&["logs/1", "logs/2"])),
+        (
+            "set_tenant",
+            Command::SetTenant(tenant.clone(), settings(Some(0))),
+        ),
+        (
+            "set_tenant_default",
+            Command::SetTenant(tenant, settings(None)),
+        ),
+    ]
+}
+
+fn catalog() -> Catalog {
+    let live = SegmentMeta {
+        id: SegmentId(41),
+        level: 2,
+        ..segment("logs/41", &["a", "b"])
+    };
+    let covered = CoveredHeads {
+        below: 17,
+        also: [19, u64::MAX - 1].into(),
+    };
+    let settings = TenantSettings {
+        retention_nanos: Some(86_400_000_000_000),
+    };
+    Catalog {
+        version: u64::MAX,
+        last_segment: 41,
+        last_ingester: 2,
+        segments: BTreeMap::from([(live.id, Arc::new(live))]),
+        condemned: BTreeMap::from([(Arc::from("logs/40"), Timestamp::MAX)]),
+        covered: BTreeMap::from([(1, covered)]),
+        tenants: BTreeMap::from([(TenantId::default(), settings)]),
+    }
+}
+
+#[test]
+fn commands_have_the_form_of_the_golden_files() {
+    for (name, command) in commands() {
+        let golden = golden(name);
+        let text = String::from_utf8(encode_command(&command)).unwrap();
+        assert_eq!(text, golden, "{name}");
+        assert_eq!(decode_command(golden.as_bytes()), Ok(command), "{name}");
+    }
+}
+
+#[test]
+fn a_catalog_has_the_form_of_the_golden_file() {
+    let golden = golden("catalog");
+    let text = String::from_utf8(encode_catalog(&catalog())).unwrap();
+    assert_eq!(text, golden);
+    assert_eq!(decode_catalog(golden.as_bytes()), Ok(catalog()));
+}
+
+#[test]
+fn a_newer_format_is_named_and_not_guessed() {
+    for bytes in [
+        &br#"{"format":2,"command":"register_ingester"}"#[..],
+        br#"{"format":2,"whatever":[]}"#,
+    ] {
+        assert_eq!(decode_command(bytes), Err(WireError::TooNew { found: 2 }));
+    }
+}
+
+#[test]
+fn damaged_bytes_are_refused_with_the_place() {
+    let whole = golden("commit_flush");
+    for length in 0..whole.len() {
+        let cut = decode_command(&whole.as_bytes()[..length]);
+        assert!(
+            matches!(cut, Err(WireError::Malformed(_))),
+            "{length}: {cut:?}"
+        );
+    }
+    for (from, to, expected) in [
+        ("\"logs\"", "\"smoke\"", "signal \"smoke\" is unknown"),
+        (
+            "\"tenant\":\"a\"",
+            "\"tenant\":\"a/b\"",
+            "unsupported character '/'",
+        ),
+        (
+            "\"digest\":\"5",
+            "\"digest\":\"",
+            "is not 32 hexadecimal digits",
+        ),
+        ("\"shard\"", "\"chart\"", "unknown field `chart`"),
+        ("\"format\":1", "\"format\":0", "format 0 never existed"),
+    ] {
+        let damaged = whole.replacen(from, to, 1);
+        assert_ne!(damaged, whole, "{from}");
+        let error = decode_command(damaged.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
