@@ -1,1 +1,43 @@
-//! distributor
+//! The distributor: takes logs in, checks them, and hands them to the owners of their shards.
+//!
+//! What it is: the receivers (Loki push, OTLP over HTTP and gRPC, plain JSON), the limits, and the
+//! cut into one batch per shard. What it is *not*: it stores nothing and keeps nothing but caches;
+//! when it has answered, the records are wherever the [`rpc::IngestApi`] has put them.
+//!
+//! ```text
+//! http.rs grpc.rs        one request: tenant, format, encoding, body
+//!        |
+//! Distributor::push      decompress -> proto decoder -> Session (limits, streams, shards)
+//!        |               -> rate limit -> IngestApi::ingest
+//! status.rs              the one table from errors to statuses
+//! ```
+//!
+//! Invariants:
+//! - A record is either in a batch or counted among the refused, never both, never neither.
+//! - A malformed body, or one over a rate limit, is refused as a whole: nothing of it is stored.
+//! - Good records are stored although others of the same request are refused.
+//! - No cache, buffer pool or queue in here grows without a bound.
+
+mod cache;
+mod config;
+mod error;
+mod grpc;
+mod http;
+mod metrics;
+mod push;
+mod rate;
+mod refusal;
+mod session;
+mod shard_batch;
+mod sources;
+mod status;
+mod streams;
+
+pub use config::{Config, Limits};
+pub use error::Error;
+pub use grpc::{GrpcService, grpc_service};
+pub use http::{http_router, otlp_router};
+pub use metrics::Metrics;
+pub use push::{Distributor, Format, Outcome, Push};
+pub use refusal::{Reason, Refusals};
+pub use sources::Sources;

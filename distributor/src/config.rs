@@ -1,0 +1,72 @@
+/// Settings of the distributor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Into how many shards streams are cut, at least 1. Fixed for the life of the data.
+    pub shards: u32,
+    /// How long a slot is, nanoseconds.
+    pub slot_length: model::SlotLength,
+    /// Largest body taken, as it is sent (compressed), bytes.
+    pub body_bytes_max: usize,
+    /// Largest body taken, once decompressed, bytes.
+    pub decompressed_bytes_max: usize,
+    /// How many bodies are decoded at once; the others wait. Each needs its decompressed size.
+    pub decoders_max: usize,
+    /// What a tenant may send.
+    pub limits: Limits,
+}
+
+/// What a tenant may send. The defaults are Loki's, but for the age of records.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Most labels of a stream; an added or sent `service_name` does not count.
+    pub label_names_max: usize,
+    /// Longest label name, bytes.
+    pub label_name_bytes_max: usize,
+    /// Longest label value, bytes.
+    pub label_value_bytes_max: usize,
+    /// Longest line, bytes.
+    pub line_bytes_max: usize,
+    /// Most structured metadata of a record, names and values together, bytes.
+    pub metadata_bytes_max: usize,
+    /// Most structured metadata pairs of a record.
+    pub metadata_pairs_max: usize,
+    /// Records may be at most this much newer than the clock, nanoseconds; 0 = any time is taken.
+    pub creation_grace_nanos: i64,
+    /// Records may be at most this old, nanoseconds; 0 = any age is taken, also the year 1970.
+    pub record_age_nanos_max: i64,
+    /// Bytes of lines and metadata per second and tenant, on average; 0 = no limit.
+    pub rate_bytes_per_second: u64,
+    /// Bytes that a tenant may send at once beyond the average; a single request can never be
+    /// larger.
+    pub rate_burst_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            shards: 4,
+            slot_length: model::SlotLength::DEFAULT,
+            body_bytes_max: 32 << 20,
+            decompressed_bytes_max: 64 << 20,
+            decoders_max: 4,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            label_names_max: 15,
+            label_name_bytes_max: 1024,
+            label_value_bytes_max: 2048,
+            line_bytes_max: 256 << 10,
+            metadata_bytes_max: 64 << 10,
+            metadata_pairs_max: 128,
+            creation_grace_nanos: 10 * 60 * model::NANOS_PER_SECOND,
+            record_age_nanos_max: 0,
+            rate_bytes_per_second: 0,
+            rate_burst_bytes: 64 << 20,
+        }
+    }
+}

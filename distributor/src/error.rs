@@ -1,0 +1,91 @@
+use model::{Kind, TenantError, TenantId};
+
+/// Why a request was refused as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The body is larger than what is taken.
+    #[error("request body too large: send at most {limit} bytes at once")]
+    BodyTooLarge {
+        /// The limit, bytes.
+        limit: usize,
+    },
+    /// The connection broke before the body was complete.
+    #[error("the request body ended early: {0}")]
+    BodyIncomplete(String),
+    /// The body is malformed.
+    #[error(transparent)]
+    Decode(#[from] proto::Error),
+    /// The content type is none of the endpoint's.
+    #[error("unsupported content type '{found}': this endpoint takes {wanted}")]
+    ContentType {
+        /// What the request says.
+        found: String,
+        /// What it may say.
+        wanted: &'static str,
+    },
+    /// The content encoding is unknown.
+    #[error(
+        "unsupported content encoding '{found}': this endpoint takes {}",
+        proto::Encoding::NAMES
+    )]
+    ContentEncoding {
+        /// What the request says.
+        found: String,
+    },
+    /// The tenant's name is not one.
+    #[error("invalid X-Scope-OrgID: {0}")]
+    Tenant(#[from] TenantError),
+    /// The tenant's name holds bytes that are not even text.
+    #[error("invalid X-Scope-OrgID: not visible ASCII")]
+    TenantBytes,
+    /// The tenant sends faster than it may.
+    #[error(
+        "ingestion rate limit exceeded for tenant {tenant} (limit: {limit} bytes/sec) while adding \
+         {records} lines of {bytes} bytes: send less, or raise the limit"
+    )]
+    RateLimited {
+        /// Who.
+        tenant: TenantId,
+        /// What is allowed, bytes per second.
+        limit: u64,
+        /// Records of the request.
+        records: u64,
+        /// Bytes of the request.
+        bytes: u64,
+        /// When the same request may pass; `None` when it never can, for it is larger than the
+        /// burst.
+        retry_after_seconds: Option<u32>,
+    },
+    /// The owners of the shards could not store it.
+    #[error(transparent)]
+    Ingest(#[from] rpc::Error),
+}
+
+impl Error {
+    /// What the caller should do.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::RateLimited { .. } => Kind::Exhausted,
+            Error::Ingest(error) => error.kind(),
+            _ => Kind::Invalid,
+        }
+    }
+
+    /// After how many seconds the same request may succeed; `None` when waiting does not help.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        match self {
+            Error::RateLimited {
+                retry_after_seconds,
+                ..
+            } => *retry_after_seconds,
+            Error::Ingest(rpc::Error::Exhausted {
+                retry_after_seconds,
+                ..
+            }) => Some(*retry_after_seconds),
+            // Somebody has to make room; until then, asking often helps nobody.
+            Error::Ingest(rpc::Error::OutOfSpace(_)) => Some(30),
+            Error::Ingest(rpc::Error::Unavailable(_)) => Some(5),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What all endpoints read of a request alike.
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderValue, Response, header::RETRY_AFTER};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use model::TenantId;
+use proto::Encoding;
+
+use crate::Error;
+
+/// The header that names the tenant.
+pub(crate) const TENANT_HEADER: &str = "x-scope-orgid";
+
+/// The tenant that the request names; the default tenant if it names none.
+pub(crate) fn tenant(headers: &HeaderMap) -> Result<TenantId, Error> {
+    match headers.get(TENANT_HEADER) {
+        None => Ok(TenantId::default()),
+        Some(value) => {
+            let text = value.to_str().map_err(|_| Error::TenantBytes)?;
+            Ok(TenantId::new(text)?)
+        }
+    }
+}
+
+/// The media type without its parameters, in lowercase; "" if there is none.
+pub(crate) fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let text = String::from_utf8_lossy(value.unwrap_or_default());
+    let essence = text.split(';').next().unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
+}
+
+/// The content encoding; `None` if there is no header.
+pub(crate) fn content_encoding(headers: &HeaderMap) -> Result<Option<Encoding>, Error> {
+    let Some(value) = headers.get(CONTENT_ENCODING) else {
+        return Ok(None);
+    };
+    let text = String::from_utf8_lossy(value.as_bytes());
+    match Encoding::parse(&text) {
+        Some(encoding) => Ok(Some(encoding)),
+        None => Err(Error::ContentEncoding {
+            found: text.into_owned(),
+        }),
+    }
+}
+
+/// The whole body, if it is not larger than `limit`.
+pub(crate) async fn body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Error> {
+    let length = headers.get(CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limit as u64) {
+        return Err(Error::BodyTooLarge { limit });
+    }
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Error::BodyTooLarge { limit }),
+        Err(error) => Err(Error::BodyIncomplete(error.to_string())),
+    }
+}
+
+/// Adds Retry-After where waiting helps.
+pub(crate) fn retry_after(mut response: Response<Body>, error: &Error) -> Response<Body> {
+    if let Some(seconds) = error.retry_after_seconds() {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

@@ -1,0 +1,111 @@
+use model::{NANOS_PER_SECOND, TenantId, Timestamp};
+use parking_lot::Mutex;
+
+use crate::Limits;
+use crate::cache::Cache;
+
+/// Bytes per second and tenant, as a token bucket for each. Tenants that were quiet for long are
+/// forgotten, which gives them a full bucket: what they would have by then anyway.
+pub(crate) struct RateLimiter {
+    bytes_per_second: u64,
+    burst: u64,
+    buckets: Mutex<Cache<TenantId, Bucket>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// Bytes that may be sent now, as of `at`.
+    level: u64,
+    at: Timestamp,
+}
+
+/// Why a request may not pass now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exceeded {
+    /// When it may; `None` if never, for it is larger than the burst.
+    pub(crate) retry_after_seconds: Option<u32>,
+}
+
+impl RateLimiter {
+    /// Tenants per generation of the cache.
+    const TENANTS_MAX: usize = 100_000;
+
+    pub(crate) fn new(limits: &Limits) -> Self {
+        RateLimiter {
+            bytes_per_second: limits.rate_bytes_per_second,
+            burst: limits.rate_burst_bytes.max(limits.rate_bytes_per_second),
+            buckets: Mutex::new(Cache::new(Self::TENANTS_MAX)),
+        }
+    }
+
+    /// Takes `bytes` from the tenant's bucket, all or none.
+    pub(crate) fn take(
+        &self,
+        tenant: &TenantId,
+        bytes: u64,
+        now: Timestamp,
+    ) -> Result<(), Exceeded> {
+        if self.bytes_per_second == 0 {
+            return Ok(());
+        }
+        let mut buckets = self.buckets.lock();
+        let bucket = buckets.get(tenant, |_| 1).unwrap_or(Bucket {
+            level: self.burst,
+            at: now,
+        });
+        let waited = now.saturating_sub(bucket.at).max(0) as u128;
+        let gained = waited * u128::from(self.bytes_per_second) / NANOS_PER_SECOND as u128;
+        let level = (u128::from(bucket.level) + gained).min(u128::from(self.burst)) as u64;
+        if let Some(level) = level.checked_sub(bytes) {
+            buckets.insert(tenant.clone(), Bucket { level, at: now }, 1);
+            return Ok(());
+        }
+        let missing = bytes - level;
+        let wait = missing.div_ceil(self.bytes_per_second).min(3600) as u32;
+        Err(Exceeded {
+            retry_after_seconds: (bytes <= self.burst).then_some(wait.max(1)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limiter(bytes_per_second: u64, rate_burst_bytes: u64) -> RateLimiter {
+        RateLimiter::new(&Limits {
+            rate_bytes_per_second: bytes_per_second,
+            rate_burst_bytes,
+            ..Limits::default()
+        })
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate_holds() {
+        let limiter = limiter(100, 1000);
+        let tenant = TenantId::default();
+        assert_eq!(limiter.take(&tenant, 1000, 0), Ok(()));
+        let exceeded = limiter.take(&tenant, 150, 0).unwrap_err();
+        assert_eq!(exceeded.retry_after_seconds, Some(2));
+        assert!(limiter.take(&tenant, 150, NANOS_PER_SECOND).is_err());
+        assert_eq!(limiter.take(&tenant, 150, 2 * NANOS_PER_SECOND), Ok(()));
+        let other = TenantId::new("other").unwrap();
+        assert_eq!(limiter.take(&other, 1000, 0), Ok(()));
+    }
+
+    #[test]
+    fn more_than_the_burst_never_passes_and_says_so() {
+        let exceeded = limiter(100, 1000).take(&TenantId::default(), 1001, 0);
+        assert_eq!(exceeded.unwrap_err().retry_after_seconds, None);
+    }
+
+    #[test]
+    fn a_rate_of_zero_is_no_limit_and_a_clock_that_goes_back_does_no_harm() {
+        let tenant = TenantId::default();
+        assert_eq!(limiter(0, 0).take(&tenant, u64::MAX, 0), Ok(()));
+        let limiter = limiter(100, 100);
+        assert_eq!(limiter.take(&tenant, 100, 10), Ok(()));
+        assert!(limiter.take(&tenant, 100, 5).is_err());
+        assert_eq!(limiter.take(&tenant, 100, i64::MAX), Ok(()));
+    }
+}

@@ -1,0 +1,331 @@
+use std::sync::Arc;
+
+use model::{LogBatch, Shard, TenantId, Timestamp};
+use proto::{Flaw, Receiver};
+
+use crate::Limits;
+use crate::refusal::{Reason, Refusals};
+use crate::shard_batch::{Place, ShardBatch};
+use crate::streams::{Stream, StreamRefusal, Streams, excerpt};
+
+/// Takes the records of one request: checks them, counts the bad ones, sorts the good ones by
+/// shard.
+pub(crate) struct Session<'s> {
+    streams: &'s Streams,
+    limits: &'s Limits,
+    tenant: &'s TenantId,
+    /// Whether a stream without labels is one of an unknown service, as in OTLP.
+    unlabelled: bool,
+    /// Latest and earliest time taken, both included.
+    newest: Timestamp,
+    oldest: Timestamp,
+    current: Current,
+    /// By shard; made when the first stream of the shard comes.
+    batches: Vec<Option<ShardBatch>>,
+    refusals: Refusals,
+    bytes: u64,
+    records: u64,
+    key: Vec<u8>,
+}
+
+/// What the records that come belong to.
+enum Current {
+    Stream {
+        stream: Arc<Stream>,
+        place: Place,
+    },
+    /// The message is told with the first record, if there is any.
+    Refused {
+        reason: Reason,
+        message: Option<String>,
+    },
+}
+
+/// What a request brought.
+pub(crate) struct Sorted {
+    /// The batches, none empty.
+    pub(crate) batches: Vec<(Shard, LogBatch)>,
+    /// Records in them.
+    pub(crate) records: u64,
+    /// Bytes of lines and metadata in them.
+    pub(crate) bytes: u64,
+    pub(crate) refusals: Refusals,
+}
+
+impl<'s> Session<'s> {
+    pub(crate) fn new(
+        streams: &'s Streams,
+        limits: &'s Limits,
+        tenant: &'s TenantId,
+        shards: u32,
+        unlabelled: bool,
+        now: Timestamp,
+    ) -> Self {
+        let newest = match limits.creation_grace_nanos {
+            0 => Timestamp::MAX,
+            grace => now.saturating_add(grace),
+        };
+        let oldest = match limits.record_age_nanos_max {
+            0 => Timestamp::MIN,
+            age => now.saturating_sub(age),
+        };
+        Session {
+            streams,
+            limits,
+            tenant,
+            unlabelled,
+            newest,
+            oldest,
+            current: Current::Refused {
+                reason: Reason::MissingLabels,
+                message: None,
+            },
+            batches: (0..shards.max(1)).map(|_| None).collect(),
+            refusals: Refusals::default(),
+            bytes: 0,
+            records: 0,
+            key: Vec::new(),
+        }
+    }
+
+    pub(crate) fn finish(self) -> Sorted {
+        let batches = self.batches.into_iter().zip(0..).filter_map(|(batch, n)| {
+            let mut batch = batch?.finish();
+            trim(&mut batch);
+            (!batch.is_empty()).then_some((Shard(n), batch))
+        });
+        Sorted {
+            batches: batches.collect(),
+            records: self.records,
+            bytes: self.bytes,
+            refusals: self.refusals,
+        }
+    }
+
+    fn enter(&mut self, found: Result<Arc<Stream>, StreamRefusal>) {
+        self.current = match found {
+            Ok(stream) => {
+                let batch = &mut self.batches[stream.shard.0 as usize];
+                let batch = batch.get_or_insert_with(|| ShardBatch::new(self.tenant));
+                let place = batch.stream(&stream);
+                Current::Stream { stream, place }
+            }
+            Err(StreamRefusal { reason, message }) => Current::Refused {
+                reason,
+                message: Some(message),
+            },
+        };
+    }
+
+    /// Whether line and time are good; what is wrong with them otherwise.
+    #[inline]
+    fn check(&self, timestamp: Timestamp, line: &[u8]) -> Result<(), Reason> {
+        if line.len() > self.limits.line_bytes_max {
+            return Err(Reason::LineTooLong);
+        }
+        if timestamp > self.newest {
+            return Err(Reason::TooFarInFuture);
+        }
+        if timestamp < self.oldest {
+            return Err(Reason::TooOld);
+        }
+        match std::str::from_utf8(line) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Reason::InvalidUtf8),
+        }
+    }
+
+    #[cold]
+    fn refuse(&mut self, reason: Reason, timestamp: Timestamp, line: &[u8]) {
+        let Current::Stream { stream, .. } = &self.current else {
+            return;
+        };
+        let labels = &stream.labels;
+        self.refusals.add(reason, || {
+            let stream = format!("stream '{}'", excerpt(&labels.to_string()));
+            match reason {
+                Reason::LineTooLong => format!(
+                    "max entry size '{}' bytes exceeded for {stream} while adding an entry with \
+                     length '{}' bytes",
+                    self.limits.line_bytes_max,
+                    line.len()
+                ),
+                Reason::TooFarInFuture => format!(
+                    "entry for {stream} has timestamp too new: {}, newest acceptable timestamp is: {}",
+                    shown_time(timestamp),
+                    shown_time(self.newest)
+                ),
+                Reason::TooOld => format!(
+                    "entry for {stream} has timestamp too old: {}, oldest acceptable timestamp is: {}",
+                    shown_time(timestamp),
+                    shown_time(self.oldest)
+                ),
+                _ => {
+                    let valid = std::str::from_utf8(line).map_or_else(|e| e.valid_up_to(), str::len);
+                    format!(
+                        "entry for {stream} with timestamp {} has a line that is not valid UTF-8 at \
+                         byte {valid}",
+                        shown_time(timestamp)
+                    )
+                }
+            }
+        });
+    }
+
+    /// Checks the metadata; the names that it returns replace those that are not label names.
+    fn check_metadata(&self, metadata: &[(&str, &[u8])]) -> Result<bool, (Reason, String)> {
+        let limits = self.limits;
+        let mut bytes = 0;
+        let mut plain = true;
+        for (name, value) in metadata {
+            bytes += name.len() + value.len();
+            plain &= model::is_valid_label_name(name);
+            if let Err(error) = std::str::from_utf8(value) {
+                let at = error.valid_up_to();
+                let name = excerpt(name);
+                return Err((
+                    Reason::InvalidUtf8,
+                    format!(
+                        "has structured metadata '{name}' that is not valid UTF-8 at byte {at}"
+                    ),
+                ));
+            }
+        }
+        if bytes > limits.metadata_bytes_max {
+            return Err((
+                Reason::MetadataTooLarge,
+                format!(
+                    "has structured metadata too large: '{bytes}' bytes, limit: '{}' bytes",
+                    limits.metadata_bytes_max
+                ),
+            ));
+        }
+        if metadata.len() > limits.metadata_pairs_max {
+            return Err((
+                Reason::MetadataTooMany,
+                format!(
+                    "has too many structured metadata labels: '{}', limit: '{}'",
+                    metadata.len(),
+                    limits.metadata_pairs_max
+                ),
+            ));
+        }
+        Ok(plain)
+    }
+
+    fn take(&mut self, timestamp: Timestamp, line: &[u8], metadata: &mut [(&str, &[u8])]) {
+        if let Current::Stream { stream, place } = &self.current
+            && let Some(batch) = &mut self.batches[stream.shard.0 as usize]
+        {
+            self.records += 1;
+            self.bytes += line.len() as u64;
+            for (_, value) in metadata.iter() {
+                self.bytes += value.len() as u64;
+            }
+            batch.builder(*place).push(timestamp, line, metadata);
+        }
+    }
+
+    fn take_with_metadata(
+        &mut self,
+        timestamp: Timestamp,
+        line: &[u8],
+        metadata: &mut [(&str, &[u8])],
+    ) {
+        match self.check_metadata(metadata) {
+            Ok(true) => self.take(timestamp, line, metadata),
+            Ok(false) => {
+                let names: Vec<String> = metadata
+                    .iter()
+                    .map(|(name, _)| proto::otlp::sanitize_name(name))
+                    .collect();
+                let mut renamed: Vec<(&str, &[u8])> = names
+                    .iter()
+                    .zip(&*metadata)
+                    .map(|(name, (_, value))| (name.as_str(), *value))
+                    .collect();
+                self.take(timestamp, line, &mut renamed);
+            }
+            Err((reason, problem)) => {
+                if let Current::Stream { stream, .. } = &self.current {
+                    let labels = &stream.labels;
+                    self.refusals.add(reason, || {
+                        format!(
+                            "entry for stream '{}' {problem}",
+                            excerpt(&labels.to_string())
+                        )
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Receiver for Session<'_> {
+    fn stream_text(&mut self, labels: &[u8]) {
+        let found = self.streams.of_text(self.tenant, labels, &mut self.key);
+        self.enter(found);
+    }
+
+    fn stream_pairs(&mut self, labels: &[(&str, &str)]) {
+        let unlabelled = self.unlabelled;
+        let found = self
+            .streams
+            .of_pairs(self.tenant, labels, unlabelled, &mut self.key);
+        self.enter(found);
+    }
+
+    #[inline]
+    fn record(&mut self, timestamp: Timestamp, line: &[u8], metadata: &mut [(&str, &[u8])]) {
+        if let Current::Refused { reason, message } = &mut self.current {
+            match message.take() {
+                Some(message) => self.refusals.add(*reason, || message),
+                None => self.refusals.add_silently(*reason),
+            }
+            return;
+        }
+        match self.check(timestamp, line) {
+            Err(reason) => self.refuse(reason, timestamp, line),
+            Ok(()) if metadata.is_empty() => self.take(timestamp, line, metadata),
+            Ok(()) => self.take_with_metadata(timestamp, line, metadata),
+        }
+    }
+
+    fn flawed(&mut self, flaw: Flaw) {
+        self.refusals
+            .add(Reason::from(&flaw), || match &self.current {
+                Current::Stream { stream, .. } => format!(
+                    "entry for stream '{}': {flaw}",
+                    excerpt(&stream.labels.to_string())
+                ),
+                Current::Refused { .. } => flaw.to_string(),
+            });
+    }
+}
+
+/// Gives back memory that growing columns have taken in advance: a batch may live for minutes.
+fn trim(batch: &mut LogBatch) {
+    fn trim<T>(column: &mut Vec<T>) {
+        if column.capacity() - column.len() > column.len() / 8 {
+            column.shrink_to_fit();
+        }
+    }
+    trim(&mut batch.lines);
+    trim(&mut batch.timestamps);
+    trim(&mut batch.line_ends);
+    trim(&mut batch.row_ends);
+    trim(&mut batch.pair_keys);
+    trim(&mut batch.value_ends);
+    trim(&mut batch.values);
+}
+
+/// RFC 3339 where there is such a time, else nanoseconds.
+fn shown_time(timestamp: Timestamp) -> String {
+    match jiff::Timestamp::from_nanosecond(timestamp.into()) {
+        Ok(time) => time.to_string(),
+        Err(_) => format!("{timestamp} ns since 1970"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+use hashbrown::HashMap;
+use model::{LogBatch, LogBatchBuilder, StreamId, StreamRows, TenantId};
+
+use crate::streams::Stream;
+
+/// The records of one shard in one request. A [`LogBatchBuilder`] wants each stream in one piece;
+/// requests may name one as often as they like. So the first piece of each stream goes to the main
+/// builder, and all further ones to a builder of their own, to be put together in the end.
+pub(crate) struct ShardBatch {
+    tenant: TenantId,
+    main: LogBatchBuilder,
+    /// Where the pieces of each stream went, the last one.
+    seen: HashMap<StreamId, Place>,
+    further: Vec<LogBatchBuilder>,
+    last: Option<(StreamId, Place)>,
+}
+
+/// Which builder takes a stream's next records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Main,
+    /// The builder of that index among the further ones.
+    Further(usize),
+}
+
+impl ShardBatch {
+    pub(crate) fn new(tenant: &TenantId) -> Self {
+        ShardBatch {
+            tenant: tenant.clone(),
+            main: LogBatchBuilder::new(tenant.clone()),
+            seen: HashMap::new(),
+            further: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// The records pushed next are of this stream; the builder at the place takes them.
+    pub(crate) fn stream(&mut self, stream: &Stream) -> Place {
+        if let Some((id, place)) = self.last
+            && id == stream.id
+        {
+            return place;
+        }
+        let place = match self.seen.get(&stream.id) {
+            None => {
+                self.main.stream(stream.id, &stream.labels);
+                Place::Main
+            }
+            Some(Place::Further(index)) => Place::Further(*index),
+            Some(Place::Main) => {
+                let mut builder = LogBatchBuilder::new(self.tenant.clone());
+                builder.stream(stream.id, &stream.labels);
+                self.further.push(builder);
+                Place::Further(self.further.len() - 1)
+            }
+        };
+        self.seen.insert(stream.id, place);
+        self.last = Some((stream.id, place));
+        place
+    }
+
+    #[inline]
+    pub(crate) fn builder(&mut self, place: Place) -> &mut LogBatchBuilder {
+        match place {
+            Place::Main => &mut self.main,
+            Place::Further(index) => &mut self.further[index],
+        }
+    }
+
+    /// The whole batch, each stream in one piece; perhaps empty.
+    pub(crate) fn finish(self) -> LogBatch {
+        let main = self.main.finish();
+        if self.further.is_empty() {
+            return main;
+        }
+        let further: Vec<LogBatch> = self
+            .further
+            .into_iter()
+            .map(LogBatchBuilder::finish)
+            .collect();
+        let mut order: Vec<StreamId> = Vec::new();
+        let mut pieces: HashMap<StreamId, Vec<(&LogBatch, &StreamRows)>> = HashMap::new();
+        for batch in std::iter::once(&main).chain(&further) {
+            for rows in &batch.streams {
+                let of_stream = pieces.entry(rows.id).or_default();
+                if of_stream.is_empty() {
+                    order.push(rows.id);
+                }
+                of_stream.push((batch, rows));
+            }
+        }
+        let mut whole = LogBatchBuilder::new(self.tenant);
+        for (batch, rows) in order.iter().flat_map(|id| &pieces[id]) {
+            copy_rows(batch, rows, &mut whole);
+        }
+        whole.finish()
+    }
+}
+
+fn copy_rows(batch: &LogBatch, rows: &StreamRows, into: &mut LogBatchBuilder) {
+    into.stream(rows.id, &rows.labels);
+    let mut metadata = Vec::new();
+    for row in rows.rows.clone() {
+        let row = batch.row(row as usize);
+        metadata.clear();
+        metadata.extend(row.metadata());
+        into.push(row.timestamp(), row.line(), &mut metadata);
+    }
+}

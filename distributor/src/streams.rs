@@ -1,0 +1,265 @@
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use model::{Labels, LabelsError, Shard, Signal, StreamId, TenantId};
+use parking_lot::Mutex;
+
+use crate::Limits;
+use crate::cache::Cache;
+use crate::refusal::Reason;
+
+/// Labels from which the name of a stream's service is taken, the first that is there; as in Loki.
+const SERVICE_LABELS: [&str; 12] = [
+    "service",
+    "app",
+    "application",
+    "name",
+    "app_kubernetes_io_name",
+    "container",
+    "container_name",
+    "k8s_container_name",
+    "component",
+    "workload",
+    "job",
+    "k8s_job_name",
+];
+const SERVICE_NAME: &str = "service_name";
+const UNKNOWN_SERVICE: &str = "unknown_service";
+
+/// A stream that has passed the limits.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) id: StreamId,
+    pub(crate) labels: Arc<Labels>,
+    pub(crate) shard: Shard,
+}
+
+/// Why a stream is refused.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct StreamRefusal {
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+}
+
+/// Finds streams by their labels as they were sent, and checks the labels of new ones.
+pub(crate) struct Streams {
+    limits: Limits,
+    shards: u32,
+    /// By tenant and labels as sent, so that they need not be read and hashed again.
+    known: Mutex<Cache<Box<[u8]>, Arc<Stream>>>,
+}
+
+impl Streams {
+    /// Of each generation of the cache, bytes of keys: about 50,000 streams of usual size.
+    const KNOWN_BYTES: usize = 8 << 20;
+    /// What an entry weighs beyond its key: about what labels and tables need.
+    const ENTRY_BYTES: usize = 200;
+    /// Longer keys are not kept.
+    const KEY_BYTES_MAX: usize = 4 << 10;
+
+    pub(crate) fn new(limits: Limits, shards: u32) -> Self {
+        Streams {
+            limits,
+            shards,
+            known: Mutex::new(Cache::new(Self::KNOWN_BYTES)),
+        }
+    }
+
+    /// The stream with these labels as text. `key` is scratch memory.
+    pub(crate) fn of_text(
+        &self,
+        tenant: &TenantId,
+        text: &[u8],
+        key: &mut Vec<u8>,
+    ) -> Result<Arc<Stream>, StreamRefusal> {
+        begin_key(tenant, b't', key);
+        key.extend_from_slice(text);
+        self.lookup(key, || self.check_text(tenant, text))
+    }
+
+    /// The stream with these labels; of equal names the last counts. Without any label at all, it
+    /// is a stream of `unknown_service` if `unlabelled`, else refused.
+    pub(crate) fn of_pairs(
+        &self,
+        tenant: &TenantId,
+        pairs: &[(&str, &str)],
+        unlabelled: bool,
+        key: &mut Vec<u8>,
+    ) -> Result<Arc<Stream>, StreamRefusal> {
+        begin_key(tenant, if unlabelled { b'u' } else { b'p' }, key);
+        for (name, value) in pairs {
+            for text in [name, value] {
+                key.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                key.extend_from_slice(text.as_bytes());
+            }
+        }
+        self.lookup(key, || {
+            let mut last: Vec<(&str, Cow<'_, str>)> = Vec::with_capacity(pairs.len());
+            for (name, value) in pairs {
+                last.retain(|(known, _)| known != name);
+                last.push((name, Cow::Borrowed(value)));
+            }
+            self.check(tenant, last, unlabelled)
+        })
+    }
+
+    fn lookup(
+        &self,
+        key: &[u8],
+        make: impl FnOnce() -> Result<Stream, StreamRefusal>,
+    ) -> Result<Arc<Stream>, StreamRefusal> {
+        let weigh = |key: &[u8]| key.len() + Self::ENTRY_BYTES;
+        if let Some(stream) = self.known.lock().get(key, |key| weigh(key)) {
+            return Ok(stream);
+        }
+        let stream = Arc::new(make()?);
+        if key.len() <= Self::KEY_BYTES_MAX {
+            let value = Arc::clone(&stream);
+            self.known.lock().insert(key.into(), value, weigh(key));
+        }
+        Ok(stream)
+    }
+
+    fn check_text(&self, tenant: &TenantId, text: &[u8]) -> Result<Stream, StreamRefusal> {
+        let text = std::str::from_utf8(text).map_err(|error| StreamRefusal {
+            reason: Reason::InvalidUtf8,
+            message: format!(
+                "labels '{}' are not valid UTF-8 at byte {}",
+                excerpt(&String::from_utf8_lossy(text)),
+                error.valid_up_to()
+            ),
+        })?;
+        let pairs = proto::loki::parse_labels(text).map_err(|error| StreamRefusal {
+            reason: Reason::InvalidLabels,
+            message: format!(
+                "error parsing labels '{}' with error: {error}",
+                excerpt(text)
+            ),
+        })?;
+        self.check(tenant, pairs, false)
+    }
+
+    fn check(
+        &self,
+        tenant: &TenantId,
+        mut pairs: Vec<(&str, Cow<'_, str>)>,
+        unlabelled: bool,
+    ) -> Result<Stream, StreamRefusal> {
+        pairs.retain(|(_, value)| !value.is_empty());
+        let has_service = pairs.iter().any(|(name, _)| *name == SERVICE_NAME);
+        let count = pairs.len() - usize::from(has_service);
+        let refuse = |reason, problem: String| {
+            let message = format!("stream '{}' {problem}", shown(&pairs));
+            Err(StreamRefusal { reason, message })
+        };
+        let limits = &self.limits;
+        if pairs.is_empty() && !unlabelled {
+            return refuse(
+                Reason::MissingLabels,
+                "has no labels: at least one is required".to_owned(),
+            );
+        }
+        if count > limits.label_names_max {
+            let limit = limits.label_names_max;
+            return refuse(
+                Reason::TooManyLabels,
+                format!("has {count} label names; limit {limit}"),
+            );
+        }
+        for (name, value) in &pairs {
+            if name.len() > limits.label_name_bytes_max {
+                let problem = format!(
+                    "has label name too long: '{}' has {} bytes, limit {}",
+                    excerpt(name),
+                    name.len(),
+                    limits.label_name_bytes_max
+                );
+                return refuse(Reason::LabelNameTooLong, problem);
+            }
+            if value.len() > limits.label_value_bytes_max {
+                let problem = format!(
+                    "has label value too long: '{}' of '{name}' has {} bytes, limit {}",
+                    excerpt(value),
+                    value.len(),
+                    limits.label_value_bytes_max
+                );
+                return refuse(Reason::LabelValueTooLong, problem);
+            }
+        }
+        let service = (!has_service).then(|| service_of(&pairs));
+        let labels = pairs
+            .iter()
+            .map(|(name, value)| (*name, &**value))
+            .chain(service.map(|service| (SERVICE_NAME, service)));
+        match Labels::new(labels) {
+            Ok(labels) => Ok(self.stream(tenant, labels)),
+            Err(LabelsError::Duplicate(name)) => refuse(
+                Reason::DuplicateLabelNames,
+                format!("has duplicate label name: '{name}'"),
+            ),
+            Err(LabelsError::Name(name)) => refuse(
+                Reason::InvalidLabels,
+                format!(
+                    "has invalid label name: '{}', want [a-zA-Z_][a-zA-Z0-9_]*",
+                    excerpt(&name)
+                ),
+            ),
+        }
+    }
+
+    fn stream(&self, tenant: &TenantId, labels: Labels) -> Stream {
+        let id = StreamId::of(tenant, Signal::Logs, &labels);
+        Stream {
+            id,
+            labels: Arc::new(labels),
+            shard: Shard::of(id, self.shards),
+        }
+    }
+}
+
+fn begin_key(tenant: &TenantId, kind: u8, key: &mut Vec<u8>) {
+    key.clear();
+    key.extend_from_slice(tenant.as_str().as_bytes());
+    key.extend_from_slice(&[0, kind]);
+}
+
+fn service_of<'a>(pairs: &'a [(&str, Cow<'_, str>)]) -> &'a str {
+    let value_of = |wanted: &&str| {
+        let found = pairs.iter().find(|(name, _)| name == wanted);
+        found.map(|(_, value)| &**value)
+    };
+    SERVICE_LABELS
+        .iter()
+        .find_map(value_of)
+        .unwrap_or(UNKNOWN_SERVICE)
+}
+
+/// The pairs as a label set, cut short.
+fn shown(pairs: &[(&str, Cow<'_, str>)]) -> String {
+    let mut text = String::from("{");
+    for (index, (name, value)) in pairs.iter().enumerate() {
+        if index > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(&format!("{}={:?}", excerpt(name), excerpt(value)));
+        if text.len() > 300 {
+            text.push_str(", ...");
+            break;
+        }
+    }
+    text.push('}');
+    text
+}
+
+/// The beginning of a text that may be long.
+pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
+    const BYTES_MAX: usize = 200;
+    if text.len() <= BYTES_MAX {
+        return Cow::Borrowed(text);
+    }
+    let end = text.floor_char_boundary(BYTES_MAX);
+    Cow::Owned(format!("{}...", &text[..end]))
+}
+
+#[cfg(test)]
+mod tests;

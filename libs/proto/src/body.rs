@@ -1,0 +1,138 @@
+use std::io::Read;
+
+use crate::Error;
+
+/// How a body is compressed, as `Content-Encoding` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// Not at all.
+    Identity,
+    /// Snappy's raw block format (not the framed one), as Prometheus and Loki use it.
+    Snappy,
+    /// gzip, also of several members.
+    Gzip,
+    /// zlib, or raw deflate: senders disagree on what the name means, so the first bytes decide.
+    Deflate,
+    /// Zstandard, also of several frames.
+    Zstd,
+}
+
+impl Encoding {
+    /// The encodings that [`parse`](Self::parse) knows, for error messages.
+    pub const NAMES: &'static str = "identity, snappy, gzip, deflate, zstd";
+
+    /// Reads a `Content-Encoding`; "" is [`Identity`](Self::Identity). `None` for an unknown one.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name.trim().to_ascii_lowercase().as_str() {
+            "" | "identity" => Some(Encoding::Identity),
+            "snappy" => Some(Encoding::Snappy),
+            "gzip" | "x-gzip" => Some(Encoding::Gzip),
+            "deflate" => Some(Encoding::Deflate),
+            "zstd" => Some(Encoding::Zstd),
+            _ => None,
+        }
+    }
+
+    /// The name that [`parse`](Self::parse) reads.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Encoding::Identity => "identity",
+            Encoding::Snappy => "snappy",
+            Encoding::Gzip => "gzip",
+            Encoding::Deflate => "deflate",
+            Encoding::Zstd => "zstd",
+        }
+    }
+}
+
+/// Decompresses `body` into `buffer`, which is only scratch space to be used again, and returns the
+/// bytes: a part of `buffer`, or `body` itself if it is not compressed. At most `limit` bytes come
+/// out (`limit` included), and no more than that is ever held, whatever the body claims.
+///
+/// # Errors
+/// [`Error::TooLarge`] beyond the limit, [`Error::Compression`] for damaged input.
+pub fn decompress<'a>(
+    encoding: Encoding,
+    body: &'a [u8],
+    limit: usize,
+    buffer: &'a mut Vec<u8>,
+) -> Result<&'a [u8], Error> {
+    let reader: Box<dyn Read + '_> = match encoding {
+        Encoding::Identity if body.len() > limit => return Err(Error::TooLarge { limit }),
+        Encoding::Identity => return Ok(body),
+        Encoding::Snappy => return unsnap(body, limit, buffer),
+        Encoding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(body)),
+        Encoding::Deflate if is_zlib(body) => Box::new(flate2::read::ZlibDecoder::new(body)),
+        Encoding::Deflate => Box::new(flate2::read::DeflateDecoder::new(body)),
+        Encoding::Zstd => {
+            let mut decoder =
+                zstd::Decoder::with_buffer(body).map_err(|error| damaged(encoding, error))?;
+            // A frame may ask for a window as large as its content: no need for one above the cap.
+            let window_log = usize::BITS - limit.max(1 << 10).leading_zeros();
+            decoder
+                .window_log_max(window_log.clamp(10, 27))
+                .map_err(|error| damaged(encoding, error))?;
+            Box::new(decoder)
+        }
+    };
+    buffer.clear();
+    reader
+        .take(limit as u64 + 1)
+        .read_to_end(buffer)
+        .map_err(|error| damaged(encoding, error))?;
+    if buffer.len() > limit {
+        return Err(Error::TooLarge { limit });
+    }
+    Ok(buffer)
+}
+
+fn unsnap<'a>(body: &[u8], limit: usize, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Error> {
+    let damaged = |error| damaged(Encoding::Snappy, error);
+    let length = snap::raw::decompress_len(body).map_err(damaged)?;
+    if length > limit {
+        return Err(Error::TooLarge { limit });
+    }
+    // The format cannot expand more than about 22 times (64 bytes from a 3-byte copy), so a small
+    // body that claims to be huge is damaged; refusing it here keeps the buffer small.
+    if length > body.len().saturating_mul(32) {
+        return Err(damaged_because(
+            Encoding::Snappy,
+            format!(
+                "it claims {length} bytes, which cannot be in {}",
+                body.len()
+            ),
+        ));
+    }
+    // Grown, never shrunk or cleared: zeroing it for every body would cost as much as a copy.
+    if buffer.len() < length {
+        buffer.resize(length, 0);
+    }
+    let length = snap::raw::Decoder::new()
+        .decompress(body, buffer)
+        .map_err(damaged)?;
+    Ok(&buffer[..length])
+}
+
+/// zlib's two header bytes: method 8, and a multiple of 31 together.
+fn is_zlib(body: &[u8]) -> bool {
+    match body {
+        [method, flags, ..] => {
+            method & 0x0f == 8 && u16::from_be_bytes([*method, *flags]).is_multiple_of(31)
+        }
+        _ => false,
+    }
+}
+
+fn damaged(encoding: Encoding, error: impl std::fmt::Display) -> Error {
+    damaged_because(encoding, error.to_string())
+}
+
+fn damaged_because(encoding: Encoding, reason: String) -> Error {
+    Error::Compression {
+        encoding: encoding.as_str(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+use std::io::Write;
+
+use super::*;
+
+const TEXT: &[u8] = b"line one, line one, line one, line two";
+
+fn compress(encoding: Encoding, bytes: &[u8]) -> Vec<u8> {
+    let level = flate2::Compression::default();
+    match encoding {
+        Encoding::Identity => bytes.to_vec(),
+        Encoding::Snappy => snap::raw::Encoder::new().compress_vec(bytes).unwrap(),
+        Encoding::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        }
+        Encoding::Deflate => {
+            let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), level);
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        }
+        Encoding::Zstd => zstd::encode_all(bytes, 3).unwrap(),
+    }
+}
+
+const ALL: [Encoding; 5] = [
+    Encoding::Identity,
+    Encoding::Snappy,
+    Encoding::Gzip,
+    Encoding::Deflate,
+    Encoding::Zstd,
+];
+
+#[test]
+fn every_encoding_gives_back_the_text_and_reuses_the_buffer() {
+    let mut buffer = vec![7; 5];
+    for encoding in ALL {
+        let body = compress(encoding, TEXT);
+        let bytes = decompress(encoding, &body, TEXT.len(), &mut buffer).unwrap();
+        assert_eq!(bytes, TEXT, "{encoding:?}");
+        assert_eq!(Encoding::parse(encoding.as_str()), Some(encoding));
+    }
+}
+
+#[test]
+fn deflate_may_come_without_its_zlib_header() {
+    let mut encoder =
+        flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(TEXT).unwrap();
+    let body = encoder.finish().unwrap();
+    let mut buffer = Vec::new();
+    let bytes = decompress(Encoding::Deflate, &body, 1000, &mut buffer).unwrap();
+    assert_eq!(bytes, TEXT);
+}
+
+#[test]
+fn one_byte_beyond_the_limit_is_too_large() {
+    for encoding in ALL {
+        let body = compress(encoding, TEXT);
+        let limit = TEXT.len() - 1;
+        let mut buffer = Vec::new();
+        let error = decompress(encoding, &body, limit, &mut buffer).unwrap_err();
+        assert_eq!(error, Error::TooLarge { limit }, "{encoding:?}");
+    }
+}
+
+#[test]
+fn a_bomb_never_fills_the_memory() {
+    let zeros = vec![0; 50_000_000];
+    for encoding in [Encoding::Gzip, Encoding::Deflate, Encoding::Zstd] {
+        let body = compress(encoding, &zeros);
+        let mut buffer = Vec::new();
+        assert!(decompress(encoding, &body, 1_000_000, &mut buffer).is_err());
+        assert!(buffer.capacity() <= 4_000_000, "{encoding:?}");
+    }
+    let mut buffer = Vec::new();
+    // Snappy: only the length, 2^31 - 1, and nothing after it.
+    let claim = [0xff, 0xff, 0xff, 0xff, 0x07, 0, 0];
+    assert!(decompress(Encoding::Snappy, &claim, usize::MAX, &mut buffer).is_err());
+    assert_eq!(buffer.capacity(), 0);
+}
+
+#[test]
+fn damaged_bodies_name_their_encoding() {
+    for encoding in &ALL[1..] {
+        let mut buffer = Vec::new();
+        let error = decompress(*encoding, &[0xff, 0x13, 0x37], 1000, &mut buffer).unwrap_err();
+        assert!(error.to_string().contains(encoding.as_str()), "{error}");
+    }
+    assert_eq!(Encoding::parse("br"), None);
+}

@@ -1,0 +1,53 @@
+use model::Timestamp;
+
+/// Takes records as they are decoded. Name a stream, then give its records; a stream may be named
+/// any number of times.
+///
+/// A receiver cannot stop a decoder: it remembers what it refuses, and counts.
+pub trait Receiver {
+    /// The records that follow belong to the stream whose labels are written `{name="value", ...}`.
+    /// Not checked in any way, not even for UTF-8.
+    fn stream_text(&mut self, labels: &[u8]);
+
+    /// The records that follow belong to the stream with these labels. Names are not checked, and
+    /// may stand twice; then the last one counts.
+    fn stream_pairs(&mut self, labels: &[(&str, &str)]);
+
+    /// One record. `line` and the metadata values are not checked to be UTF-8; names may be of any
+    /// form and may stand twice, then the last one counts.
+    fn record(&mut self, timestamp: Timestamp, line: &[u8], metadata: &mut [(&str, &[u8])]);
+
+    /// A record that cannot be taken, although its neighbours can.
+    fn flawed(&mut self, flaw: Flaw);
+}
+
+/// What is wrong with a single record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// A text field holds bytes that are not UTF-8.
+    #[error("{field} is not valid UTF-8 at byte {at}")]
+    Utf8 {
+        /// The field, by its name in the protocol.
+        field: &'static str,
+        /// First bad byte, counted from the start of the field.
+        at: usize,
+    },
+    /// The time cannot be told in 64-bit nanoseconds since 1970 (years 1677 to 2262), or not at
+    /// all.
+    #[error("timestamp '{0}' is not a time between the years 1677 and 2262")]
+    Timestamp(String),
+    /// The record has another shape than the protocol's.
+    #[error("{0}")]
+    Shape(String),
+}
+
+impl Flaw {
+    /// Short name of the reason, for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Flaw::Utf8 { .. } => "invalid_utf8",
+            Flaw::Timestamp(_) => "invalid_timestamp",
+            Flaw::Shape(_) => "invalid_record",
+        }
+    }
+}
