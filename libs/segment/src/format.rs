@@ -1,0 +1,56 @@
+//! The constants of FORMAT.md.
+
+/// First bytes of a segment.
+pub(crate) const HEAD_MAGIC: [u8; 8] = *b"PHAROSLG";
+/// Last bytes of a segment.
+pub(crate) const TAIL_MAGIC: [u8; 8] = *b"PHSEGEND";
+/// The version that this release writes, and the latest that it reads.
+pub(crate) const VERSION: u32 = 1;
+/// Bytes of the trailer.
+pub(crate) const TRAILER_BYTES: usize = 40;
+/// Bytes of the checksum behind each block and strip.
+pub(crate) const CHECKSUM_BYTES: usize = 8;
+
+/// Most templates of a segment, [`RAW`](crate::template::RAW) included: numbers fit 16 bits.
+pub(crate) const TEMPLATES_MAX: usize = 32_768;
+/// Most bytes of text in one template.
+pub(crate) const TEMPLATE_TEXT_MAX: usize = 65_536;
+/// Most variables in one template.
+pub(crate) const SLOTS_MAX: usize = 128;
+/// Most bytes of line and metadata in one record.
+pub(crate) const RECORD_BYTES_MAX: u64 = 1 << 28;
+/// Most bytes of one block before compression: a full chunk and one more record.
+pub(crate) const BLOCK_RAW_MAX: u64 = 1 << 30;
+/// zstd never expands more than this (128 KiB out of a 3-byte block, rounded up).
+pub(crate) const EXPANSION_MAX: u64 = 65_536;
+/// Tokens shorter than this are not in the filters.
+pub(crate) const FILTER_TOKEN_MIN: usize = 5;
+/// Bytes of one filter block: eight words of 32 bits, one bit set in each per token.
+pub(crate) const FILTER_BLOCK_BYTES: usize = 32;
+
+/// The blocks of a chunk, in the order in which they stand in the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Block {
+    /// Which template each row has.
+    Templates = 0,
+    /// Time of each row.
+    Timestamps = 1,
+    /// Length of each variable.
+    Lengths = 2,
+    /// Text of all variables.
+    Text = 3,
+    /// Structured metadata.
+    Metadata = 4,
+}
+
+pub(crate) const BLOCKS: [Block; 5] = [
+    Block::Templates,
+    Block::Timestamps,
+    Block::Lengths,
+    Block::Text,
+    Block::Metadata,
+];
+
+/// Most rows of one chunk.
+pub(crate) const CHUNK_ROWS_MAX: usize = 1 << 18;

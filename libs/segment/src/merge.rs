@@ -1,0 +1,113 @@
+//! The union of segments, streaming: one decoded chunk per input at a time.
+
+mod input;
+
+use std::io::Write;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hashbrown::HashSet;
+use model::{Labels, RecordIdentity, StreamId, TenantId, TimeRange, Timestamp};
+
+use crate::merge::input::Input;
+use crate::writer::SegmentWriter;
+use crate::{EncodeOptions, Encoded, Error};
+
+/// The bytes of an object, for merging.
+pub trait ReadAt {
+    /// The object's name, for errors.
+    fn name(&self) -> &str;
+
+    /// Its length in bytes.
+    fn len(&self) -> u64;
+
+    /// Whether it is empty.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// These bytes of it, all of them.
+    ///
+    /// # Errors
+    /// Whatever keeps them from being read.
+    fn read(&self, range: Range<u64>) -> std::io::Result<Bytes>;
+}
+
+/// Writes the set union of segments as one segment to `out`; `keep` says which records of a tenant
+/// survive. Holds the inputs' footers and one decoded chunk of each input.
+///
+/// # Errors
+/// `Corrupt` and `Version` for an input that cannot be understood, `Read` for one that cannot be
+/// read, `Write` when `out` fails.
+pub fn merge(
+    inputs: &[&dyn ReadAt],
+    keep: &dyn Fn(&TenantId) -> TimeRange,
+    options: &EncodeOptions,
+    out: &mut dyn Write,
+) -> Result<Encoded, Error> {
+    let mut inputs: Vec<Input<'_>> = inputs
+        .iter()
+        .map(|source| Input::open(*source))
+        .collect::<Result<_, Error>>()?;
+    let mut writer = SegmentWriter::new(options, out)?;
+    while let Some((tenant, id, labels)) = next_stream(&inputs) {
+        let range = keep(&tenant);
+        let mut active: Vec<&mut Input<'_>> = Vec::new();
+        for input in &mut inputs {
+            if input.enter(&tenant, id) {
+                active.push(input);
+            }
+        }
+        writer.stream(&tenant, id, &labels);
+        merge_stream(&mut active, range, &mut writer)?;
+    }
+    writer.finish()
+}
+
+/// The first stream that has not been merged.
+fn next_stream(inputs: &[Input<'_>]) -> Option<(TenantId, StreamId, Arc<Labels>)> {
+    let streams = inputs.iter().filter_map(Input::next_stream);
+    let (tenant, id, labels) = streams.min_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)))?;
+    Some((tenant.clone(), id, Arc::clone(labels)))
+}
+
+fn merge_stream(
+    inputs: &mut [&mut Input<'_>],
+    range: TimeRange,
+    writer: &mut SegmentWriter<'_>,
+) -> Result<(), Error> {
+    let mut times: Vec<Option<Timestamp>> = Vec::with_capacity(inputs.len());
+    for input in inputs.iter_mut() {
+        times.push(input.time(range)?);
+    }
+    let mut seen: HashSet<u128> = HashSet::new();
+    while let Some(first) = times.iter().flatten().min().copied() {
+        let alone = times.iter().filter(|time| **time == Some(first)).count() == 1;
+        let others = times.iter().flatten().filter(|time| **time != first);
+        // An input that is alone at `first` is alone up to the next time of the others.
+        let until = match alone {
+            true => others.min().copied(),
+            false => first.checked_add(1),
+        };
+        seen.clear();
+        for (input, time) in inputs.iter_mut().zip(&mut times) {
+            if *time != Some(first) {
+                continue;
+            }
+            while let Some(at) = *time
+                && until.is_none_or(|until| at < until)
+            {
+                input.row(|line, metadata| {
+                    let pairs = metadata.iter().map(|(key, value)| (key.as_bytes(), *value));
+                    if alone || seen.insert(RecordIdentity::of(at, line, pairs).content) {
+                        writer.push(at, line, metadata)?;
+                    }
+                    Ok(())
+                })?;
+                *time = input.time(range)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,343 @@
+//! Which chunks and rows a scan needs, and which bytes of the object.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::Timestamp;
+use model::{Columns, Labels, LineColumn, LineFilter, Selector, StreamId, TenantId, TimeRange};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::error::Damage;
+use crate::filter::FilterGroup;
+use crate::footer::ChunkEntry;
+use crate::format::{BLOCKS, Block, CHECKSUM_BYTES, FILTER_BLOCK_BYTES};
+use crate::search::{Refuted, Search, Verdict};
+use crate::{Error, Segment};
+
+/// What a scan asks of a segment.
+#[derive(Clone, Copy, Debug)]
+pub struct ScanSpec<'a> {
+    /// Whose records.
+    pub tenant: &'a TenantId,
+    /// Which streams.
+    pub selector: &'a Selector,
+    /// Which times.
+    pub range: TimeRange,
+    /// Which lines.
+    pub line_filter: &'a LineFilter,
+}
+
+/// The chunks that may hold rows of a scan; a cheap handle of the segment is inside.
+#[derive(Debug)]
+pub struct Plan {
+    pub(crate) segment: Segment,
+    pub(crate) range: TimeRange,
+    pub(crate) search: Option<Search>,
+    chunks: Vec<PlannedChunk>,
+    skipped: usize,
+}
+
+/// One chunk to look at.
+#[derive(Clone, Debug)]
+pub struct PlannedChunk {
+    /// Its number in the segment.
+    pub index: u32,
+    /// Earliest possible time of a selected row, included.
+    pub first: Timestamp,
+    /// Latest possible time of a selected row, included.
+    pub last: Timestamp,
+    /// Rows of the selected streams (before range and line filter).
+    pub rows: u64,
+    /// Bytes of lines and metadata values of those rows.
+    pub content_bytes: u64,
+    /// The selected streams, in order.
+    pub streams: Vec<PlannedStream>,
+    pub(crate) refuted: Vec<Refuted>,
+}
+
+/// A selected stream in a chunk.
+#[derive(Clone, Debug)]
+pub struct PlannedStream {
+    /// The stream.
+    pub id: StreamId,
+    /// Its labels.
+    pub labels: Arc<Labels>,
+    /// Its rows in the chunk (before range and line filter).
+    pub rows: u64,
+    /// Time of the earliest of those rows, included.
+    pub first: Timestamp,
+    /// Time of the latest, included.
+    pub last: Timestamp,
+    /// Its first row in the chunk.
+    pub(crate) start: usize,
+}
+
+impl Plan {
+    pub(crate) fn new(segment: Segment, spec: &ScanSpec<'_>) -> Self {
+        let footer = segment.footer();
+        let streams = footer.streams_of(spec.tenant);
+        let selected: Vec<bool> = footer.streams[streams.clone()]
+            .iter()
+            .map(|stream| {
+                spec.range.touches(stream.first, stream.last)
+                    && spec.selector.is_match(&stream.labels)
+            })
+            .collect();
+        let mut numbers = footer.chunks_of(&streams);
+        if !selected.contains(&true) {
+            numbers.end = numbers.start;
+        }
+        let mut chunks = Vec::new();
+        for index in numbers.clone() {
+            let is_selected = |stream: u32| selected[stream as usize - streams.start];
+            chunks.extend(plan_chunk(&segment, index, spec.range, is_selected));
+        }
+        let search = match spec.line_filter.is_empty() || chunks.is_empty() {
+            true => None,
+            false => Some(Search::new(spec.line_filter, &footer.templates)),
+        };
+        let mut plan = Plan {
+            range: spec.range,
+            search,
+            chunks,
+            skipped: 0,
+            segment,
+        };
+        plan.drop_decided();
+        plan.skipped = numbers.len() - plan.chunks.len();
+        plan
+    }
+
+    /// The chunks, in order of (stream, time).
+    pub fn chunks(&self) -> &[PlannedChunk] {
+        &self.chunks
+    }
+
+    /// Chunks of the tenant that need not be looked at.
+    pub fn chunks_skipped(&self) -> usize {
+        self.skipped
+    }
+
+    fn drop_decided(&mut self) {
+        let Some(search) = &self.search else {
+            return;
+        };
+        let footer = self.segment.footer();
+        let before = self.chunks.len();
+        self.chunks.retain(|chunk| {
+            let templates = footer.chunks[chunk.index as usize].templates.iter();
+            let mut verdicts = templates.map(|t| search.verdict(*t, &chunk.refuted));
+            verdicts.any(|verdict| verdict != Verdict::No)
+        });
+        self.skipped += before - self.chunks.len();
+    }
+
+    /// Parts of the token filters that are worth reading, for
+    /// [`apply_filters`](Self::apply_filters); empty when no filter can help.
+    pub fn filter_reads(&self) -> Vec<Range<u64>> {
+        self.strips().into_iter().map(|strip| strip.range).collect()
+    }
+
+    /// Leaves out the chunks that hold no matching line; `bytes` are the parts named by
+    /// [`filter_reads`](Self::filter_reads), in that order.
+    ///
+    /// # Errors
+    /// `Corrupt` when a part is not what was written, `Request` when other parts were given.
+    pub fn apply_filters(&mut self, bytes: &[Bytes]) -> Result<(), Error> {
+        let strips = self.strips();
+        self.segment
+            .check_reads(strips.iter().map(|strip| &strip.range), bytes)?;
+        let Some(search) = &self.search else {
+            return Ok(());
+        };
+        for (strip, bytes) in strips.iter().zip(bytes) {
+            let body = self.segment.verified(bytes, strip.range.start)?;
+            let group = &self.segment.footer().groups[strip.group];
+            let test = &search.tests[strip.test];
+            let probe = test.probes[strip.probe];
+            for chunk in &mut self.chunks {
+                let Ok(place) = group.chunks.binary_search(&chunk.index) else {
+                    continue;
+                };
+                let at = place * FILTER_BLOCK_BYTES;
+                if probe.token.may_be_in(&body[at..at + FILTER_BLOCK_BYTES]) {
+                    continue;
+                }
+                chunk.refuted.resize(search.tests.len(), Refuted::default());
+                let refuted = &mut chunk.refuted[strip.test];
+                refuted.templated = true;
+                refuted.raw |= probe.raw;
+            }
+        }
+        self.drop_decided();
+        Ok(())
+    }
+
+    fn strips(&self) -> Vec<Strip> {
+        let Some(search) = &self.search else {
+            return Vec::new();
+        };
+        let footer = self.segment.footer();
+        let has_chunk = |group: &FilterGroup| {
+            let planned = |chunk: &PlannedChunk| group.chunks.binary_search(&chunk.index).is_ok();
+            self.chunks.iter().any(planned)
+        };
+        let mut strips = Vec::new();
+        for (number, group) in footer.groups.iter().enumerate() {
+            if !has_chunk(group) {
+                continue;
+            }
+            for (test, tests) in search.tests.iter().enumerate() {
+                for (probe, probes) in tests.probes.iter().enumerate().take(PROBES_MAX) {
+                    strips.push(Strip {
+                        range: group.strip(probes.token),
+                        group: number,
+                        test,
+                        probe,
+                    });
+                }
+            }
+        }
+        strips
+    }
+
+    /// What is known of each template of the chunk; `None` without a line filter.
+    pub(crate) fn verdicts(&self, chunk: &PlannedChunk) -> Option<Vec<Verdict>> {
+        let search = self.search.as_ref()?;
+        let templates = self.entry(chunk).templates.iter();
+        let verdicts = templates.map(|template| search.verdict(*template, &chunk.refuted));
+        Some(verdicts.collect())
+    }
+
+    pub(crate) fn entry(&self, chunk: &PlannedChunk) -> &ChunkEntry {
+        &self.segment.footer().chunks[chunk.index as usize]
+    }
+
+    pub(crate) fn needs(
+        &self,
+        chunk: &PlannedChunk,
+        columns: Columns,
+        verdicts: Option<&[Verdict]>,
+    ) -> [bool; BLOCKS.len()] {
+        let verdicts = verdicts.unwrap_or_default();
+        let open = verdicts.contains(&Verdict::Maybe);
+        let filtered = verdicts.iter().any(|verdict| *verdict != Verdict::All);
+        let cut = |stream: &PlannedStream| !self.range.covers(stream.first, stream.last);
+        let mut needs = [false; BLOCKS.len()];
+        needs[Block::Templates as usize] = filtered || columns.lines != LineColumn::None;
+        needs[Block::Timestamps as usize] = columns.timestamps || chunk.streams.iter().any(cut);
+        needs[Block::Lengths as usize] = open || columns.lines != LineColumn::None;
+        needs[Block::Text as usize] = open || columns.lines == LineColumn::Bytes;
+        needs[Block::Metadata as usize] = columns.metadata;
+        for (block, needed) in BLOCKS.iter().zip(&mut needs) {
+            *needed &= !self.entry(chunk).range(*block).is_empty();
+        }
+        needs
+    }
+
+    /// The bytes of the object that [`decode`](Self::decode) needs: few ranges, ascending; none
+    /// when the footer knows the answer.
+    pub fn reads(&self, chunk: &PlannedChunk, columns: Columns) -> Vec<Range<u64>> {
+        let verdicts = self.verdicts(chunk);
+        let needs = self.needs(chunk, columns, verdicts.as_deref());
+        let mut reads: Vec<Range<u64>> = Vec::new();
+        for block in BLOCKS {
+            if !needs[block as usize] {
+                continue;
+            }
+            let range = self.entry(chunk).range(block);
+            match reads.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => reads.push(range),
+            }
+        }
+        reads
+    }
+}
+
+/// Most tokens of one test that the filters are asked for.
+const PROBES_MAX: usize = 4;
+
+struct Strip {
+    range: Range<u64>,
+    group: usize,
+    test: usize,
+    probe: usize,
+}
+
+fn plan_chunk(
+    segment: &Segment,
+    index: usize,
+    range: TimeRange,
+    is_selected: impl Fn(u32) -> bool,
+) -> Option<PlannedChunk> {
+    let footer = segment.footer();
+    let mut planned = PlannedChunk {
+        index: index as u32,
+        first: Timestamp::MAX,
+        last: Timestamp::MIN,
+        rows: 0,
+        content_bytes: 0,
+        streams: Vec::new(),
+        refuted: Vec::new(),
+    };
+    let mut start = 0;
+    for span in &footer.chunks[index].spans {
+        if range.touches(span.first, span.last) && is_selected(span.stream) {
+            let stream = &footer.streams[span.stream as usize];
+            planned.first = planned.first.min(span.first.max(range.start));
+            let range_last = range.end.saturating_sub(1);
+            planned.last = planned.last.max(span.last.min(range_last));
+            planned.rows += u64::from(span.rows);
+            planned.content_bytes += span.content_bytes;
+            planned.streams.push(PlannedStream {
+                id: stream.id,
+                labels: Arc::clone(&stream.labels),
+                rows: u64::from(span.rows),
+                first: span.first,
+                last: span.last,
+                start,
+            });
+        }
+        start += span.rows as usize;
+    }
+    (!planned.streams.is_empty()).then_some(planned)
+}
+
+impl Segment {
+    /// The part without its checksum, once that is found right.
+    pub(crate) fn verified<'b>(&self, part: &'b [u8], offset: u64) -> Result<&'b [u8], Error> {
+        let Some((body, sum)) = part.split_last_chunk::<CHECKSUM_BYTES>() else {
+            return Err(Damage::new("a checksum", part.len()).at(self.name(), offset));
+        };
+        let sum = u64::from_le_bytes(*sum);
+        let found = xxh3_64_with_seed(body, offset);
+        if sum != found {
+            let damage = Damage::new(format!("checksum {sum:016x}"), format!("{found:016x}"));
+            return Err(damage.at(self.name(), offset));
+        }
+        Ok(body)
+    }
+
+    pub(crate) fn check_reads<'r>(
+        &self,
+        ranges: impl ExactSizeIterator<Item = &'r Range<u64>>,
+        bytes: &[Bytes],
+    ) -> Result<(), Error> {
+        let wanted = ranges.len();
+        let mut pairs = ranges.zip(bytes);
+        let wrong = pairs.find(|(range, part)| range.end - range.start != part.len() as u64);
+        if wanted == bytes.len() && wrong.is_none() {
+            return Ok(());
+        }
+        let what = match wrong {
+            Some((range, part)) => format!("want bytes {range:?}, got {} bytes", part.len()),
+            None => format!("want {wanted} ranges, got {}", bytes.len()),
+        };
+        Err(Error::Request {
+            object: self.name().to_owned(),
+            what,
+        })
+    }
+}

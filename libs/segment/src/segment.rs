@@ -1,0 +1,105 @@
+//! A segment that has been opened: its footer, and nothing else of it in memory.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::{Labels, StreamId, TenantId, Timestamp};
+
+use crate::Error;
+use crate::footer::{Footer, Tail, read_tail};
+use crate::plan::{Plan, ScanSpec};
+
+/// How many bytes from the end of an object to read first (or the whole object, if it is
+/// shorter): enough for the footer of most segments, and one request in any case.
+pub const TAIL_BYTES: u64 = 256 << 10;
+
+/// A cheap handle of an opened segment.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    footer: Footer,
+}
+
+/// What [`Segment::open`] came to.
+#[derive(Debug)]
+pub enum Opened {
+    /// Ready.
+    Segment(Segment),
+    /// The footer is longer than the bytes given: read this many bytes from the end of the object
+    /// and open again.
+    NeedTail(u64),
+}
+
+/// One stream of a segment.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamEntry<'a> {
+    /// Its id.
+    pub id: StreamId,
+    /// Its labels.
+    pub labels: &'a Arc<Labels>,
+    /// Records in this segment.
+    pub records: u64,
+    /// Bytes of lines and metadata values.
+    pub content_bytes: u64,
+    /// Time of the earliest record, included.
+    pub first: Timestamp,
+    /// Time of the latest record, included.
+    pub last: Timestamp,
+}
+
+impl Segment {
+    /// Opens the object of `object_bytes` bytes of which `tail` are the last ones.
+    ///
+    /// # Errors
+    /// `Corrupt` when trailer or footer are not what was written, `Version` when a later release
+    /// wrote them.
+    pub fn open(name: &str, tail: Bytes, object_bytes: u64) -> Result<Opened, Error> {
+        Ok(match read_tail(name, &tail, object_bytes)? {
+            Tail::Longer(bytes) => Opened::NeedTail(bytes),
+            Tail::Footer(footer) => Opened::Segment(Segment {
+                inner: Arc::new(Inner {
+                    name: name.to_owned(),
+                    footer,
+                }),
+            }),
+        })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    pub(crate) fn footer(&self) -> &Footer {
+        &self.inner.footer
+    }
+
+    /// About how many bytes of memory the segment holds.
+    pub fn memory_bytes(&self) -> usize {
+        self.inner.name.len() + self.inner.footer.memory_bytes()
+    }
+
+    /// The streams of a tenant, in order of id.
+    pub fn streams(&self, tenant: &TenantId) -> impl Iterator<Item = StreamEntry<'_>> {
+        let footer = self.footer();
+        footer.streams[footer.streams_of(tenant)]
+            .iter()
+            .map(|stream| StreamEntry {
+                id: stream.id,
+                labels: &stream.labels,
+                records: stream.rows,
+                content_bytes: stream.content_bytes,
+                first: stream.first,
+                last: stream.last,
+            })
+    }
+
+    /// What a scan needs of this segment.
+    pub fn plan(&self, spec: &ScanSpec<'_>) -> Plan {
+        Plan::new(self.clone(), spec)
+    }
+}

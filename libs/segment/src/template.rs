@@ -1,0 +1,322 @@
+//! Lines split into template and variables, and the writer's dictionary of templates.
+//!
+//! A token is a longest run of letters, digits, `_`, `-`, `.`, `:` and bytes from 0x80 on. Tokens
+//! with a digit are variables; everything else, in order, is the text of the template; the slots
+//! say where in that text the variables stand. Since tokens are longest runs, two slots never
+//! touch, and a variable is always followed by a separator or the end of the line: the search
+//! (`search.rs`) builds on that. (The idea of the split: CLP, OSDI'21; of the stamps: LogGrep,
+//! EuroSys'23.)
+
+use hashbrown::{HashSet, HashTable};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::format::{SLOTS_MAX, TEMPLATE_TEXT_MAX, TEMPLATES_MAX};
+
+/// The template of lines that are stored whole: no text, one slot.
+pub(crate) const RAW: u32 = 0;
+
+const TOKEN: u8 = 1;
+const DIGIT: u8 = 2;
+
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let b = byte as u8;
+        if b.is_ascii_digit() {
+            classes[byte] = TOKEN | DIGIT;
+        } else if b.is_ascii_alphabetic() || matches!(b, b'_' | b'-' | b'.' | b':') || b >= 0x80 {
+            classes[byte] = TOKEN;
+        }
+        byte += 1;
+    }
+    classes
+};
+
+pub(crate) fn is_token(byte: u8) -> bool {
+    CLASSES[byte as usize] != 0
+}
+
+pub(crate) fn has_digit(bytes: &[u8]) -> bool {
+    bytes.iter().any(u8::is_ascii_digit)
+}
+
+/// One bit for each letter; one for all digits; one for `_-.:`; one for everything else.
+const MASKS: [u64; 256] = {
+    let mut masks = [1 << 63; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let b = byte as u8;
+        if b.is_ascii_lowercase() {
+            masks[byte] = 1 << (b - b'a');
+        } else if b.is_ascii_uppercase() {
+            masks[byte] = 1 << (26 + b - b'A');
+        } else if b.is_ascii_digit() {
+            masks[byte] = 1 << 52;
+        } else if b == b'_' || b == b'-' || b == b'.' || b == b':' {
+            masks[byte] = match b {
+                b'_' => 1 << 53,
+                b'-' => 1 << 54,
+                b'.' => 1 << 55,
+                _ => 1 << 56,
+            };
+        }
+        byte += 1;
+    }
+    masks
+};
+
+/// What is known of all values of one slot: which bytes occur, and how long the longest is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) mask: u64,
+    pub(crate) longest: u32,
+}
+
+impl Stamp {
+    #[inline]
+    pub(crate) fn of(value: &[u8]) -> Self {
+        let mut mask = 0;
+        for byte in value {
+            mask |= MASKS[*byte as usize];
+        }
+        Stamp {
+            mask,
+            longest: value.len() as u32,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn add(&mut self, other: Stamp) {
+        self.mask |= other.mask;
+        self.longest = self.longest.max(other.longest);
+    }
+
+    /// Whether a value under this stamp may contain a text with the other stamp.
+    pub(crate) fn may_hold(&self, other: Stamp) -> bool {
+        other.mask & !self.mask == 0 && other.longest <= self.longest
+    }
+}
+
+/// A line taken apart. Kept and used again, so that nothing is allocated per line.
+#[derive(Debug, Default)]
+pub(crate) struct Split {
+    pub(crate) text: Vec<u8>,
+    pub(crate) slots: Vec<u32>,
+    pub(crate) variables: Vec<(u32, u32)>,
+}
+
+impl Split {
+    /// Takes the line apart; false when it has too many variables or too much other text to be a
+    /// template.
+    pub(crate) fn split(&mut self, line: &[u8]) -> bool {
+        self.text.clear();
+        self.slots.clear();
+        self.variables.clear();
+        if line.len() > u32::MAX as usize {
+            return false;
+        }
+        let mut copied = 0;
+        let mut at = 0;
+        while at < line.len() {
+            let class = CLASSES[line[at] as usize];
+            if class == 0 {
+                at += 1;
+                continue;
+            }
+            let start = at;
+            let mut seen = class;
+            at += 1;
+            while at < line.len() {
+                let class = CLASSES[line[at] as usize];
+                if class == 0 {
+                    break;
+                }
+                seen |= class;
+                at += 1;
+            }
+            if seen & DIGIT != 0 {
+                self.text.extend_from_slice(&line[copied..start]);
+                self.slots.push(self.text.len() as u32);
+                self.variables.push((start as u32, at as u32));
+                copied = at;
+            }
+        }
+        self.text.extend_from_slice(&line[copied..]);
+        self.slots.len() <= SLOTS_MAX && self.text.len() <= TEMPLATE_TEXT_MAX
+    }
+
+    fn hash(&self) -> u64 {
+        let mut hash = xxh3_64(&self.text);
+        for slot in &self.slots {
+            hash = (hash ^ u64::from(*slot)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            hash ^= hash >> 29;
+        }
+        hash
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    hash: u64,
+    text_end: u32,
+    slot_end: u32,
+}
+
+/// The templates of a segment that is being written, by number; 0 is [`RAW`].
+#[derive(Debug)]
+pub(crate) struct Dictionary {
+    table: HashTable<u32>,
+    entries: Vec<Entry>,
+    text: Vec<u8>,
+    slots: Vec<u32>,
+    stamps: Vec<Stamp>,
+    /// Hashes seen once while few lines share a template.
+    candidates: HashSet<u64>,
+    rows: u64,
+    /// Length of the longest token in a line that is stored whole.
+    pub(crate) raw_token_longest: u32,
+}
+
+/// Most hashes that wait for a second line like theirs: 64 Ki * 8 bytes.
+const CANDIDATES_MAX: usize = 65_536;
+
+impl Dictionary {
+    pub(crate) fn new() -> Self {
+        Dictionary {
+            table: HashTable::new(),
+            entries: vec![Entry {
+                hash: 0,
+                text_end: 0,
+                slot_end: 1,
+            }],
+            text: Vec::new(),
+            slots: vec![0],
+            stamps: vec![Stamp::default()],
+            candidates: HashSet::new(),
+            rows: 0,
+            raw_token_longest: 0,
+        }
+    }
+
+    /// The number of the line's template, [`RAW`] when the line is better stored whole.
+    pub(crate) fn number(&mut self, split: &Split) -> u32 {
+        self.rows += 1;
+        let hash = split.hash();
+        let found = self.table.find(hash, |number| {
+            self.entries[*number as usize].hash == hash
+                && self.text(*number) == split.text
+                && self.slots(*number) == split.slots
+        });
+        if let Some(number) = found {
+            return *number;
+        }
+        if !self.admits(hash, split) {
+            return RAW;
+        }
+        let number = self.entries.len() as u32;
+        self.text.extend_from_slice(&split.text);
+        self.slots.extend_from_slice(&split.slots);
+        self.stamps.resize(self.slots.len(), Stamp::default());
+        self.entries.push(Entry {
+            hash,
+            text_end: self.text.len() as u32,
+            slot_end: self.slots.len() as u32,
+        });
+        let entries = &self.entries;
+        self.table
+            .insert_unique(hash, number, |n| entries[*n as usize].hash);
+        number
+    }
+
+    /// Templates are taken freely while they are few for the lines seen; else at the second line
+    /// that has them, so that a text without templates does not fill the dictionary with itself.
+    fn admits(&mut self, hash: u64, split: &Split) -> bool {
+        let count = self.entries.len();
+        if count >= TEMPLATES_MAX || self.text.len() + split.text.len() > TEMPLATE_TEXT_MAX * 64 {
+            return false;
+        }
+        if (count as u64) < 256 + self.rows / 32 || self.candidates.remove(&hash) {
+            return true;
+        }
+        if self.candidates.len() >= CANDIDATES_MAX {
+            self.candidates.clear();
+        }
+        self.candidates.insert(hash);
+        false
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn text(&self, number: u32) -> &[u8] {
+        let number = number as usize;
+        let start = number
+            .checked_sub(1)
+            .map_or(0, |n| self.entries[n].text_end);
+        &self.text[start as usize..self.entries[number].text_end as usize]
+    }
+
+    fn slot_range(&self, number: u32) -> std::ops::Range<usize> {
+        let number = number as usize;
+        let start = number
+            .checked_sub(1)
+            .map_or(0, |n| self.entries[n].slot_end);
+        start as usize..self.entries[number].slot_end as usize
+    }
+
+    pub(crate) fn slots(&self, number: u32) -> &[u32] {
+        &self.slots[self.slot_range(number)]
+    }
+
+    pub(crate) fn stamps(&self, number: u32) -> &[Stamp] {
+        &self.stamps[self.slot_range(number)]
+    }
+
+    pub(crate) fn stamp(&mut self, number: u32, slot: usize, stamp: Stamp) {
+        let at = self.slot_range(number).start + slot;
+        self.stamps[at].add(stamp);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(line: &[u8]) -> (Vec<u8>, Vec<u32>, Vec<&[u8]>) {
+        let mut split = Split::default();
+        assert!(split.split(line));
+        let variables = split.variables.iter();
+        let variables = variables.map(|(a, b)| &line[*a as usize..*b as usize]);
+        (split.text.clone(), split.slots.clone(), variables.collect())
+    }
+
+    #[test]
+    fn tokens_with_a_digit_are_variables() {
+        let (text, slots, variables) = split(b"took 12ms at 10.0.0.1:80, ok");
+        assert_eq!(text, b"took  at , ok");
+        assert_eq!(slots, [5, 9]);
+        assert_eq!(variables, [&b"12ms"[..], b"10.0.0.1:80"]);
+    }
+
+    #[test]
+    fn a_line_may_be_all_variable_or_all_text() {
+        assert_eq!(split(b"7"), (vec![], vec![0], vec![&b"7"[..]]));
+        assert_eq!(split(b""), (vec![], vec![], vec![]));
+        assert_eq!(split(b"a b").1, []);
+    }
+
+    #[test]
+    fn equal_text_with_other_slots_is_another_template() {
+        let mut dictionary = Dictionary::new();
+        let mut number = |line: &[u8]| {
+            let mut split = Split::default();
+            split.split(line);
+            dictionary.number(&split)
+        };
+        let first = number(b"1 =");
+        assert_ne!(first, number(b" 1="));
+        assert_eq!(first, number(b"2 ="));
+    }
+}

@@ -1,0 +1,200 @@
+use std::sync::Arc;
+
+use bytemuck::AnyBitPattern;
+use hashbrown::HashMap;
+use model::{
+    BatchId, HeadId, Labels, LogBatch, MetadataKey, Shard, Slot, StreamId, StreamRows, TenantId,
+};
+
+use super::Filing;
+use super::encode::FIXED_BYTES;
+
+/// Label sets already decoded, so that the batches of one stream share one.
+#[derive(Debug, Default)]
+pub struct StreamCache {
+    labels: HashMap<StreamId, Arc<Labels>>,
+}
+
+/// Why a payload is not a batch: what was expected. The caller knows where it stands.
+#[derive(Debug)]
+pub(super) struct BadPayload(pub(super) String);
+
+struct Cursor<'a> {
+    bytes: &'a [u8],
+}
+
+/// Reads only where the batch belongs.
+pub(super) fn filing(payload: &[u8]) -> Result<Filing, BadPayload> {
+    let mut cursor = Cursor { bytes: payload };
+    cursor.filing()
+}
+
+/// Reads a whole payload.
+pub(super) fn batch(
+    payload: &[u8],
+    cache: &mut StreamCache,
+) -> Result<(Filing, LogBatch), BadPayload> {
+    if payload.len() < FIXED_BYTES {
+        return Err(BadPayload(format!("at least {FIXED_BYTES} payload bytes")));
+    }
+    let mut cursor = Cursor { bytes: payload };
+    let filing = cursor.filing()?;
+    let [tenant, streams, rows, lines, keys, row_ends, pairs, values, text] = cursor.counts()?;
+    if row_ends != 0 && row_ends != rows {
+        return Err(BadPayload(format!("0 or {rows} rows with pairs")));
+    }
+    let mut text = Cursor {
+        bytes: cursor.take(text)?,
+    };
+    let tenant = TenantId::new(text.str(tenant)?)
+        .map_err(|error| BadPayload(format!("a tenant id ({error})")))?;
+    let streams = text.streams(streams, rows, cache)?;
+    let keys = text.keys(keys)?;
+    let pair_keys: Vec<MetadataKey> = text.numbers(pairs)?.into_iter().map(MetadataKey).collect();
+    if pair_keys.iter().any(|key| key.0 as usize >= keys.len()) {
+        return Err(BadPayload(format!("pair keys below {}", keys.len())));
+    }
+    text.end()?;
+    let batch = LogBatch {
+        tenant,
+        streams,
+        timestamps: cursor.numbers(rows)?,
+        line_ends: cursor.ends(rows, lines)?,
+        keys,
+        row_ends: cursor.ends(row_ends, if row_ends == 0 { 0 } else { pairs })?,
+        pair_keys,
+        value_ends: cursor.ends(pairs, values)?,
+        lines: cursor.take(lines)?.to_vec(),
+        values: cursor.take(values)?.to_vec(),
+    };
+    cursor.end()?;
+    Ok((filing, batch))
+}
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, bytes: usize) -> Result<&'a [u8], BadPayload> {
+        let Some((taken, rest)) = self.bytes.split_at_checked(bytes) else {
+            return Err(BadPayload(format!("{bytes} more payload bytes")));
+        };
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], BadPayload> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N)?);
+        Ok(out)
+    }
+
+    fn u32(&mut self) -> Result<u32, BadPayload> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> Result<u64, BadPayload> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn str(&mut self, bytes: usize) -> Result<&'a str, BadPayload> {
+        std::str::from_utf8(self.take(bytes)?).map_err(|_| BadPayload("UTF-8 text".to_owned()))
+    }
+
+    fn end(&self) -> Result<(), BadPayload> {
+        match self.bytes.len() {
+            0 => Ok(()),
+            more => Err(BadPayload(format!("{more} payload bytes fewer"))),
+        }
+    }
+
+    fn filing(&mut self) -> Result<Filing, BadPayload> {
+        Ok(Filing {
+            head: HeadId {
+                ingester: self.u64()?,
+                sequence: self.u64()?,
+            },
+            batch_id: BatchId(u128::from_le_bytes(self.array()?)),
+            slot: Slot(i64::from_le_bytes(self.array()?)),
+            shard: Shard(self.u32()?),
+        })
+    }
+
+    fn counts(&mut self) -> Result<[usize; 9], BadPayload> {
+        let mut counts = [0; 9];
+        for count in &mut counts {
+            *count = self.u32()? as usize;
+        }
+        Ok(counts)
+    }
+
+    fn numbers<T: AnyBitPattern>(&mut self, count: usize) -> Result<Vec<T>, BadPayload> {
+        let bytes = self.take(count.saturating_mul(size_of::<T>()))?;
+        let numbers = bytes.chunks_exact(size_of::<T>());
+        Ok(numbers.map(bytemuck::pod_read_unaligned).collect())
+    }
+
+    /// Ascending ends of `count` items in a column of `bytes`.
+    fn ends(&mut self, count: usize, bytes: usize) -> Result<Vec<u32>, BadPayload> {
+        let ends: Vec<u32> = self.numbers(count)?;
+        let last = ends.last().map_or(0, |end| *end as usize);
+        if last != bytes || !ends.is_sorted() {
+            return Err(BadPayload(format!("ends that ascend to {bytes}")));
+        }
+        Ok(ends)
+    }
+
+    fn streams(
+        &mut self,
+        count: usize,
+        rows: usize,
+        cache: &mut StreamCache,
+    ) -> Result<Vec<StreamRows>, BadPayload> {
+        // 24 bytes is the least that a stream takes: a wrong count cannot make us allocate much.
+        let mut streams = Vec::with_capacity(count.min(self.bytes.len() / 24));
+        let mut row = 0_u32;
+        for _ in 0..count {
+            let id = StreamId(u128::from_le_bytes(self.array()?));
+            let end = row.checked_add(self.u32()?);
+            let labels = self.labels(id, cache)?;
+            let Some(end) = end else {
+                return Err(BadPayload(format!("streams of {rows} rows together")));
+            };
+            streams.push(StreamRows {
+                id,
+                labels,
+                rows: row..end,
+            });
+            row = end;
+        }
+        if row as usize != rows {
+            return Err(BadPayload(format!("streams of {rows} rows together")));
+        }
+        Ok(streams)
+    }
+
+    fn labels(&mut self, id: StreamId, cache: &mut StreamCache) -> Result<Arc<Labels>, BadPayload> {
+        let count = self.u32()? as usize;
+        let mut pairs = Vec::with_capacity(count.min(self.bytes.len() / 8));
+        for _ in 0..count {
+            let (name, value) = (self.u32()? as usize, self.u32()? as usize);
+            pairs.push((self.str(name)?, self.str(value)?));
+        }
+        if let Some(labels) = cache.labels.get(&id)
+            && labels.iter().eq(pairs.iter().copied())
+        {
+            return Ok(Arc::clone(labels));
+        }
+        let labels = Labels::new(pairs)
+            .map_err(|error| BadPayload(format!("a label set ({error})")))
+            .map(Arc::new)?;
+        cache.labels.insert(id, Arc::clone(&labels));
+        Ok(labels)
+    }
+
+    fn keys(&mut self, count: usize) -> Result<Vec<Box<str>>, BadPayload> {
+        let mut keys = Vec::with_capacity(count.min(self.bytes.len() / 4));
+        for _ in 0..count {
+            let bytes = self.u32()? as usize;
+            keys.push(self.str(bytes)?.into());
+        }
+        Ok(keys)
+    }
+}

@@ -1,0 +1,218 @@
+//! Goal: what is written is read back, and nothing else ever is. Method: random batches against
+//! themselves, every truncation, every kind of flipped bit.
+
+use std::sync::Arc;
+
+use model::{
+    BatchId, HeadId, Labels, LogBatch, LogBatchBuilder, Shard, Signal, Slot, StreamId, TenantId,
+};
+use proptest::prelude::*;
+
+use super::*;
+
+type Pairs = Vec<(String, Vec<u8>)>;
+
+fn filing(sequence: u64) -> Filing {
+    Filing {
+        head: HeadId {
+            ingester: 7,
+            sequence,
+        },
+        batch_id: BatchId(u128::from(sequence) << 64 | 5),
+        shard: Shard(3),
+        slot: Slot(-9),
+    }
+}
+
+fn batch_of(rows: &[(u8, i64, Vec<u8>, Pairs)]) -> LogBatch {
+    let tenant = TenantId::new("team-a").unwrap();
+    let mut builder = LogBatchBuilder::new(tenant.clone());
+    for (app, time, line, pairs) in rows {
+        let labels = Labels::new([("app", format!("app-{app}")), ("é", String::new())]).unwrap();
+        let id = StreamId::of(&tenant, Signal::Logs, &labels);
+        builder.stream(id, &Arc::new(labels));
+        let mut pairs: Vec<(&str, &[u8])> = pairs.iter().map(|(k, v)| (&**k, &**v)).collect();
+        builder.push(*time, line, &mut pairs);
+    }
+    builder.finish()
+}
+
+fn batches() -> impl Strategy<Value = LogBatch> {
+    let pairs = prop::collection::vec(("[a-zé.]{0,4}", prop::collection::vec(any::<u8>(), 0..9)), 0..4);
+    let line = prop::collection::vec(any::<u8>(), 0..40);
+    prop::collection::vec((0..3_u8, any::<i64>(), line, pairs), 0..12)
+        .prop_map(|rows| batch_of(&rows))
+}
+
+/// A file of the batches, each group a slice of them; with the end of each group.
+fn file_of(groups: &[Vec<LogBatch>]) -> (Vec<u8>, Vec<u64>) {
+    let header = FileHeader {
+        ingester: 7,
+        file: 4,
+        previous: Some((3, 99)),
+    };
+    let mut out = header.encode().to_vec();
+    let (mut ends, mut sequence) = (Vec::new(), 10);
+    for group in groups {
+        let start = out.len() as u64;
+        for batch in group {
+            let mut record = Record::new(&filing(sequence), Arc::new(batch.clone())).unwrap();
+            record.place(4, sequence, start);
+            let before = out.len() as u64;
+            record.parts().iter().for_each(|part| out.extend_from_slice(part));
+            assert_eq!(out.len() as u64 - before, record.len());
+            sequence += 1;
+        }
+        ends.push(out.len() as u64);
+    }
+    (out, ends)
+}
+
+/// All sound records from the front, and what stopped the reader.
+fn read_all(bytes: &[u8]) -> (Vec<(Filing, LogBatch)>, u64, Option<Error>) {
+    let mut out = Vec::new();
+    let mut reader = match Reader::new(bytes, bytes.len() as u64) {
+        Ok(reader) => reader,
+        Err(error) => return (out, 0, Some(error)),
+    };
+    let mut cache = StreamCache::default();
+    loop {
+        let entry = match reader.next_entry() {
+            Ok(Some(entry)) => entry.batch(&mut cache).map(|batch| (entry.filing, batch)),
+            Ok(None) => return (out, reader.offset(), None),
+            Err(error) => return (out, reader.offset(), Some(error)),
+        };
+        match entry {
+            Ok(entry) => out.push(entry),
+            Err(error) => return (out, reader.offset(), Some(error)),
+        }
+    }
+}
+
+fn some_file() -> (Vec<LogBatch>, Vec<u8>, Vec<u64>) {
+    let row = |app, time, line: &[u8], key: &str| {
+        (app, time, line.to_vec(), vec![(key.to_owned(), b"v".to_vec())])
+    };
+    let batches = vec![
+        batch_of(&[row(1, 5, b"hello", "k"), row(1, 4, b"", "z")]),
+        batch_of(&[row(2, -1, &[0xff, 0], "k")]),
+        batch_of(&[]),
+        batch_of(&[(1, 9, b"plain".to_vec(), vec![])]),
+    ];
+    let (file, ends) = file_of(&[batches[..2].to_vec(), batches[2..].to_vec()]);
+    (batches, file, ends)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn batches_come_back_as_they_were_written(groups in prop::collection::vec(prop::collection::vec(batches(), 1..4), 0..4)) {
+        let (file, _) = file_of(&groups);
+        let (read, end, error) = read_all(&file);
+        prop_assert!(error.is_none(), "{error:?}");
+        prop_assert_eq!(end, file.len() as u64);
+        let want: Vec<LogBatch> = groups.into_iter().flatten().collect();
+        for (at, (filed, batch)) in read.iter().enumerate() {
+            prop_assert_eq!(filed, &filing(10 + at as u64));
+            prop_assert_eq!(batch, &want[at]);
+        }
+        prop_assert_eq!(read.len(), want.len());
+    }
+
+    #[test]
+    fn arbitrary_payloads_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let mut cache = StreamCache::default();
+        prop_assert!(super::decode::batch(&bytes, &mut cache).is_err());
+    }
+}
+
+#[test]
+fn every_truncation_keeps_the_whole_records_before_it() {
+    let (batches, file, _) = some_file();
+    for cut in 0..file.len() {
+        let (read, end, error) = read_all(&file[..cut]);
+        assert!(read.len() <= batches.len() && end <= cut as u64);
+        for (at, (_, batch)) in read.iter().enumerate() {
+            assert_eq!(batch, &batches[at], "cut at {cut}");
+        }
+        let whole = error.is_none();
+        assert_eq!(whole, end == cut as u64 && cut >= FILE_HEADER_BYTES, "cut at {cut}");
+        assert_eq!(synced_after(&file[end as usize..cut], 4, end), None);
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_noticed_at_its_record() {
+    let (batches, file, _) = some_file();
+    for bit in 0..file.len() * 8 {
+        let mut bad = file.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        let (read, end, error) = read_all(&bad);
+        assert!(error.is_some(), "bit {bit}");
+        assert!(end as usize <= bit / 8, "bit {bit}");
+        assert!(read.len() < batches.len());
+    }
+}
+
+#[test]
+fn a_damaged_payload_with_right_checksums_is_still_refused_or_whole() {
+    let batch = some_file().0[0].clone();
+    let record = Record::new(&filing(1), Arc::new(batch)).unwrap();
+    let payload: Vec<u8> = record.parts().concat()[RECORD_HEADER_BYTES..].to_vec();
+    for at in 40..payload.len() {
+        for value in [0, 1, 0x7f, 0xff] {
+            let mut bad = payload.clone();
+            bad[at] = value;
+            if let Ok((_, batch)) = super::decode::batch(&bad, &mut StreamCache::default()) {
+                (0..batch.len()).for_each(|row| {
+                    std::hint::black_box(batch.row(row).identity());
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_before_a_later_group_is_told_from_a_torn_last_group() {
+    let (_, file, ends) = some_file();
+    let first = FILE_HEADER_BYTES;
+    let second_group = ends[0] as usize;
+    let mut bad = file.clone();
+    bad[first + 60] ^= 1;
+    let (_, end, _) = read_all(&bad);
+    assert_eq!(end as usize, first);
+    assert_eq!(
+        synced_after(&bad[first..], 4, end),
+        Some(second_group as u64)
+    );
+    let mut torn = file.clone();
+    torn[second_group + 60] ^= 1;
+    let (read, end, _) = read_all(&torn);
+    assert_eq!((read.len(), end as usize), (2, second_group));
+    assert_eq!(synced_after(&torn[second_group..], 4, end), None);
+}
+
+#[test]
+fn records_of_another_file_prove_nothing() {
+    let (_, file, _) = some_file();
+    let start = FILE_HEADER_BYTES as u64;
+    assert!(synced_after(&file[FILE_HEADER_BYTES..], 4, start).is_some());
+    assert_eq!(synced_after(&file[FILE_HEADER_BYTES..], 5, start), None);
+}
+
+#[test]
+fn a_later_version_is_named() {
+    let mut header = FileHeader {
+        ingester: 1,
+        file: 1,
+        previous: None,
+    }
+    .encode();
+    header[8] = 2;
+    let hash = xxhash_rust::xxh3::xxh3_64(&header[..56]);
+    header[56..].copy_from_slice(&hash.to_le_bytes());
+    let error = FileHeader::decode(&header).unwrap_err();
+    assert!(matches!(error, Error::Version { found: 2, supported: 1 }));
+    assert_eq!(error.kind(), model::Kind::Corrupt);
+}

@@ -1,0 +1,181 @@
+//! Writing a segment: streams and rows come in order, the object goes out front to back.
+//!
+//! Memory: one chunk and its columns, the template dictionary, the directory, and the filters
+//! (about 2 % of the raw text) until they are written behind the last chunk.
+
+pub(crate) mod blocks;
+pub(crate) mod chunk;
+pub(crate) mod footer;
+
+use std::io::Write;
+use std::sync::Arc;
+
+use model::{Labels, StreamId, TenantId, Timestamp};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::filter::FilterGroup;
+use crate::footer::ChunkEntry;
+use crate::format::{HEAD_MAGIC, RECORD_BYTES_MAX};
+use crate::template::Dictionary;
+use crate::writer::blocks::BlockWriter;
+use crate::writer::chunk::ChunkBuilder;
+use crate::{EncodeOptions, Encoded, Error, TenantSummary};
+
+/// A stream as the footer lists it.
+#[derive(Debug)]
+pub(crate) struct WrittenStream {
+    pub(crate) tenant: u32,
+    pub(crate) id: StreamId,
+    pub(crate) labels: Arc<Labels>,
+}
+
+pub(crate) struct SegmentWriter<'a> {
+    blocks: BlockWriter<'a>,
+    chunk: ChunkBuilder,
+    dictionary: Dictionary,
+    tenants: Vec<TenantSummary>,
+    streams: Vec<WrittenStream>,
+    /// The stream named last, listed once it has a row.
+    next: Option<(TenantId, StreamId, Arc<Labels>)>,
+    chunks: Vec<ChunkEntry>,
+    filters: Vec<Vec<[u32; 8]>>,
+}
+
+impl<'a> SegmentWriter<'a> {
+    pub(crate) fn new(options: &EncodeOptions, out: &'a mut dyn Write) -> Result<Self, Error> {
+        let mut blocks = BlockWriter::new(out, options.compression)?;
+        blocks.write_plain(&HEAD_MAGIC)?;
+        Ok(SegmentWriter {
+            blocks,
+            chunk: ChunkBuilder::new(options),
+            dictionary: Dictionary::new(),
+            tenants: Vec::new(),
+            streams: Vec::new(),
+            next: None,
+            chunks: Vec::new(),
+            filters: Vec::new(),
+        })
+    }
+
+    /// The rows pushed next belong to this stream; streams come in order of (tenant, id).
+    pub(crate) fn stream(&mut self, tenant: &TenantId, id: StreamId, labels: &Arc<Labels>) {
+        self.next = Some((tenant.clone(), id, Arc::clone(labels)));
+    }
+
+    /// Adds one row; rows of a stream come in order of time.
+    pub(crate) fn push(
+        &mut self,
+        timestamp: Timestamp,
+        line: &[u8],
+        metadata: &[(&str, &[u8])],
+    ) -> Result<(), Error> {
+        let values: usize = metadata.iter().map(|(_, value)| value.len()).sum();
+        let bytes = (line.len() + values) as u64;
+        if bytes > RECORD_BYTES_MAX {
+            return Err(Error::RecordTooLarge {
+                bytes,
+                limit: RECORD_BYTES_MAX,
+            });
+        }
+        if self.chunk.is_full() {
+            self.seal_chunk()?;
+        }
+        if let Some((tenant, id, labels)) = self.next.take() {
+            self.list(tenant, id, labels, timestamp)?;
+        }
+        let stream = self.streams.len() as u32 - 1;
+        self.chunk
+            .push(&mut self.dictionary, stream, timestamp, line, metadata);
+        if let Some(tenant) = self.tenants.last_mut() {
+            tenant.records += 1;
+            tenant.content_bytes += bytes;
+            tenant.first = tenant.first.min(timestamp);
+            tenant.last = tenant.last.max(timestamp);
+        }
+        Ok(())
+    }
+
+    fn list(
+        &mut self,
+        tenant: TenantId,
+        id: StreamId,
+        labels: Arc<Labels>,
+        timestamp: Timestamp,
+    ) -> Result<(), Error> {
+        if self.tenants.last().is_none_or(|last| last.tenant != tenant) {
+            // A chunk never holds rows of two tenants.
+            self.seal_chunk()?;
+            self.tenants.push(TenantSummary {
+                tenant,
+                records: 0,
+                content_bytes: 0,
+                first: timestamp,
+                last: timestamp,
+            });
+        }
+        self.streams.push(WrittenStream {
+            tenant: self.tenants.len() as u32 - 1,
+            id,
+            labels,
+        });
+        Ok(())
+    }
+
+    fn seal_chunk(&mut self) -> Result<(), Error> {
+        if self.chunk.is_empty() {
+            return Ok(());
+        }
+        let (entry, filter) = self.chunk.seal(&mut self.dictionary, &mut self.blocks)?;
+        self.chunks.push(entry);
+        self.filters.push(filter);
+        Ok(())
+    }
+
+    pub(crate) fn finish(mut self) -> Result<Encoded, Error> {
+        self.seal_chunk()?;
+        let groups = self.write_filters()?;
+        let footer = footer::Footer {
+            tenants: &self.tenants,
+            streams: &self.streams,
+            chunks: &self.chunks,
+            groups: &groups,
+            dictionary: &self.dictionary,
+        };
+        footer.write(&mut self.blocks)?;
+        Ok(Encoded {
+            tenants: self.tenants,
+            object_bytes: self.blocks.position(),
+        })
+    }
+
+    /// Filters of equal size side by side, block by block.
+    fn write_filters(&mut self) -> Result<Vec<FilterGroup>, Error> {
+        let mut sizes: Vec<usize> = self.filters.iter().map(Vec::len).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        let mut groups = Vec::new();
+        let mut strip = Vec::new();
+        for blocks in sizes {
+            let of_size = |chunk: &u32| self.filters[*chunk as usize].len() == blocks;
+            let chunks: Vec<u32> = (0..self.filters.len() as u32).filter(of_size).collect();
+            let offset = self.blocks.position();
+            for block in 0..blocks {
+                strip.clear();
+                for chunk in &chunks {
+                    for word in self.filters[*chunk as usize][block] {
+                        strip.extend_from_slice(&word.to_le_bytes());
+                    }
+                }
+                let sum = xxh3_64_with_seed(&strip, self.blocks.position());
+                strip.extend_from_slice(&sum.to_le_bytes());
+                self.blocks.write_plain(&strip)?;
+            }
+            groups.push(FilterGroup {
+                offset,
+                blocks,
+                chunks,
+            });
+        }
+        Ok(groups)
+    }
+}
