@@ -43,7 +43,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Third-party crate -> the only workspace crates that may name it outside of tests.
 const CONFINED: &[(&str, &[&str])] = &[
     ("sled", &["meta"]),
-    ("object_store", &["store"]),
+    ("object_store", &["store", "testkit"]),
     ("tonic", &["distributor", "pharos"]),
     ("zstd", &["segment", "proto"]),
     ("pco", &["segment"]),

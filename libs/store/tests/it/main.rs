@@ -1,0 +1,5 @@
+mod cache;
+mod faults;
+mod local;
+mod s3_server;
+mod suite;

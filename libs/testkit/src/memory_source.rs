@@ -1,0 +1,244 @@
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use model::{
+    Columns, Flow, Labels, LineColumn, LineRows, MetadataRows, RecordIdentity, RowBlock, Timestamp,
+};
+use query::{Budget, ScanOrder, ScanRequest, ScanStats, Sink, Source, SourceError};
+
+/// One record of a [`MemorySource`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryRecord {
+    /// Labels of its stream.
+    pub labels: Arc<Labels>,
+    /// Its time.
+    pub timestamp: Timestamp,
+    /// Its line.
+    pub line: Vec<u8>,
+    /// Its structured metadata, in order of key.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// A [`Source`] over records in memory. As any source it shows copies of a record once.
+///
+/// It can be told to split rows over blocks and sinks at random: an engine must give the same
+/// answer whatever the split. The same seed gives the same split.
+#[derive(Clone, Debug, Default)]
+pub struct MemorySource {
+    records: Vec<MemoryRecord>,
+    split: Option<Split>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Split {
+    seed: u64,
+    sinks: usize,
+    rows_max: usize,
+}
+
+/// Splitmix64: small, and good enough to cut blocks.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % n.max(1) as u64) as usize
+    }
+}
+
+impl MemorySource {
+    /// No records; one block per stream and one sink.
+    pub fn new() -> Self {
+        MemorySource::default()
+    }
+
+    /// Adds a record. Metadata is sorted by key.
+    pub fn push(
+        &mut self,
+        labels: &Arc<Labels>,
+        timestamp: Timestamp,
+        line: &str,
+        metadata: &[(&str, &str)],
+    ) {
+        let pairs = metadata.iter();
+        let mut metadata: Vec<(String, String)> = pairs
+            .map(|(key, value)| (key.to_string(), value.to_string()))
+            .collect();
+        metadata.sort();
+        self.records.push(MemoryRecord {
+            labels: Arc::clone(labels),
+            timestamp,
+            line: line.as_bytes().to_vec(),
+            metadata,
+        });
+    }
+
+    /// The records, in order of arrival.
+    pub fn records(&self) -> &[MemoryRecord] {
+        &self.records
+    }
+
+    /// Takes all records away.
+    pub fn clear(&mut self) {
+        self.records.clear();
+    }
+
+    /// The same records in blocks of up to `rows_max` rows (at least 1), which go to one of `sinks`
+    /// sinks (at least 1) each, in an order that has nothing to do with time.
+    pub fn split(mut self, seed: u64, sinks: usize, rows_max: usize) -> Self {
+        self.split = Some(Split {
+            seed,
+            sinks: sinks.max(1),
+            rows_max: rows_max.max(1),
+        });
+        self
+    }
+
+    /// The records asked for, each once, by stream and time.
+    fn matching(&self, request: &ScanRequest) -> Vec<Vec<&MemoryRecord>> {
+        let mut streams: BTreeMap<&Labels, Vec<&MemoryRecord>> = BTreeMap::new();
+        let mut seen: HashSet<(&Labels, RecordIdentity)> = HashSet::new();
+        for record in &self.records {
+            let wanted = request.range.contains(record.timestamp)
+                && request.selector.is_match(&record.labels)
+                && request.line_filter.is_match(&record.line);
+            if wanted && seen.insert((&record.labels, identity(record))) {
+                streams.entry(&record.labels).or_default().push(record);
+            }
+        }
+        let mut streams: Vec<_> = streams.into_values().collect();
+        for rows in &mut streams {
+            rows.sort_by_key(|row| row.timestamp);
+        }
+        streams
+    }
+
+    fn blocks<'a>(
+        &self,
+        streams: Vec<Vec<&'a MemoryRecord>>,
+    ) -> Vec<(usize, Vec<&'a MemoryRecord>)> {
+        let Some(split) = self.split else {
+            return streams.into_iter().map(|rows| (0, rows)).collect();
+        };
+        let mut random = Random(split.seed);
+        let mut blocks = Vec::new();
+        for rows in streams {
+            let mut parts: Vec<Vec<&MemoryRecord>> = vec![Vec::new(); 1 + random.below(3)];
+            for row in rows {
+                let part = random.below(parts.len());
+                parts[part].push(row);
+                if parts[part].len() > random.below(split.rows_max) {
+                    let block = std::mem::take(&mut parts[part]);
+                    blocks.push((random.below(split.sinks), block));
+                }
+            }
+            let rest = parts.into_iter().filter(|rows| !rows.is_empty());
+            blocks.extend(rest.map(|rows| (random.below(split.sinks), rows)));
+        }
+        for at in (1..blocks.len()).rev() {
+            blocks.swap(at, random.below(at + 1));
+        }
+        blocks
+    }
+}
+
+fn identity(record: &MemoryRecord) -> RecordIdentity {
+    let pairs = record.metadata.iter();
+    let pairs = pairs.map(|(key, value)| (key.as_bytes(), value.as_bytes()));
+    RecordIdentity::of(record.timestamp, &record.line, pairs)
+}
+
+/// A block in the form in which sinks take it; holds only the columns asked for.
+struct Block {
+    timestamps: Vec<Timestamp>,
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+    lengths: Vec<u32>,
+    row_ends: Vec<u32>,
+}
+
+fn push<K: Sink>(
+    sink: &mut K,
+    rows: &[&MemoryRecord],
+    columns: Columns,
+) -> Result<Flow, SourceError> {
+    let mut block = Block {
+        timestamps: Vec::new(),
+        bytes: Vec::new(),
+        ends: Vec::new(),
+        lengths: Vec::new(),
+        row_ends: Vec::new(),
+    };
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for row in rows {
+        if columns.timestamps {
+            block.timestamps.push(row.timestamp);
+        }
+        block.lengths.push(row.line.len() as u32);
+        block.bytes.extend_from_slice(&row.line);
+        block.ends.push(block.bytes.len() as u32);
+        let own = row.metadata.iter();
+        pairs.extend(own.map(|(key, value)| (key.as_str(), value.as_str())));
+        block.row_ends.push(pairs.len() as u32);
+    }
+    let has_metadata = columns.metadata && !pairs.is_empty();
+    let block = RowBlock {
+        labels: &rows[0].labels,
+        rows: rows.len(),
+        timestamps: &block.timestamps,
+        lines: match columns.lines {
+            LineColumn::None => LineRows::None,
+            LineColumn::Lengths => LineRows::Lengths(&block.lengths),
+            LineColumn::Bytes => LineRows::Bytes {
+                bytes: &block.bytes,
+                ends: &block.ends,
+            },
+        },
+        metadata: has_metadata.then_some(MetadataRows {
+            row_ends: &block.row_ends,
+            pairs: &pairs,
+        }),
+    };
+    Ok(sink.push(&block)?)
+}
+
+/// Whether a sink has said that it has no more use for any of these rows.
+fn is_useless<K: Sink>(sink: &K, rows: &[&MemoryRecord], order: ScanOrder) -> bool {
+    let Some(bound) = sink.bound() else {
+        return false;
+    };
+    match order {
+        ScanOrder::Any => false,
+        ScanOrder::Backward => rows.iter().all(|row| row.timestamp < bound),
+        ScanOrder::Forward => rows.iter().all(|row| row.timestamp > bound),
+    }
+}
+
+impl Source for MemorySource {
+    fn scan<K: Sink>(
+        &self,
+        request: &ScanRequest,
+        budget: &Budget,
+        new_sink: &(dyn Fn() -> K + Sync),
+    ) -> Result<(Vec<K>, ScanStats), SourceError> {
+        let sinks = self.split.map_or(1, |split| split.sinks);
+        let mut sinks: Vec<(K, Flow)> = (0..sinks).map(|_| (new_sink(), Flow::Continue)).collect();
+        let mut stats = ScanStats::default();
+        for (sink, rows) in self.blocks(self.matching(request)) {
+            budget.take_rows(rows.len() as u64)?;
+            let (sink, flow) = &mut sinks[sink];
+            if *flow == Flow::Stop || is_useless(sink, &rows, request.order) {
+                continue;
+            }
+            stats.chunks += 1;
+            stats.rows_processed += rows.len() as u64;
+            stats.rows_matched += rows.len() as u64;
+            stats.bytes_processed += rows.iter().map(|row| row.line.len() as u64).sum::<u64>();
+            *flow = push(sink, &rows, request.columns)?;
+        }
+        Ok((sinks.into_iter().map(|(sink, _)| sink).collect(), stats))
+    }
+}
