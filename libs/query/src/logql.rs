@@ -1,6 +1,7 @@
 //! LogQL: the language of Loki 3.x and some extensions that no valid Loki query can mean.
 
 pub mod ast;
+pub mod format;
 pub mod parse;
 pub mod print;
 pub mod regex;

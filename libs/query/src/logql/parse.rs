@@ -22,8 +22,6 @@ use std::fmt;
 use super::ast::{Expr, LabelFilter, LogExpr, Matcher, MetricExpr};
 use token::{Kind, Token};
 
-#[cfg(test)]
-pub(crate) use token::is_reserved;
 pub(crate) use units::{format_bytes, format_duration, quote};
 pub use units::{parse_bytes, parse_duration};
 

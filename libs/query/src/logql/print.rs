@@ -111,6 +111,11 @@ pub(super) fn parentheses(binary: &Binary) -> (bool, bool) {
     (needs(&binary.lhs, power), needs(&binary.rhs, !power))
 }
 
+/// Whether the expression of a subquery needs parentheses.
+pub(super) fn subquery_parentheses(expr: &MetricExpr) -> bool {
+    matches!(expr, MetricExpr::Binary(_) | MetricExpr::Number(_))
+}
+
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
@@ -244,7 +249,7 @@ impl Display for RangeInput {
         match self {
             RangeInput::Logs(logs) => logs.fmt(f),
             RangeInput::Subquery { expr, .. } => {
-                let parentheses = matches!(**expr, MetricExpr::Binary(_));
+                let parentheses = subquery_parentheses(expr);
                 write!(f, "{}{}", Wrapped { expr, parentheses }, Window(self))
             }
         }

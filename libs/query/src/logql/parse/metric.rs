@@ -238,21 +238,23 @@ impl Parser<'_> {
         if self.log_range_follows() {
             return Ok((RangeInput::Logs(self.log_range()?), 1));
         }
-        let starts_metric = matches!(
+        let all = ["NUMBER", "{", "("];
+        let expecting = if after_param { &all[1..] } else { &all[..] };
+        if matches!(self.kind(), Kind::Number(_)) && !after_param {
+            self.advance();
+            return Err(self.unexpected(&[","]));
+        }
+        if !matches!(
             self.kind(),
-            Kind::Function(_) | Kind::Number(_) | Kind::Word("(" | "+" | "-" | "label_replace")
-        );
-        if !starts_metric {
-            let all = ["NUMBER", "{", "("];
-            let expecting = if after_param { &all[1..] } else { &all[..] };
+            Kind::Function(_) | Kind::Word("(" | "label_replace")
+        ) {
             return Err(self.unexpected(expecting));
         }
+        // Loki has no subqueries: without one, it is the expression that must not stand here.
+        let refusal = self.unexpected(expecting);
         let (inner, height) = self.nested(|parser| parser.operand(false))?;
-        let Expr::Metric(expr) = inner else {
-            return Err(self.unexpected(&[]));
-        };
-        let Kind::Subquery { range, step, .. } = *self.kind() else {
-            return Err(self.unexpected(&["[range:step]"]));
+        let (Expr::Metric(expr), &Kind::Subquery { range, step, .. }) = (inner, self.kind()) else {
+            return Err(refusal);
         };
         self.advance();
         let offset = self.offset()?;

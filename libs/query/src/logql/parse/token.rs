@@ -137,12 +137,6 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Whether a word cannot be the name of a label.
-#[cfg(test)]
-pub(crate) fn is_reserved(name: &str) -> bool {
-    RESERVED.iter().any(|word| word.eq_ignore_ascii_case(name))
-}
-
 /// All tokens; the last one is `End`, or `Bad` where the text cannot go on.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
     let mut lexer = Lexer {

@@ -128,7 +128,7 @@ pub(crate) fn format_duration(nanos: i64) -> String {
     for (name, unit) in DURATIONS {
         let unit = unit.unsigned_abs();
         // Years and weeks only when nothing is left over.
-        if matches!(*name, "y" | "w") && rest % unit != 0 {
+        if matches!(*name, "y" | "w") && !rest.is_multiple_of(unit) {
             continue;
         }
         if rest >= unit {
@@ -173,7 +173,7 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
 pub(crate) fn format_bytes(bytes: u64) -> String {
     let unit = SIZES
         .iter()
-        .find(|(_, size)| bytes > 0 && bytes % size == 0);
+        .find(|(_, size)| bytes > 0 && bytes.is_multiple_of(*size));
     match unit {
         Some((name, size)) => format!("{}{name}", bytes / size),
         None => format!("{bytes}B"),
