@@ -40,33 +40,3 @@ pub struct Limits {
     /// larger.
     pub rate_burst_bytes: u64,
 }
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            shards: 4,
-            slot_length: model::SlotLength::DEFAULT,
-            body_bytes_max: 32 << 20,
-            decompressed_bytes_max: 64 << 20,
-            decoders_max: 4,
-            limits: Limits::default(),
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            label_names_max: 15,
-            label_name_bytes_max: 1024,
-            label_value_bytes_max: 2048,
-            line_bytes_max: 256 << 10,
-            metadata_bytes_max: 64 << 10,
-            metadata_pairs_max: 128,
-            creation_grace_nanos: 10 * 60 * model::NANOS_PER_SECOND,
-            record_age_nanos_max: 0,
-            rate_bytes_per_second: 0,
-            rate_burst_bytes: 64 << 20,
-        }
-    }
-}

@@ -1,0 +1,88 @@
+use model::SlotLength;
+use runtime::{ByteText, DurationText};
+
+use crate::{Config, Limits};
+
+runtime::options! {
+    /// What an operator may decide about a distributor.
+    pub struct Settings / Options {
+        /// Largest request body taken, as it is sent.
+        body_bytes_max: usize as ByteText = "32MiB",
+        /// Largest request body taken, once decompressed.
+        decompressed_bytes_max: usize as ByteText = "64MiB",
+        /// How many bodies are decoded at once; the others wait. Each needs its decompressed size.
+        decoders_max: usize = "4",
+        /// Most labels of a stream; `service_name` does not count.
+        label_names_max: usize = "15",
+        /// Longest label name.
+        label_name_bytes_max: usize as ByteText = "1024",
+        /// Longest label value.
+        label_value_bytes_max: usize as ByteText = "2048",
+        /// Longest line.
+        line_bytes_max: usize as ByteText = "256KiB",
+        /// Most structured metadata of a record, names and values together.
+        metadata_bytes_max: usize as ByteText = "64KiB",
+        /// Most structured metadata pairs of a record.
+        metadata_pairs_max: usize = "128",
+        /// Records may be at most this much newer than the clock; 0 takes any time.
+        creation_grace: i64 as DurationText = "10m",
+        /// Records may be at most this old; 0 takes any age.
+        record_age_max: i64 as DurationText = "0",
+        /// Bytes of lines and metadata per second and tenant, on average; 0 is no limit.
+        rate_bytes_per_second: u64 as ByteText = "0",
+        /// Bytes that a tenant may send at once beyond the average; no request can be larger.
+        rate_burst_bytes: u64 as ByteText = "64MiB",
+    }
+}
+
+impl Settings {
+    /// With what all roles of a cluster have in common: the number of shards, and the slot.
+    pub fn config(self, shards: u32, slot_length: SlotLength) -> Config {
+        Config {
+            shards,
+            slot_length,
+            body_bytes_max: self.body_bytes_max,
+            decompressed_bytes_max: self.decompressed_bytes_max,
+            decoders_max: self.decoders_max,
+            limits: Limits {
+                label_names_max: self.label_names_max,
+                label_name_bytes_max: self.label_name_bytes_max,
+                label_value_bytes_max: self.label_value_bytes_max,
+                line_bytes_max: self.line_bytes_max,
+                metadata_bytes_max: self.metadata_bytes_max,
+                metadata_pairs_max: self.metadata_pairs_max,
+                creation_grace_nanos: self.creation_grace,
+                record_age_nanos_max: self.record_age_max,
+                rate_bytes_per_second: self.rate_bytes_per_second,
+                rate_burst_bytes: self.rate_burst_bytes,
+            },
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Settings::default().config(1, SlotLength::DEFAULT)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Config::default().limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::NANOS_PER_SECOND;
+
+    use super::*;
+
+    #[test]
+    fn defaults_are_lokis_but_for_the_age_of_records() {
+        let limits = Limits::default();
+        assert_eq!(limits.line_bytes_max, 262_144);
+        assert_eq!(limits.creation_grace_nanos, 600 * NANOS_PER_SECOND);
+        assert_eq!(limits.record_age_nanos_max, 0);
+    }
+}
