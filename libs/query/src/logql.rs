@@ -3,6 +3,7 @@
 pub mod ast;
 pub mod format;
 pub mod parse;
+pub mod pipeline;
 pub mod print;
 pub mod regex;
 

@@ -1,0 +1,241 @@
+//! Texts as numbers, durations and byte counts, accepted and refused as Go's `strconv`, `time` and
+//! the humanize library do, with their words, because they are shown in `__error_details__`.
+
+/// `strconv.ParseFloat`.
+pub(super) fn parse_float(text: &str) -> Result<f64, String> {
+    let syntax = || format!("strconv.ParseFloat: parsing {text:?}: invalid syntax");
+    if let Some(value) = parse_hex_float(text) {
+        return Ok(value);
+    }
+    let value: f64 = text.parse().map_err(|_| syntax())?;
+    let unsigned = text.trim_start_matches(['+', '-']);
+    if value.is_nan() && unsigned.len() != text.len() {
+        return Err(syntax());
+    }
+    if value.is_infinite() && !unsigned.starts_with(['i', 'I']) {
+        return Err(format!(
+            "strconv.ParseFloat: parsing {text:?}: value out of range"
+        ));
+    }
+    Ok(value)
+}
+
+/// `0x1.8p3`: the exponent is required.
+fn parse_hex_float(text: &str) -> Option<f64> {
+    let (negative, rest) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let rest = rest
+        .strip_prefix("0x")
+        .or_else(|| rest.strip_prefix("0X"))?;
+    let (mantissa, exponent) = rest.split_once(['p', 'P'])?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let exponent: i32 = exponent.parse().ok()?;
+    let mut value = 0f64;
+    for digit in whole.chars().chain(fraction.chars()) {
+        value = value * 16.0 + f64::from(digit.to_digit(16)?);
+    }
+    let shift = exponent.checked_sub(4 * i32::try_from(fraction.len()).ok()?)?;
+    let value = value * 2f64.powi(shift);
+    Some(if negative { -value } else { value })
+}
+
+/// `time.ParseDuration`: nanoseconds.
+pub(super) fn parse_duration(text: &str) -> Result<i64, String> {
+    let invalid = || format!("time: invalid duration {text:?}");
+    let (negative, mut rest) = match text.as_bytes().first() {
+        Some(b'-') => (true, &text[1..]),
+        Some(b'+') => (false, &text[1..]),
+        _ => (false, text),
+    };
+    if rest == "0" {
+        return Ok(0);
+    }
+    if rest.is_empty() {
+        return Err(invalid());
+    }
+    let mut total: u64 = 0;
+    while !rest.is_empty() {
+        let number_end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(number_end);
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+            return Err(invalid());
+        }
+        let unit_end = tail
+            .find(|c: char| c == '.' || c.is_ascii_digit())
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_end);
+        if unit.is_empty() {
+            return Err(format!("time: missing unit in duration {text:?}"));
+        }
+        let scale = unit_nanos(unit)
+            .ok_or_else(|| format!("time: unknown unit {unit:?} in duration {text:?}"))?;
+        let whole: u64 = match whole {
+            "" => 0,
+            digits => digits.parse().map_err(|_| invalid())?,
+        };
+        let fraction = match fraction {
+            "" => 0,
+            digits => (format!("0.{digits}").parse::<f64>().unwrap_or(0.0) * scale as f64) as u64,
+        };
+        total = whole
+            .checked_mul(scale)
+            .and_then(|n| n.checked_add(fraction))
+            .and_then(|n| n.checked_add(total))
+            .filter(|n| *n <= 1 << 63)
+            .ok_or_else(invalid)?;
+        rest = tail;
+    }
+    match (negative, total) {
+        (true, n) => Ok((n as i64).wrapping_neg()),
+        (false, n) => i64::try_from(n).map_err(|_| invalid()),
+    }
+}
+
+fn unit_nanos(unit: &str) -> Option<u64> {
+    Some(match unit {
+        "ns" => 1,
+        "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        _ => return None,
+    })
+}
+
+/// `humanize.ParseBytes`: `42 MB`, `1.5GiB`, `1,000`.
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits_end = text
+        .find(|c: char| !c.is_numeric() && c != '.' && c != ',')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits_end);
+    let value = match number.contains(',') {
+        true => parse_float(&number.replace(',', ""))?,
+        false => parse_float(number)?,
+    };
+    let unit = unit.trim().to_lowercase();
+    let scale = byte_scale(&unit).ok_or_else(|| format!("unhandled size name: {unit}"))?;
+    let value = value * scale;
+    if value >= u64::MAX as f64 {
+        return Err(format!("too large: {text}"));
+    }
+    Ok(value as u64)
+}
+
+fn byte_scale(unit: &str) -> Option<f64> {
+    const KI: f64 = 1024.0;
+    Some(match unit {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "t" | "tb" => 1e12,
+        "p" | "pb" => 1e15,
+        "e" | "eb" => 1e18,
+        "ki" | "kib" => KI,
+        "mi" | "mib" => KI * KI,
+        "gi" | "gib" => KI * KI * KI,
+        "ti" | "tib" => KI * KI * KI * KI,
+        "pi" | "pib" => KI * KI * KI * KI * KI,
+        "ei" | "eib" => KI * KI * KI * KI * KI * KI,
+        _ => return None,
+    })
+}
+
+/// Appends bytes as text: what is not UTF-8 becomes a blank, as does U+FFFD itself.
+pub(super) fn push_clean(out: &mut String, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.contains('\u{fffd}') => out.push_str(text),
+        Ok(text) => out.extend(text.chars().map(blank_replacement)),
+        Err(_) => {
+            for chunk in bytes.utf8_chunks() {
+                out.extend(chunk.valid().chars().map(blank_replacement));
+                out.extend(std::iter::repeat_n(' ', chunk.invalid().len()));
+            }
+        }
+    }
+}
+
+fn blank_replacement(c: char) -> char {
+    if c == '\u{fffd}' { ' ' } else { c }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_read_as_go_reads_them() {
+        for (text, want) in [
+            ("1", Some(1.0)),
+            ("-1.5e3", Some(-1500.0)),
+            (".5", Some(0.5)),
+            ("5.", Some(5.0)),
+            ("+Inf", Some(f64::INFINITY)),
+            ("-infinity", Some(f64::NEG_INFINITY)),
+            ("0x1p-2", Some(0.25)),
+            ("0x1.8p1", Some(3.0)),
+            ("", None),
+            (" 1", None),
+            ("1s", None),
+            ("1e400", None),
+            ("+nan", None),
+        ] {
+            assert_eq!(parse_float(text).ok(), want, "{text}");
+        }
+        assert!(parse_float("NaN").unwrap().is_nan());
+        assert_eq!(
+            parse_float("x").unwrap_err(),
+            r#"strconv.ParseFloat: parsing "x": invalid syntax"#
+        );
+    }
+
+    #[test]
+    fn durations_are_read_as_go_reads_them() {
+        for (text, want) in [
+            ("1s", Ok(1_000_000_000)),
+            ("-1.5h", Ok(-5_400_000_000_000)),
+            ("1h15m30.918273645s", Ok(4_530_918_273_645)),
+            ("1µs", Ok(1_000)),
+            ("0", Ok(0)),
+            (".5s", Ok(500_000_000)),
+            ("1.s", Ok(1_000_000_000)),
+            ("", Err(r#"time: invalid duration """#)),
+            ("1", Err(r#"time: missing unit in duration "1""#)),
+            ("1d", Err(r#"time: unknown unit "d" in duration "1d""#)),
+            (".s", Err(r#"time: invalid duration ".s""#)),
+            ("9999999h", Err(r#"time: invalid duration "9999999h""#)),
+        ] {
+            assert_eq!(parse_duration(text), want.map_err(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_read_as_humanize_reads_them() {
+        for (text, want) in [
+            ("42", Ok(42)),
+            ("42MB", Ok(42_000_000)),
+            ("42 mib", Ok(44_040_192)),
+            ("1.5KB", Ok(1_500)),
+            ("1,005.03 MB", Ok(1_005_030_000)),
+            ("1 k", Ok(1_000)),
+            ("1 JB", Err("unhandled size name: jb")),
+            ("16 EiB", Err("too large: 16 EiB")),
+            (
+                "x",
+                Err(r#"strconv.ParseFloat: parsing "": invalid syntax"#),
+            ),
+        ] {
+            assert_eq!(parse_bytes(text), want.map_err(str::to_owned), "{text}");
+        }
+    }
+}

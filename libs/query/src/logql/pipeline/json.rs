@@ -1,0 +1,111 @@
+//! `json`: every member of an object as a label, nested names joined by `_`.
+
+use super::json_scan::{JsonError, JsonValue, Scanner, unescape_into};
+use super::names::sanitize_into;
+use super::row::{Category, Row, StageError};
+
+/// Objects nested deeper than this are left out, so that the stack is bounded.
+const DEPTH_MAX: usize = 256;
+
+/// Why the walk ended.
+enum End {
+    /// Nobody wants anything that may still come.
+    Enough,
+    Wrong(JsonError),
+}
+
+/// Reads the line's members into the row. A line that is not an object sets `JSONParserErr`; the
+/// members before the place that is wrong are kept.
+pub(super) fn parse(row: &mut Row, line: &[u8], key: &mut String) {
+    if row.wants_no_more() {
+        return;
+    }
+    key.clear();
+    let mut scanner = Scanner::new(line);
+    let end = match scanner.take(b'{') {
+        true => object(row, &mut scanner, key, 0),
+        false => Err(End::Wrong(JsonError::Object)),
+    };
+    if let Err(End::Wrong(error)) = end {
+        row.set_parser_error(StageError::Json, error.as_str());
+    }
+}
+
+/// The members of an object whose `{` was taken; `key` holds the name of the object.
+fn object(
+    row: &mut Row,
+    scanner: &mut Scanner<'_>,
+    key: &mut String,
+    depth: usize,
+) -> Result<(), End> {
+    let prefix = key.len();
+    let mut first = true;
+    while let Some((name, escaped)) = scanner.member(first).map_err(End::Wrong)? {
+        first = false;
+        let nested = scanner.peek() == Some(b'{');
+        let plain_name = prefix == 0 && !nested && !escaped && is_label_name(name);
+        if !plain_name {
+            push_name(key, name, escaped, prefix == 0);
+        }
+        if nested {
+            if depth < DEPTH_MAX && wants_members(row, key) {
+                scanner.take(b'{');
+                object(row, scanner, key, depth + 1)?;
+            } else {
+                scanner.value().map_err(End::Wrong)?;
+            }
+        } else {
+            let value = scanner.value().map_err(End::Wrong)?;
+            match (plain_name, std::str::from_utf8(name)) {
+                (true, Ok(name)) => set(row, name, value)?,
+                _ => set(row, key, value)?,
+            }
+        }
+        key.truncate(prefix);
+    }
+    Ok(())
+}
+
+fn set(row: &mut Row, name: &str, value: JsonValue<'_>) -> Result<(), End> {
+    if matches!(value, JsonValue::Array(_) | JsonValue::Object(_)) {
+        return Ok(());
+    }
+    let Some(id) = row.parsed_name_of(name) else {
+        return Ok(());
+    };
+    let start = row.text_mut().len();
+    match value {
+        JsonValue::Text(text, escaped) => unescape_into(row.text_mut(), text, escaped),
+        JsonValue::Plain(text) => super::convert::push_clean(row.text_mut(), text),
+        _ => {}
+    }
+    row.set_from(Category::Parsed, id, start);
+    row.note_found(id);
+    match row.wants_no_more() {
+        true => Err(End::Enough),
+        false => Ok(()),
+    }
+}
+
+fn wants_members(row: &Row, key: &str) -> bool {
+    row.wants_prefix(key)
+}
+
+fn push_name(key: &mut String, name: &[u8], escaped: bool, first: bool) {
+    if !first {
+        key.push('_');
+    }
+    match (escaped, std::str::from_utf8(name)) {
+        (false, Ok(name)) => sanitize_into(key, name, first),
+        _ => {
+            let mut clean = String::new();
+            unescape_into(&mut clean, name, escaped);
+            sanitize_into(key, &clean, first);
+        }
+    }
+}
+
+fn is_label_name(name: &[u8]) -> bool {
+    name.first().is_some_and(|b| !b.is_ascii_digit())
+        && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+}

@@ -1,0 +1,178 @@
+//! Conditions on labels.
+
+use std::sync::Arc;
+
+use model::{LabelMatcher, MatchOp};
+
+use super::CompileError;
+use super::convert::{parse_bytes, parse_duration, parse_float};
+use super::ip::IpPattern;
+use super::names::{NameId, Names};
+use super::row::{ERROR_DETAILS_LABEL, ERROR_LABEL, Row, StageError};
+use crate::logql::ast::{CompareOp, LabelFilter, Matcher};
+use crate::logql::regex::ValueRegex;
+
+/// A compiled condition.
+#[derive(Clone, Debug)]
+pub(super) enum Condition {
+    Text(TextCondition),
+    Number(NameId, CompareOp, f64),
+    Duration(NameId, CompareOp, i64),
+    Bytes(NameId, CompareOp, u64),
+    Ip(NameId, bool, IpPattern),
+    And(Box<Condition>, Box<Condition>),
+    Or(Box<Condition>, Box<Condition>),
+}
+
+/// A matcher of one label's text.
+#[derive(Clone, Debug)]
+pub(super) struct TextCondition {
+    pub(super) place: Place,
+    pub(super) matcher: LabelMatcher,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Label(NameId),
+    Error,
+    ErrorDetails,
+}
+
+impl Place {
+    pub(super) fn of(name: &str, names: &mut Names) -> Self {
+        match name {
+            ERROR_LABEL => Place::Error,
+            ERROR_DETAILS_LABEL => Place::ErrorDetails,
+            name => Place::Label(names.id(name)),
+        }
+    }
+}
+
+impl TextCondition {
+    pub(super) fn compile(matcher: &Matcher, names: &mut Names) -> Result<Self, CompileError> {
+        let negated = matches!(matcher.op, MatchOp::NotEqual | MatchOp::NotRegex);
+        let compiled = match matcher.op {
+            MatchOp::Equal | MatchOp::NotEqual => {
+                LabelMatcher::text(&matcher.name, negated, &matcher.value)
+            }
+            MatchOp::Regex | MatchOp::NotRegex => {
+                let regex =
+                    ValueRegex::new(&matcher.value).map_err(|error| CompileError::Regex {
+                        text: matcher.value.clone(),
+                        error: error.to_string(),
+                    })?;
+                LabelMatcher::regex(&matcher.name, negated, &matcher.value, Arc::new(regex))
+            }
+        };
+        Ok(TextCondition {
+            place: Place::of(&matcher.name, names),
+            matcher: compiled,
+        })
+    }
+
+    /// Whether the label's value passes; an absent label is the empty text.
+    pub(super) fn passes(&self, row: &Row) -> bool {
+        let value = match self.place {
+            Place::Label(id) => row.get(id).unwrap_or(""),
+            Place::Error => row.error(),
+            Place::ErrorDetails => row.error_details(),
+        };
+        self.matcher.is_match(value)
+    }
+}
+
+impl Condition {
+    pub(super) fn compile(filter: &LabelFilter, names: &mut Names) -> Result<Self, CompileError> {
+        Ok(match filter {
+            LabelFilter::Text(matcher) => Condition::Text(TextCondition::compile(matcher, names)?),
+            LabelFilter::Number { name, op, value } => {
+                Condition::Number(names.id(name), *op, *value)
+            }
+            LabelFilter::Duration { name, op, nanos } => {
+                Condition::Duration(names.id(name), *op, *nanos)
+            }
+            LabelFilter::Bytes { name, op, bytes } => Condition::Bytes(names.id(name), *op, *bytes),
+            LabelFilter::Ip {
+                name,
+                negated,
+                pattern,
+            } => Condition::Ip(names.id(name), *negated, IpPattern::parse(pattern)?),
+            LabelFilter::And(a, b) => Condition::And(
+                Box::new(Condition::compile(a, names)?),
+                Box::new(Condition::compile(b, names)?),
+            ),
+            LabelFilter::Or(a, b) => Condition::Or(
+                Box::new(Condition::compile(a, names)?),
+                Box::new(Condition::compile(b, names)?),
+            ),
+        })
+    }
+
+    /// Whether the row stays. A value that does not convert keeps the row and sets
+    /// `LabelFilterErr`; a row that already has an error passes all but text conditions.
+    pub(super) fn passes(&self, row: &mut Row) -> bool {
+        match self {
+            Condition::Text(text) => text.passes(row),
+            Condition::Number(id, op, want) => compare(row, *id, *op, want, parse_float),
+            Condition::Duration(id, op, want) => compare(row, *id, *op, want, parse_duration),
+            Condition::Bytes(id, op, want) => compare(row, *id, *op, want, parse_bytes),
+            Condition::Ip(id, negated, pattern) => {
+                if row.has_error() {
+                    return true;
+                }
+                row.get(*id)
+                    .is_some_and(|value| pattern.is_in(value.as_bytes()) != *negated)
+            }
+            Condition::And(a, b) => {
+                let left = a.passes(row);
+                b.passes(row) && left
+            }
+            Condition::Or(a, b) => a.passes(row) || b.passes(row),
+        }
+    }
+
+    /// Calls `visit` with every label that is looked at.
+    pub(super) fn visit_places(&self, visit: &mut impl FnMut(Place)) {
+        match self {
+            Condition::Text(text) => visit(text.place),
+            Condition::Number(id, ..)
+            | Condition::Duration(id, ..)
+            | Condition::Bytes(id, ..)
+            | Condition::Ip(id, ..) => visit(Place::Label(*id)),
+            Condition::And(a, b) | Condition::Or(a, b) => {
+                a.visit_places(visit);
+                b.visit_places(visit);
+            }
+        }
+    }
+}
+
+fn compare<T: PartialOrd>(
+    row: &mut Row,
+    id: NameId,
+    op: CompareOp,
+    want: &T,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> bool {
+    if row.has_error() {
+        return true;
+    }
+    let Some(value) = row.get(id) else {
+        return false;
+    };
+    match read(value) {
+        Ok(value) => match op {
+            CompareOp::Equal => value == *want,
+            CompareOp::NotEqual => value != *want,
+            CompareOp::Greater => value > *want,
+            CompareOp::GreaterOrEqual => value >= *want,
+            CompareOp::Less => value < *want,
+            CompareOp::LessOrEqual => value <= *want,
+        },
+        Err(details) => {
+            row.set_error(StageError::LabelFilter, &details);
+            true
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! `logfmt`: `key=value key="quoted value"`.
+
+use super::convert::push_clean;
+use super::json_scan::unescape_into;
+use super::names::{NameId, sanitize_into};
+use super::row::{Category, Row, StageError};
+
+/// How a line is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LogfmtOptions {
+    /// Stop with an error at the first pair that is wrong, rather than leave it out.
+    pub(super) strict: bool,
+    /// Set labels for keys without value.
+    pub(super) keep_empty: bool,
+}
+
+/// `label="key"`
+#[derive(Clone, Debug)]
+pub(super) struct LogfmtField {
+    pub(super) label: NameId,
+    pub(super) key: Box<str>,
+}
+
+/// A key and its value: between the quotes if it had any, and whether it has escapes.
+struct Pair<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+    escaped: bool,
+}
+
+struct Scanner<'a> {
+    line: &'a [u8],
+    at: usize,
+}
+
+/// Sets a label for each pair.
+pub(super) fn parse(row: &mut Row, line: &[u8], options: LogfmtOptions, key: &mut String) {
+    if row.wants_no_more() {
+        return;
+    }
+    let mut scanner = Scanner { line, at: 0 };
+    while let Some(next) = scanner.next() {
+        let pair = match next {
+            Ok(pair) => pair,
+            Err(problem) if options.strict => {
+                return row.set_parser_error(StageError::Logfmt, &problem.message());
+            }
+            Err(_) => continue,
+        };
+        if pair.value.is_empty() && !options.keep_empty {
+            continue;
+        }
+        let Some(id) = label_of(row, pair.key, key) else {
+            continue;
+        };
+        set(row, id, &pair);
+        row.note_found(id);
+        if row.wants_no_more() {
+            return;
+        }
+    }
+}
+
+/// Sets a label for each field, empty if the line lacks its key.
+pub(super) fn parse_fields(
+    row: &mut Row,
+    line: &[u8],
+    options: LogfmtOptions,
+    fields: &[LogfmtField],
+    key: &mut String,
+) {
+    if row.wants_no_more() {
+        return;
+    }
+    let mut scanner = Scanner { line, at: 0 };
+    let mut failed = None;
+    while let Some(next) = scanner.next() {
+        let pair = match next {
+            Ok(pair) => pair,
+            Err(problem) if options.strict => {
+                failed = Some(problem);
+                break;
+            }
+            Err(_) => continue,
+        };
+        key.clear();
+        push_key(key, pair.key);
+        for field in fields {
+            if *field.key != **key && field.key.as_bytes() != pair.key {
+                continue;
+            }
+            let label = match row.base_has(field.label) {
+                true => row.names.extracted(field.label),
+                false => field.label,
+            };
+            if pair.value.is_empty() && !options.keep_empty && row.get(label).is_some() {
+                continue;
+            }
+            set(row, label, &pair);
+            row.note_found(label);
+        }
+    }
+    if let Some(problem) = failed {
+        return row.set_parser_error(StageError::Logfmt, &problem.message());
+    }
+    for field in fields {
+        if row.get(field.label).is_none() {
+            row.set(Category::Parsed, field.label, "");
+        }
+    }
+}
+
+fn label_of(row: &mut Row, raw: &[u8], key: &mut String) -> Option<NameId> {
+    let clean = raw.first().is_some_and(|b| !b.is_ascii_digit())
+        && raw.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_');
+    if clean && let Ok(name) = std::str::from_utf8(raw) {
+        return row.parsed_name_of(name);
+    }
+    key.clear();
+    push_key(key, raw);
+    match key.is_empty() {
+        true => None,
+        false => row.parsed_name_of(key),
+    }
+}
+
+fn push_key(key: &mut String, raw: &[u8]) {
+    match std::str::from_utf8(raw) {
+        Ok(text) => sanitize_into(key, text, true),
+        Err(_) => sanitize_into(key, &String::from_utf8_lossy(raw), true),
+    }
+}
+
+fn set(row: &mut Row, id: NameId, pair: &Pair<'_>) {
+    let start = row.text_mut().len();
+    match pair.escaped {
+        true => unescape_into(row.text_mut(), pair.value, true),
+        false => push_clean(row.text_mut(), pair.value),
+    }
+    row.set_from(Category::Parsed, id, start);
+}
+
+/// What is wrong with a pair, and at which byte.
+#[derive(Clone, Copy)]
+struct Problem {
+    place: usize,
+    what: &'static str,
+}
+
+impl Problem {
+    /// Counts bytes from 1.
+    fn message(self) -> String {
+        format!(
+            "logfmt syntax error at pos {} : {}",
+            self.place + 1,
+            self.what
+        )
+    }
+}
+
+impl<'a> Scanner<'a> {
+    /// The next pair, or what is wrong with it; `None` at the end of the line.
+    fn next(&mut self) -> Option<Result<Pair<'a>, Problem>> {
+        let line = self.line;
+        while line.get(self.at).is_some_and(|b| *b <= b' ') {
+            self.at += 1;
+        }
+        let start = self.at;
+        let rest = line.get(start..).filter(|rest| !rest.is_empty())?;
+        let length = rest
+            .iter()
+            .position(|b| *b <= b' ' || matches!(b, b'=' | b'"'))
+            .unwrap_or(rest.len());
+        let key = &rest[..length];
+        self.at += length;
+        match rest.get(length) {
+            Some(b'=') if !key.is_empty() => {
+                if !is_valid_key(key) {
+                    return Some(Err(self.fail(start, "invalid key")));
+                }
+                self.at += 1;
+                Some(self.value(key))
+            }
+            Some(byte @ (b'=' | b'"')) => Some(Err(self.unexpected(*byte))),
+            _ if !is_valid_key(key) => Some(Err(self.fail(start, "invalid key"))),
+            _ => Some(Ok(Pair {
+                key,
+                value: &[],
+                escaped: false,
+            })),
+        }
+    }
+
+    fn value(&mut self, key: &'a [u8]) -> Result<Pair<'a>, Problem> {
+        let rest = &self.line[self.at..];
+        if rest.first() == Some(&b'"') {
+            return self.quoted(key);
+        }
+        let length = rest
+            .iter()
+            .position(|b| *b <= b' ' || matches!(b, b'=' | b'"'))
+            .unwrap_or(rest.len());
+        self.at += length;
+        match rest.get(length) {
+            Some(byte @ (b'=' | b'"')) => Err(self.unexpected(*byte)),
+            _ => Ok(Pair {
+                key,
+                value: &rest[..length],
+                escaped: false,
+            }),
+        }
+    }
+
+    fn quoted(&mut self, key: &'a [u8]) -> Result<Pair<'a>, Problem> {
+        let open = self.at;
+        let mut at = open + 1;
+        let mut escaped = false;
+        while let Some(found) = memchr::memchr2(b'"', b'\\', &self.line[at..]) {
+            at += found;
+            if self.line[at] == b'"' {
+                self.at = at + 1;
+                return Ok(Pair {
+                    key,
+                    value: &self.line[open + 1..at],
+                    escaped,
+                });
+            }
+            escaped = true;
+            at = (at + 2).min(self.line.len());
+        }
+        self.at = self.line.len();
+        Err(self.fail(open, "unterminated quoted value"))
+    }
+
+    fn unexpected(&mut self, byte: u8) -> Problem {
+        let what = match byte {
+            b'"' => "unexpected '\"'",
+            _ => "unexpected '='",
+        };
+        self.fail(self.at, what)
+    }
+
+    /// Leaves out the rest of the word.
+    fn fail(&mut self, place: usize, what: &'static str) -> Problem {
+        while self.line.get(self.at).is_some_and(|b| *b > b' ') {
+            self.at += 1;
+        }
+        Problem { place, what }
+    }
+}
+
+fn is_valid_key(key: &[u8]) -> bool {
+    std::str::from_utf8(key).is_ok_and(|key| !key.contains('\u{fffd}'))
+}

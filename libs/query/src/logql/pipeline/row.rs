@@ -1,0 +1,397 @@
+//! The labels of one row while the stages work on it: three kinds with one precedence.
+//!
+//! ```text
+//! stream labels (Arc, shared, some hidden) <- structured metadata <- parsed
+//! ```
+//!
+//! All texts of a row lie one behind the other in one buffer that is emptied, not freed, between
+//! rows. A name stands at most once among the entries; an entry hides the stream label of its name.
+
+use std::sync::Arc;
+
+use model::Labels;
+
+use super::names::{NameId, Names};
+
+/// `__error__`
+pub const ERROR_LABEL: &str = "__error__";
+/// `__error_details__`
+pub const ERROR_DETAILS_LABEL: &str = "__error_details__";
+/// `__preserve_error__`
+pub const PRESERVE_ERROR_LABEL: &str = "__preserve_error__";
+
+/// Where a label comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Category {
+    /// The stream's labels.
+    Stream,
+    /// The record's structured metadata.
+    Metadata,
+    /// A stage of the pipeline.
+    Parsed,
+}
+
+/// What a stage could not do; shown as `__error__`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StageError {
+    Json,
+    Logfmt,
+    SampleExtraction,
+    LabelFilter,
+    TemplateFormat,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) name: NameId,
+    pub(super) category: Category,
+    start: u32,
+    end: u32,
+}
+
+/// Which names parsers may leave out; the same for all rows of a runner.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hints {
+    /// `None`: all are wanted.
+    pub(super) wanted: Option<Vec<NameId>>,
+    /// Somebody looks at `__error__`: rows with an error are counted, not refused.
+    pub(super) preserve_error: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) names: Names,
+    pub(super) hints: Hints,
+    stream: Arc<Labels>,
+    /// The id of each stream label, in order.
+    base: Vec<NameId>,
+    /// Whether a stream label is dropped or replaced in this row.
+    hidden: Vec<bool>,
+    any_hidden: bool,
+    entries: Vec<Entry>,
+    text: String,
+    error: String,
+    details: String,
+    /// Which of `hints.wanted` this row's parsers found, and how many.
+    found: Vec<bool>,
+    found_count: usize,
+    preserve: NameId,
+}
+
+impl StageError {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            StageError::Json => "JSONParserErr",
+            StageError::Logfmt => "LogfmtParserErr",
+            StageError::SampleExtraction => "SampleExtractionErr",
+            StageError::LabelFilter => "LabelFilterErr",
+            StageError::TemplateFormat => "TemplateFormatErr",
+        }
+    }
+}
+
+impl Row {
+    pub(super) fn new(mut names: Names, hints: Hints) -> Self {
+        let preserve = names.id(PRESERVE_ERROR_LABEL);
+        let found = vec![false; hints.wanted.as_ref().map_or(0, Vec::len)];
+        Row {
+            names,
+            hints,
+            stream: Arc::default(),
+            base: Vec::new(),
+            hidden: Vec::new(),
+            any_hidden: false,
+            entries: Vec::new(),
+            text: String::new(),
+            error: String::new(),
+            details: String::new(),
+            found,
+            found_count: 0,
+            preserve,
+        }
+    }
+
+    /// Rows of this stream follow.
+    pub(super) fn stream(&mut self, labels: &Arc<Labels>) {
+        self.stream = Arc::clone(labels);
+        self.base.clear();
+        self.base
+            .extend(labels.iter().map(|(name, _)| self.names.id(name)));
+        self.hidden.clear();
+        self.hidden.resize(self.base.len(), false);
+        self.any_hidden = false;
+    }
+
+    /// Forgets the row before. True if names were forgotten, so that ids that are not pinned have
+    /// no meaning any more.
+    pub(super) fn begin(&mut self) -> bool {
+        self.entries.clear();
+        self.text.clear();
+        self.error.clear();
+        self.details.clear();
+        if self.any_hidden {
+            self.hidden.fill(false);
+            self.any_hidden = false;
+        }
+        if self.found_count > 0 {
+            self.found.fill(false);
+            self.found_count = 0;
+        }
+        let forgot = self.names.forget_if_many();
+        if forgot {
+            let stream = Arc::clone(&self.stream);
+            self.stream(&stream);
+        }
+        forgot
+    }
+
+    /// Adds the record's structured metadata; a name that the stream has gets `_extracted`.
+    pub(super) fn add_metadata(&mut self, pairs: &[(&str, &str)]) {
+        for (name, value) in pairs {
+            self.add_metadata_pair(name, value);
+        }
+    }
+
+    pub(super) fn add_metadata_pair(&mut self, name: &str, value: &str) {
+        if value.is_empty() {
+            return;
+        }
+        // With a list of wanted names, all names that any stage or the consumer reads are pinned.
+        let id = match &self.hints.wanted {
+            Some(_) => match self.names.find(name) {
+                Some(id) => id,
+                None => return,
+            },
+            None => self.names.id(name),
+        };
+        match name {
+            ERROR_LABEL => self.error.push_str(value),
+            ERROR_DETAILS_LABEL => self.details.push_str(value),
+            _ => {
+                let id = match self.base_has(id) {
+                    true => self.names.extracted(id),
+                    false => id,
+                };
+                self.set(Category::Metadata, id, value);
+            }
+        }
+    }
+
+    /// Whether the stream has the label, dropped or not.
+    pub(super) fn base_has(&self, id: NameId) -> bool {
+        self.base.contains(&id)
+    }
+
+    /// The value, from wherever it counts.
+    pub(super) fn get(&self, id: NameId) -> Option<&str> {
+        self.get_with_category(id).map(|(value, _)| value)
+    }
+
+    pub(super) fn get_with_category(&self, id: NameId) -> Option<(&str, Category)> {
+        if let Some(entry) = self.entries.iter().find(|e| e.name == id) {
+            return Some((self.entry_value(entry), entry.category));
+        }
+        let at = self.base.iter().position(|b| *b == id)?;
+        if self.hidden[at] {
+            return None;
+        }
+        Some((self.base_value(at), Category::Stream))
+    }
+
+    /// Sets a label. Parsed labels win over metadata, metadata over stream labels; what loses is
+    /// not set at all.
+    pub(super) fn set(&mut self, category: Category, id: NameId, value: &str) {
+        let start = self.text.len();
+        self.text.push_str(value);
+        self.set_from(category, id, start);
+    }
+
+    /// Sets a label to the text that was appended to [`text_mut`](Self::text_mut) since `start`.
+    pub(super) fn set_from(&mut self, category: Category, id: NameId, start: usize) {
+        let entry = Entry {
+            name: id,
+            category,
+            start: start as u32,
+            end: self.text.len() as u32,
+        };
+        match self.entries.iter_mut().find(|e| e.name == id) {
+            Some(old) => {
+                if rank(category) >= rank(old.category) {
+                    *old = entry;
+                }
+            }
+            None => {
+                if let Some(at) = self.base.iter().position(|b| *b == id) {
+                    self.hide(at);
+                }
+                self.entries.push(entry);
+            }
+        }
+    }
+
+    /// The buffer of the row's texts: only to be appended to.
+    pub(super) fn text_mut(&mut self) -> &mut String {
+        &mut self.text
+    }
+
+    /// Takes a label away, wherever it stands.
+    pub(super) fn delete(&mut self, id: NameId) {
+        self.entries.retain(|e| e.name != id);
+        if let Some(at) = self.base.iter().position(|b| *b == id) {
+            self.hide(at);
+        }
+    }
+
+    /// Renames a label and keeps its kind.
+    pub(super) fn rename(&mut self, from: NameId, to: NameId) {
+        let Some((value, category)) = self.get_with_category(from) else {
+            return;
+        };
+        let value = value.to_owned();
+        self.set(category, to, &value);
+        self.delete(from);
+    }
+
+    /// The name under which a parser may set `id`: with `_extracted` if the stream or the metadata
+    /// has it. `None` if nobody wants it, or it was found already.
+    pub(super) fn parsed_name(&mut self, id: NameId) -> Option<NameId> {
+        let taken = self.base_has(id)
+            || self
+                .entries
+                .iter()
+                .any(|e| e.name == id && e.category == Category::Metadata);
+        let id = match taken {
+            true => self.names.extracted(id),
+            false => id,
+        };
+        match &self.hints.wanted {
+            None => Some(id),
+            Some(wanted) => {
+                let at = wanted.iter().position(|w| *w == id)?;
+                (!self.found[at]).then_some(id)
+            }
+        }
+    }
+
+    /// As [`parsed_name`](Self::parsed_name), for a text; names that nobody wants are not even
+    /// remembered.
+    pub(super) fn parsed_name_of(&mut self, name: &str) -> Option<NameId> {
+        let id = match &self.hints.wanted {
+            Some(_) => self.names.find(name)?,
+            None => self.names.id(name),
+        };
+        self.parsed_name(id)
+    }
+
+    /// Notes that a parser has set a wanted label.
+    pub(super) fn note_found(&mut self, id: NameId) {
+        if let Some(wanted) = &self.hints.wanted
+            && let Some(at) = wanted.iter().position(|w| *w == id)
+            && !self.found[at]
+        {
+            self.found[at] = true;
+            self.found_count += 1;
+        }
+    }
+
+    /// Whether no parser can add anything that somebody wants.
+    pub(super) fn wants_no_more(&self) -> bool {
+        self.hints
+            .wanted
+            .as_ref()
+            .is_some_and(|wanted| wanted.len() == self.found_count)
+    }
+
+    /// Whether any wanted name starts so.
+    pub(super) fn wants_prefix(&self, prefix: &str) -> bool {
+        self.hints.wanted.as_ref().is_none_or(|wanted| {
+            wanted
+                .iter()
+                .any(|id| self.names.text(*id).starts_with(prefix))
+        })
+    }
+
+    /// A stage failed; the last one is shown.
+    pub(super) fn set_error(&mut self, error: StageError, details: &str) {
+        self.error.clear();
+        self.error.push_str(error.as_str());
+        self.details.clear();
+        self.details.push_str(details);
+    }
+
+    /// As [`set_error`](Self::set_error), for parsers: such rows may be counted on purpose.
+    pub(super) fn set_parser_error(&mut self, error: StageError, details: &str) {
+        self.set_error(error, details);
+        if self.hints.preserve_error {
+            self.set(Category::Parsed, self.preserve, "true");
+        }
+    }
+
+    pub(super) fn has_error(&self) -> bool {
+        !self.error.is_empty()
+    }
+
+    pub(super) fn error(&self) -> &str {
+        &self.error
+    }
+
+    pub(super) fn error_details(&self) -> &str {
+        &self.details
+    }
+
+    pub(super) fn reset_error(&mut self) {
+        self.error.clear();
+    }
+
+    pub(super) fn reset_error_details(&mut self) {
+        self.details.clear();
+    }
+
+    /// Whether the row has exactly its stream's labels.
+    pub(super) fn is_plain(&self) -> bool {
+        self.entries.is_empty() && !self.any_hidden && !self.has_error()
+    }
+
+    pub(super) fn any_hidden(&self) -> bool {
+        self.any_hidden
+    }
+
+    pub(super) fn labels(&self) -> &Arc<Labels> {
+        &self.stream
+    }
+
+    /// Stream labels that are neither dropped nor replaced: position, id, value.
+    pub(super) fn visible_base(&self) -> impl Iterator<Item = (usize, NameId, &str)> {
+        self.stream
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !self.hidden[*at])
+            .map(|(at, (_, value))| (at, self.base[at], value))
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub(super) fn entry_value(&self, entry: &Entry) -> &str {
+        &self.text[entry.start as usize..entry.end as usize]
+    }
+
+    fn base_value(&self, at: usize) -> &str {
+        self.stream.iter().nth(at).map_or("", |(_, value)| value)
+    }
+
+    fn hide(&mut self, at: usize) {
+        self.hidden[at] = true;
+        self.any_hidden = true;
+    }
+}
+
+fn rank(category: Category) -> u8 {
+    match category {
+        Category::Stream => 0,
+        Category::Metadata => 1,
+        Category::Parsed => 2,
+    }
+}

@@ -1,0 +1,188 @@
+//! Which series a row belongs to, without building its label set unless the series is new.
+
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use super::names::NameId;
+use super::row::{ERROR_DETAILS_LABEL, ERROR_LABEL, Row};
+
+/// Name and value, sorted by name; values may be empty.
+pub type LabelPairs = Arc<[(Box<str>, Box<str>)]>;
+
+/// A series of one [`Runner`](super::Runner): numbers from 0, in order of first appearance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeriesId(pub u32);
+
+/// A label set that rows are counted under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Series {
+    /// The labels.
+    pub labels: LabelPairs,
+    /// A stage failed on its rows: `labels` are all labels, whatever the grouping, with
+    /// `__error__`.
+    pub error: bool,
+}
+
+/// Which labels make a series.
+#[derive(Clone, Debug)]
+pub(super) enum Grouping {
+    By(Vec<NameId>),
+    Without(Vec<NameId>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct SeriesTable {
+    grouping: Grouping,
+    series: Vec<(u64, Series)>,
+    by_hash: HashTable<u32>,
+    /// Of rows that have just their stream's labels.
+    of_stream: Option<SeriesId>,
+}
+
+impl SeriesTable {
+    pub(super) fn new(grouping: Grouping) -> Self {
+        SeriesTable {
+            grouping,
+            series: Vec::new(),
+            by_hash: HashTable::new(),
+            of_stream: None,
+        }
+    }
+
+    /// Rows of another stream follow.
+    pub(super) fn next_stream(&mut self) {
+        self.of_stream = None;
+    }
+
+    pub(super) fn all(&self) -> impl ExactSizeIterator<Item = &Series> {
+        self.series.iter().map(|(_, series)| series)
+    }
+
+    pub(super) fn get(&self, id: SeriesId) -> &Series {
+        &self.series[id.0 as usize].1
+    }
+
+    /// The series of a row.
+    pub(super) fn of(&mut self, row: &Row) -> SeriesId {
+        if !self.is_as_stream(row) {
+            return self.look_up(row);
+        }
+        match self.of_stream {
+            Some(id) => id,
+            None => {
+                let id = self.look_up(row);
+                self.of_stream = Some(id);
+                id
+            }
+        }
+    }
+
+    fn is_as_stream(&self, row: &Row) -> bool {
+        if row.is_plain() {
+            return true;
+        }
+        match &self.grouping {
+            Grouping::By(names) => {
+                !row.any_hidden()
+                    && !row.has_error()
+                    && !row.entries().iter().any(|e| names.contains(&e.name))
+            }
+            Grouping::Without(_) => false,
+        }
+    }
+
+    fn look_up(&mut self, row: &Row) -> SeriesId {
+        // A sum does not depend on the order of labels.
+        let mut hash = 0u64;
+        let mut count = 0;
+        each_label(&self.grouping, row, |name, value| {
+            hash = hash.wrapping_add(xxh3_64_with_seed(
+                value.as_bytes(),
+                xxh3_64(name.as_bytes()),
+            ));
+            count += 1;
+        });
+        let series = &self.series;
+        let grouping = &self.grouping;
+        let same = |at: &u32| {
+            let (known_hash, known) = &series[*at as usize];
+            *known_hash == hash
+                && known.labels.len() == count
+                && known.error == row.has_error()
+                && has_all(grouping, row, &known.labels)
+        };
+        if let Some(at) = self.by_hash.find(hash, same) {
+            return SeriesId(*at);
+        }
+        let mut labels = Vec::with_capacity(count);
+        each_label(&self.grouping, row, |name, value| {
+            labels.push((Box::from(name), Box::from(value)));
+        });
+        labels.sort_unstable();
+        let id = self.series.len() as u32;
+        self.series.push((
+            hash,
+            Series {
+                labels: labels.into(),
+                error: row.has_error(),
+            },
+        ));
+        let series = &self.series;
+        self.by_hash
+            .insert_unique(hash, id, |at| series[*at as usize].0);
+        SeriesId(id)
+    }
+}
+
+fn has_all(grouping: &Grouping, row: &Row, labels: &[(Box<str>, Box<str>)]) -> bool {
+    let mut all = true;
+    each_label(grouping, row, |name, value| {
+        all &= labels
+            .binary_search_by(|(known, _)| (**known).cmp(name))
+            .is_ok_and(|at| *labels[at].1 == *value);
+    });
+    all
+}
+
+/// Calls `visit` with every label of the row that the grouping keeps; a row with an error keeps
+/// all, so that the error is not lost.
+fn each_label(grouping: &Grouping, row: &Row, mut visit: impl FnMut(&str, &str)) {
+    if row.has_error() {
+        each_visible(row, |_, name, value| visit(name, value));
+        visit(ERROR_LABEL, row.error());
+        if !row.error_details().is_empty() {
+            visit(ERROR_DETAILS_LABEL, row.error_details());
+        }
+        return;
+    }
+    match grouping {
+        Grouping::By(names) => {
+            for id in names {
+                if let Some(value) = row.get(*id) {
+                    visit(row.names.text(*id), value);
+                }
+            }
+        }
+        Grouping::Without(gone) => each_visible(row, |id, name, value| {
+            if !gone.contains(&id) {
+                visit(name, value);
+            }
+        }),
+    }
+}
+
+fn each_visible(row: &Row, mut visit: impl FnMut(NameId, &str, &str)) {
+    for (_, id, value) in row.visible_base() {
+        visit(id, row.names.text(id), value);
+    }
+    for entry in row.entries() {
+        visit(
+            entry.name,
+            row.names.text(entry.name),
+            row.entry_value(entry),
+        );
+    }
+}

@@ -1,0 +1,356 @@
+//! Compiled stages, and what each needs.
+
+use model::LineClause;
+use regex::bytes::CaptureLocations;
+
+use super::CompileError;
+use super::capture::{PatternParser, RegexpParser};
+use super::choose::{Choice, drop_labels, keep_labels};
+use super::json_path::{JsonField, parse_path};
+use super::label_filter::{Condition, Place};
+use super::logfmt::{LogfmtField, LogfmtOptions};
+use super::names::{NameId, Names};
+use super::row::{Category, Row, StageError};
+use super::template::{Moment, Template};
+use super::unpack::{Unpacked, unpack};
+use super::{decolorize, json, json_path, line_filter, logfmt};
+use crate::logql::ast::{LabelFormat, Stage};
+
+/// One step on a row.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    LineFilter(LineClause),
+    Json,
+    JsonFields(Vec<JsonField>),
+    Logfmt(LogfmtOptions),
+    LogfmtFields(LogfmtOptions, Vec<LogfmtField>),
+    /// The number is the place of its scratch memory.
+    Regexp(RegexpParser, usize),
+    Pattern(PatternParser),
+    Unpack,
+    Condition(Condition),
+    LineFormat(Template),
+    LabelFormat(Vec<Assignment>),
+    Decolorize,
+    Drop(Vec<Choice>),
+    Keep(Vec<Choice>),
+}
+
+/// One assignment of `label_format`.
+#[derive(Clone, Debug)]
+pub(super) enum Assignment {
+    Rename { to: NameId, from: NameId },
+    Template { to: NameId, template: Template },
+}
+
+/// The line as the stages leave it.
+#[derive(Debug, Default)]
+pub(super) struct LineState {
+    changed: bool,
+    bytes: Vec<u8>,
+    spare: Vec<u8>,
+}
+
+/// Memory of the stages that is kept between rows.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    key: String,
+    text: String,
+    names: Vec<NameId>,
+    unpacked: Unpacked,
+    locations: Vec<CaptureLocations>,
+}
+
+/// What a step works on.
+pub(super) struct Work<'r> {
+    pub(super) row: &'r mut Row,
+    pub(super) line: &'r mut LineState,
+    pub(super) scratch: &'r mut Scratch,
+    /// As it is stored.
+    pub(super) input: &'r [u8],
+    pub(super) timestamp: i64,
+    pub(super) now: i64,
+}
+
+impl LineState {
+    pub(super) fn begin(&mut self) {
+        self.changed = false;
+    }
+
+    pub(super) fn get<'l>(&'l self, input: &'l [u8]) -> &'l [u8] {
+        if self.changed { &self.bytes } else { input }
+    }
+
+    fn replace(&mut self, line: &[u8]) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(line);
+        self.changed = true;
+    }
+}
+
+impl Scratch {
+    pub(super) fn new(steps: &[Step]) -> Self {
+        let locations = steps.iter().filter_map(|step| match step {
+            Step::Regexp(parser, _) => Some(parser.locations()),
+            _ => None,
+        });
+        Scratch {
+            locations: locations.collect(),
+            ..Scratch::default()
+        }
+    }
+}
+
+impl Step {
+    /// Compiles a stage; `None` if it leaves every row as it is, or works on the merged answer.
+    pub(super) fn compile(
+        stage: &Stage,
+        names: &mut Names,
+        regexps: &mut usize,
+    ) -> Result<Option<Self>, CompileError> {
+        Ok(Some(match stage {
+            Stage::LineFilter(filter) => match line_filter::compile(filter)? {
+                Some(clause) => Step::LineFilter(clause),
+                None => return Ok(None),
+            },
+            Stage::Json(fields) if fields.is_empty() => Step::Json,
+            Stage::Json(fields) => Step::JsonFields(
+                fields
+                    .iter()
+                    .map(|field| {
+                        Ok(JsonField {
+                            label: names.id(&field.label),
+                            path: parse_path(&field.path)?,
+                        })
+                    })
+                    .collect::<Result<_, CompileError>>()?,
+            ),
+            Stage::Logfmt {
+                strict,
+                keep_empty,
+                fields,
+            } => {
+                let options = LogfmtOptions {
+                    strict: *strict,
+                    keep_empty: *keep_empty,
+                };
+                match fields.is_empty() {
+                    true => Step::Logfmt(options),
+                    false => Step::LogfmtFields(
+                        options,
+                        fields
+                            .iter()
+                            .map(|field| LogfmtField {
+                                label: names.id(&field.label),
+                                key: field.path.as_str().into(),
+                            })
+                            .collect(),
+                    ),
+                }
+            }
+            Stage::Regexp(text) => {
+                *regexps += 1;
+                Step::Regexp(RegexpParser::compile(text, names)?, *regexps - 1)
+            }
+            Stage::Pattern(text) => Step::Pattern(PatternParser::compile(text, names)?),
+            Stage::Unpack => Step::Unpack,
+            Stage::LabelFilter(filter) => Step::Condition(Condition::compile(filter, names)?),
+            Stage::LineFormat(text) => Step::LineFormat(Template::compile(text, names)?),
+            Stage::LabelFormat(formats) => Step::LabelFormat(
+                formats
+                    .iter()
+                    .map(|format| Assignment::compile(format, names))
+                    .collect::<Result<_, _>>()?,
+            ),
+            Stage::Decolorize => Step::Decolorize,
+            Stage::Drop(choices) => Step::Drop(compile_choices(choices, names)?),
+            Stage::Keep(choices) => Step::Keep(compile_choices(choices, names)?),
+            Stage::Distinct(_) | Stage::Sort { .. } => return Ok(None),
+        }))
+    }
+
+    /// Does the step. False if the row is filtered out.
+    pub(super) fn apply(&self, work: &mut Work<'_>) -> bool {
+        let Work {
+            row,
+            line: state,
+            scratch,
+            input,
+            ..
+        } = work;
+        let line = state.get(input);
+        match self {
+            Step::LineFilter(clause) => return clause.is_match(line),
+            Step::Condition(condition) => return condition.passes(row),
+            Step::Json => json::parse(row, line, &mut scratch.key),
+            Step::JsonFields(fields) => json_path::parse(row, line, fields),
+            Step::Logfmt(options) => logfmt::parse(row, line, *options, &mut scratch.key),
+            Step::LogfmtFields(options, fields) => {
+                logfmt::parse_fields(row, line, *options, fields, &mut scratch.key);
+            }
+            Step::Regexp(parser, at) => parser.parse(row, line, &mut scratch.locations[*at]),
+            Step::Pattern(parser) => parser.parse(row, line),
+            Step::Unpack => {
+                if let Some(entry) = unpack(row, line, &mut scratch.unpacked) {
+                    state.replace(entry.as_bytes());
+                }
+            }
+            Step::LineFormat(template) => format_line(template, work),
+            Step::LabelFormat(assignments) => format_labels(assignments, work),
+            Step::Decolorize => {
+                let mut clean = std::mem::take(&mut state.spare);
+                clean.clear();
+                let any = decolorize::strip(state.get(input), &mut clean);
+                if any {
+                    std::mem::swap(&mut clean, &mut state.bytes);
+                    state.changed = true;
+                }
+                state.spare = clean;
+            }
+            Step::Drop(choices) => drop_labels(row, choices),
+            Step::Keep(choices) => keep_labels(row, choices, &mut scratch.names),
+        }
+        true
+    }
+
+    /// Whether it may change the line.
+    pub(super) fn changes_line(&self) -> bool {
+        matches!(self, Step::Unpack | Step::LineFormat(_) | Step::Decolorize)
+    }
+
+    /// Whether it finds labels in the line, and so has nothing to do when nobody wants any.
+    pub(super) fn is_parser(&self) -> bool {
+        matches!(
+            self,
+            Step::Json
+                | Step::JsonFields(_)
+                | Step::Logfmt(_)
+                | Step::LogfmtFields(..)
+                | Step::Regexp(..)
+                | Step::Pattern(_)
+        )
+    }
+
+    /// Whether it looks at the line, for other things than labels that nobody may want.
+    pub(super) fn reads_line(&self) -> bool {
+        match self {
+            Step::LineFilter(_) | Step::Unpack | Step::Decolorize => true,
+            Step::LineFormat(template) => template.reads_line(),
+            Step::LabelFormat(assignments) => assignments.iter().any(
+                |a| matches!(a, Assignment::Template { template, .. } if template.reads_line()),
+            ),
+            _ => false,
+        }
+    }
+
+    /// Calls `visit` with every label it reads. False if it may read any.
+    pub(super) fn visit_reads(&self, visit: &mut impl FnMut(Place)) -> bool {
+        match self {
+            Step::Condition(condition) => condition.visit_places(visit),
+            Step::LineFormat(template) => return visit_template(template, visit),
+            Step::LabelFormat(assignments) => {
+                let mut known = true;
+                for assignment in assignments {
+                    match assignment {
+                        Assignment::Rename { from, .. } => visit(Place::Label(*from)),
+                        Assignment::Template { template, .. } => {
+                            known &= visit_template(template, visit);
+                        }
+                    }
+                }
+                return known;
+            }
+            _ => {}
+        }
+        true
+    }
+}
+
+impl Assignment {
+    fn compile(format: &LabelFormat, names: &mut Names) -> Result<Self, CompileError> {
+        Ok(match format {
+            LabelFormat::Rename { to, from } => Assignment::Rename {
+                to: names.id(to),
+                from: names.id(from),
+            },
+            LabelFormat::Template { to, template } => Assignment::Template {
+                to: names.id(to),
+                template: Template::compile(template, names)?,
+            },
+        })
+    }
+}
+
+fn compile_choices(
+    choices: &[crate::logql::ast::LabelChoice],
+    names: &mut Names,
+) -> Result<Vec<Choice>, CompileError> {
+    choices
+        .iter()
+        .map(|choice| Choice::compile(choice, names))
+        .collect()
+}
+
+fn visit_template(template: &Template, visit: &mut impl FnMut(Place)) -> bool {
+    match template.places() {
+        Some(places) => {
+            places.for_each(visit);
+            true
+        }
+        None => false,
+    }
+}
+
+/// A template that fails leaves the line as it is.
+fn format_line(template: &Template, work: &mut Work<'_>) {
+    let text = &mut work.scratch.text;
+    text.clear();
+    let moment = Moment {
+        line: work.line.get(work.input),
+        timestamp: work.timestamp,
+        now: work.now,
+    };
+    match template.render(work.row, moment, text) {
+        Ok(()) => work.line.replace(text.as_bytes()),
+        Err(details) => work.row.set_error(StageError::TemplateFormat, &details),
+    }
+}
+
+/// All templates of one stage see the labels as they were when the first of them ran.
+fn format_labels(assignments: &[Assignment], work: &mut Work<'_>) {
+    let mut results: Vec<(NameId, usize)> = Vec::new();
+    let text = &mut work.scratch.text;
+    text.clear();
+    let moment = Moment {
+        line: work.line.get(work.input),
+        timestamp: work.timestamp,
+        now: work.now,
+    };
+    let flush = |row: &mut Row, results: &mut Vec<(NameId, usize)>, text: &mut String| {
+        let mut start = 0;
+        for (to, end) in results.drain(..) {
+            row.set(Category::Parsed, to, &text[start..end]);
+            start = end;
+        }
+        text.clear();
+    };
+    for assignment in assignments {
+        match assignment {
+            Assignment::Rename { to, from } => {
+                flush(work.row, &mut results, text);
+                work.row.rename(*from, *to);
+            }
+            Assignment::Template { to, template } => {
+                let start = text.len();
+                match template.render(work.row, moment, text) {
+                    Ok(()) => results.push((*to, text.len())),
+                    Err(details) => {
+                        text.truncate(start);
+                        work.row.set_error(StageError::TemplateFormat, &details);
+                    }
+                }
+            }
+        }
+    }
+    flush(work.row, &mut results, text);
+}

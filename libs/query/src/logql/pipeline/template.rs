@@ -1,0 +1,329 @@
+//! Go templates over a row's labels, for `line_format` and `label_format`.
+//!
+//! Templates of texts and plain labels, which most are, are copied together without the template
+//! engine.
+
+mod decimal;
+mod functions;
+mod layout;
+mod math;
+mod strings;
+mod times;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gotmpl::parse::{CommandNode, Expr, ListNode, Node, PipeNode};
+use gotmpl::{MissingKey, Value};
+
+pub(super) use self::math::seconds;
+
+use super::CompileError;
+use super::label_filter::Place;
+use super::names::Names;
+use super::row::{ERROR_DETAILS_LABEL, ERROR_LABEL, Row};
+
+/// Most turns of all loops of one rendering.
+const TURNS_MAX: u64 = 100_000;
+/// Longest output of one rendering.
+const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+thread_local! {
+    /// What `__line__`, `__timestamp__` and `now` give while a template runs on this thread.
+    static CONTEXT: RefCell<Context> = RefCell::new(Context::default());
+}
+
+#[derive(Default)]
+struct Context {
+    line: Option<Arc<str>>,
+    timestamp: i64,
+    now: i64,
+}
+
+/// What a rendering sees besides the labels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment<'a> {
+    pub(super) line: &'a [u8],
+    pub(super) timestamp: i64,
+    pub(super) now: i64,
+}
+
+/// A compiled template.
+#[derive(Clone)]
+pub(super) struct Template {
+    body: Body,
+    /// Labels that it names.
+    fields: Vec<(Arc<str>, Place)>,
+    /// It may look at any label.
+    all: bool,
+    line: bool,
+}
+
+#[derive(Clone)]
+enum Body {
+    Parts(Arc<[Part]>),
+    Go(Arc<gotmpl::Template>),
+}
+
+enum Part {
+    Text(Box<str>),
+    Label(Place),
+    Line,
+}
+
+impl std::fmt::Debug for Template {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Template")
+            .field("fields", &self.fields)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Template {
+    pub(super) fn compile(text: &str, names: &mut Names) -> Result<Self, CompileError> {
+        let wrong = |error: gotmpl::TemplateError| CompileError::Template(error.to_string());
+        let template = gotmpl::Template::new("line")
+            .missing_key(MissingKey::ZeroValue)
+            .max_range_iters(TURNS_MAX)
+            .funcs(functions::all())
+            .parse(text)
+            .map_err(wrong)?;
+        let mut seen = Seen::default();
+        let mut parts = None;
+        for name in template.templates() {
+            if let Some(tree) = template.lookup(name) {
+                seen.list(tree);
+            }
+        }
+        if template.templates().len() <= 1
+            && let Some(tree) = template.lookup("line")
+        {
+            parts = simple_parts(tree, names);
+        }
+        if let Some(unknown) = seen
+            .functions
+            .iter()
+            .find(|name| !functions::is_known(name))
+        {
+            return Err(CompileError::Template(format!(
+                "template: line:1: function {unknown:?} not defined"
+            )));
+        }
+        let fields = seen
+            .fields
+            .iter()
+            .map(|name| (Arc::from(name.as_str()), Place::of(name, names)))
+            .collect();
+        Ok(Template {
+            body: match parts {
+                Some(parts) => Body::Parts(parts.into()),
+                None => Body::Go(Arc::new(template)),
+            },
+            fields,
+            all: seen.all,
+            line: seen.line,
+        })
+    }
+
+    /// The labels that it may look at; `None` for all of them.
+    pub(super) fn places(&self) -> Option<impl Iterator<Item = Place>> {
+        (!self.all).then(|| self.fields.iter().map(|(_, place)| *place))
+    }
+
+    /// Whether it looks at the line.
+    pub(super) fn reads_line(&self) -> bool {
+        self.line
+    }
+
+    /// Appends the result to `out`; on an error `out` may hold a part of it.
+    pub(super) fn render(
+        &self,
+        row: &Row,
+        moment: Moment<'_>,
+        out: &mut String,
+    ) -> Result<(), String> {
+        let template = match &self.body {
+            Body::Parts(parts) => {
+                for part in parts.iter() {
+                    match part {
+                        Part::Text(text) => out.push_str(text),
+                        Part::Label(place) => out.push_str(value_at(row, *place)),
+                        Part::Line => out.push_str(&String::from_utf8_lossy(moment.line)),
+                    }
+                }
+                return Ok(());
+            }
+            Body::Go(template) => template,
+        };
+        CONTEXT.with_borrow_mut(|context| {
+            context.line = self
+                .line
+                .then(|| String::from_utf8_lossy(moment.line).into());
+            context.timestamp = moment.timestamp;
+            context.now = moment.now;
+        });
+        let mut bounded = Bounded { out };
+        template
+            .execute_fmt(&mut bounded, &self.data(row))
+            .map_err(|error| error.to_string())
+    }
+
+    fn data(&self, row: &Row) -> Value {
+        let mut map: BTreeMap<Arc<str>, Value> = BTreeMap::new();
+        let mut insert = |name: Arc<str>, value: &str| {
+            map.insert(name, Value::String(value.into()));
+        };
+        for (name, place) in &self.fields {
+            insert(Arc::clone(name), value_at(row, *place));
+        }
+        if self.all {
+            for (_, id, value) in row.visible_base() {
+                insert(row.names.text(id).into(), value);
+            }
+            for entry in row.entries() {
+                insert(row.names.text(entry.name).into(), row.entry_value(entry));
+            }
+            if row.has_error() {
+                insert(ERROR_LABEL.into(), row.error());
+                insert(ERROR_DETAILS_LABEL.into(), row.error_details());
+            }
+        }
+        Value::Map(Arc::new(map))
+    }
+}
+
+fn value_at(row: &Row, place: Place) -> &str {
+    match place {
+        Place::Label(id) => row.get(id).unwrap_or(""),
+        Place::Error => row.error(),
+        Place::ErrorDetails => row.error_details(),
+    }
+}
+
+/// Stops a rendering that gets too long.
+struct Bounded<'a> {
+    out: &'a mut String,
+}
+
+impl std::fmt::Write for Bounded<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        if self.out.len() + text.len() > OUTPUT_BYTES_MAX {
+            return Err(std::fmt::Error);
+        }
+        self.out.push_str(text);
+        Ok(())
+    }
+}
+
+/// The template as texts and labels, if it is nothing else.
+fn simple_parts(tree: &ListNode, names: &mut Names) -> Option<Vec<Part>> {
+    tree.nodes
+        .iter()
+        .map(|node| match node {
+            Node::Text(text) => Some(Part::Text((*text.text).into())),
+            Node::Action(action) if action.pipe.decl.is_empty() => {
+                let [CommandNode { args, .. }] = &action.pipe.commands[..] else {
+                    return None;
+                };
+                match &args[..] {
+                    [Expr::Field(_, chain)] if chain.len() == 1 => {
+                        Some(Part::Label(Place::of(&chain[0], names)))
+                    }
+                    [Expr::Identifier(_, name)] if name == "__line__" => Some(Part::Line),
+                    _ => None,
+                }
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// What a template names.
+#[derive(Default)]
+struct Seen {
+    fields: Vec<String>,
+    functions: Vec<String>,
+    all: bool,
+    line: bool,
+}
+
+impl Seen {
+    fn list(&mut self, list: &ListNode) {
+        list.nodes.iter().for_each(|node| self.node(node));
+    }
+
+    fn node(&mut self, node: &Node) {
+        match node {
+            Node::List(list) => self.list(list),
+            Node::Action(action) => self.pipe(&action.pipe),
+            Node::If(branch) | Node::With(branch) | Node::Range(branch) => {
+                self.pipe(&branch.pipe);
+                self.list(&branch.body);
+                branch.else_body.iter().for_each(|body| self.list(body));
+            }
+            // The dot goes to another template, which is looked through by itself.
+            Node::Template(template) => template.pipe.iter().for_each(|pipe| {
+                let only_dot = matches!(
+                    &pipe.commands[..],
+                    [command] if matches!(&command.args[..], [Expr::Dot(_)])
+                );
+                if !only_dot {
+                    self.pipe(pipe);
+                }
+            }),
+            Node::Define(define) => self.list(&define.body),
+            Node::Text(_) | Node::Break(_) | Node::Continue(_) => {}
+        }
+    }
+
+    fn pipe(&mut self, pipe: &PipeNode) {
+        for command in &pipe.commands {
+            self.command(command);
+        }
+    }
+
+    fn command(&mut self, command: &CommandNode) {
+        // `index . "name"` reads one label.
+        if let [
+            Expr::Identifier(_, index),
+            Expr::Dot(_),
+            Expr::String(_, name),
+        ] = &command.args[..]
+            && index == "index"
+        {
+            return self.field(name);
+        }
+        for arg in &command.args {
+            self.expr(arg);
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr) {
+        match expr {
+            Expr::Dot(_) => self.all = true,
+            Expr::Field(_, chain) => chain.first().into_iter().for_each(|name| self.field(name)),
+            Expr::Variable(_, variable, chain) if variable == "$" => match chain.first() {
+                Some(name) => self.field(name),
+                None => self.all = true,
+            },
+            Expr::Identifier(_, name) => {
+                self.line |= name == "__line__";
+                self.functions.push(name.to_string());
+            }
+            Expr::Pipe(_, pipe) => self.pipe(pipe),
+            Expr::Chain(_, inner, _) => self.expr(inner),
+            Expr::Variable(..)
+            | Expr::String(..)
+            | Expr::Number(..)
+            | Expr::Bool(..)
+            | Expr::Nil(_) => {}
+        }
+    }
+
+    fn field(&mut self, name: &str) {
+        if !self.fields.iter().any(|known| known == name) {
+            self.fields.push(name.to_owned());
+        }
+    }
+}

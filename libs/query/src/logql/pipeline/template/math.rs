@@ -1,0 +1,155 @@
+//! Arithmetic as sprig has it: whatever is no number counts as 0.
+
+use gotmpl::{FuncMap, TemplateError, Value};
+
+use super::decimal::{Decimal, DivisionByZero};
+use super::functions::{Outcome, add, fail, text};
+use crate::logql::pipeline::convert::{parse_bytes, parse_duration, parse_float};
+
+pub(super) fn register(map: &mut FuncMap) {
+    register_ints(map);
+    register_floats(map);
+    register_decimals(map);
+    add(map, "bytes", 1, |a| match parse_bytes(text(a, 0)?) {
+        Ok(bytes) => Ok(Value::Float(bytes as f64)),
+        Err(error) => Err(fail(error)),
+    });
+    for name in ["duration", "duration_seconds"] {
+        add(map, name, 1, |a| match parse_duration(text(a, 0)?) {
+            Ok(nanos) => Ok(Value::Float(seconds(nanos))),
+            Err(error) => Err(fail(error)),
+        });
+    }
+}
+
+/// Nanoseconds as seconds, as Go's `Duration.Seconds` rounds them.
+pub(in super::super) fn seconds(nanos: i64) -> f64 {
+    let (whole, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+    whole as f64 + rest as f64 / 1e9
+}
+
+fn register_ints(map: &mut FuncMap) {
+    add(map, "int", 1, |a| Ok(Value::Int(to_int(&a[0]))));
+    add(map, "add", 0, |a| {
+        Ok(Value::Int(
+            a.iter().fold(0i64, |sum, v| sum.wrapping_add(to_int(v))),
+        ))
+    });
+    add(map, "mul", 1, |a| {
+        Ok(Value::Int(
+            a.iter().fold(1i64, |all, v| all.wrapping_mul(to_int(v))),
+        ))
+    });
+    add(map, "sub", 2, |a| {
+        Ok(Value::Int(to_int(&a[0]).wrapping_sub(to_int(&a[1]))))
+    });
+    add(map, "div", 2, |a| match to_int(&a[1]) {
+        0 => Err(divide_by_zero()),
+        by => Ok(Value::Int(to_int(&a[0]).wrapping_div(by))),
+    });
+    add(map, "mod", 2, |a| match to_int(&a[1]) {
+        0 => Err(divide_by_zero()),
+        by => Ok(Value::Int(to_int(&a[0]).wrapping_rem(by))),
+    });
+    add(map, "max", 1, |a| {
+        Ok(Value::Int(a.iter().map(to_int).max().unwrap_or(0)))
+    });
+    add(map, "min", 1, |a| {
+        Ok(Value::Int(a.iter().map(to_int).min().unwrap_or(0)))
+    });
+}
+
+fn register_floats(map: &mut FuncMap) {
+    add(map, "float64", 1, |a| Ok(Value::Float(to_float(&a[0]))));
+    add(map, "maxf", 1, |a| floats(a, f64::max));
+    add(map, "minf", 1, |a| floats(a, f64::min));
+    add(map, "ceil", 1, |a| Ok(Value::Float(to_float(&a[0]).ceil())));
+    add(map, "floor", 1, |a| {
+        Ok(Value::Float(to_float(&a[0]).floor()))
+    });
+    add(map, "round", 2, |a| {
+        let on = a.get(2).map_or(0.5, to_float);
+        let scale = 10f64.powf(super::functions::int(a, 1)? as f64);
+        let digits = scale * to_float(&a[0]);
+        let rounded = match digits.fract() >= on {
+            true => digits.ceil(),
+            false => digits.floor(),
+        };
+        Ok(Value::Float(rounded / scale))
+    });
+}
+
+fn register_decimals(map: &mut FuncMap) {
+    add(map, "addf", 1, |a| decimals(a, |x, y| Ok(x.add(y))));
+    add(map, "subf", 1, |a| decimals(a, |x, y| Ok(x.sub(y))));
+    add(map, "mulf", 1, |a| decimals(a, |x, y| Ok(x.mul(y))));
+    add(map, "divf", 1, |a| decimals(a, Decimal::div));
+}
+
+fn floats(args: &[Value], pick: fn(f64, f64) -> f64) -> Outcome {
+    let values = args.iter().map(to_float);
+    Ok(Value::Float(values.reduce(pick).unwrap_or(0.0)))
+}
+
+fn decimals(
+    args: &[Value],
+    apply: impl Fn(Decimal, Decimal) -> Result<Decimal, DivisionByZero>,
+) -> Outcome {
+    let mut total = Decimal::from_f64(to_float(&args[0]));
+    for arg in &args[1..] {
+        total = apply(total, Decimal::from_f64(to_float(arg)))
+            .map_err(|DivisionByZero| fail("decimal division by 0"))?;
+    }
+    Ok(Value::Float(total.to_f64()))
+}
+
+fn divide_by_zero() -> TemplateError {
+    fail("runtime error: integer divide by zero")
+}
+
+fn to_int(value: &Value) -> i64 {
+    match value {
+        Value::Int(n) => *n,
+        Value::Uint(n) => *n as i64,
+        Value::Float(f) => *f as i64,
+        Value::Bool(b) => i64::from(*b),
+        Value::String(text) => text_to_int(text).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// `strconv.ParseInt` with base 0, after zeros behind a point were left out.
+fn text_to_int(text: &str) -> Option<i64> {
+    let text = match text.split_once('.') {
+        Some((whole, fraction)) if fraction.bytes().all(|b| b == b'0') => whole,
+        _ => text,
+    };
+    let (sign, digits) = match text.as_bytes().first()? {
+        b'-' => ("-", &text[1..]),
+        b'+' => ("", &text[1..]),
+        _ => ("", text),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let (radix, digits) = match lower.as_bytes() {
+        [b'0', b'x', ..] => (16, &lower[2..]),
+        [b'0', b'b', ..] => (2, &lower[2..]),
+        [b'0', b'o', ..] => (8, &lower[2..]),
+        [b'0', _, ..] => (8, &lower[1..]),
+        _ => (10, &lower[..]),
+    };
+    if digits.starts_with(['-', '+']) {
+        return None;
+    }
+    i64::from_str_radix(&format!("{sign}{}", digits.replace('_', "")), radix).ok()
+}
+
+pub(super) fn to_float(value: &Value) -> f64 {
+    match value {
+        Value::Int(n) => *n as f64,
+        Value::Uint(n) => *n as f64,
+        Value::Float(f) => *f,
+        Value::Bool(b) => f64::from(u8::from(*b)),
+        Value::String(text) => parse_float(text).unwrap_or(0.0),
+        _ => 0.0,
+    }
+}

@@ -1,0 +1,298 @@
+//! Functions on texts: those of Go's `strings` under their own names, and those of sprig, which
+//! take the text last.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use gotmpl::{FuncMap, Value};
+
+use super::functions::{Outcome, add, fail, int, string, text};
+use crate::logql::pipeline::convert::push_clean;
+use crate::logql::regex::compile;
+
+/// Longest text that one call may make.
+const RESULT_BYTES_MAX: usize = 1024 * 1024;
+
+pub(super) fn register(map: &mut FuncMap) {
+    for name in ["ToLower", "lower"] {
+        add(map, name, 1, |a| string(text(a, 0)?.to_lowercase()));
+    }
+    for name in ["ToUpper", "upper"] {
+        add(map, name, 1, |a| string(text(a, 0)?.to_uppercase()));
+    }
+    for name in ["TrimSpace", "trim"] {
+        add(map, name, 1, |a| string(text(a, 0)?.trim()));
+    }
+    add(map, "title", 1, |a| string(title(text(a, 0)?)));
+    register_go(map);
+    register_sprig(map);
+    register_layout(map);
+    register_regex(map);
+    register_coding(map);
+}
+
+fn register_go(map: &mut FuncMap) {
+    add(map, "Replace", 4, |a| {
+        let (source, old, new) = (text(a, 0)?, text(a, 1)?, text(a, 2)?);
+        match usize::try_from(int(a, 3)?) {
+            Ok(count) => string(source.replacen(old, new, count)),
+            Err(_) => string(source.replace(old, new)),
+        }
+    });
+    add(map, "Trim", 2, |a| {
+        let cut = text(a, 1)?;
+        string(text(a, 0)?.trim_matches(|c| cut.contains(c)))
+    });
+    add(map, "TrimLeft", 2, |a| {
+        let cut = text(a, 1)?;
+        string(text(a, 0)?.trim_start_matches(|c| cut.contains(c)))
+    });
+    add(map, "TrimRight", 2, |a| {
+        let cut = text(a, 1)?;
+        string(text(a, 0)?.trim_end_matches(|c| cut.contains(c)))
+    });
+    add(map, "TrimPrefix", 2, |a| {
+        let source = text(a, 0)?;
+        string(source.strip_prefix(text(a, 1)?).unwrap_or(source))
+    });
+    add(map, "TrimSuffix", 2, |a| {
+        let source = text(a, 0)?;
+        string(source.strip_suffix(text(a, 1)?).unwrap_or(source))
+    });
+}
+
+fn register_sprig(map: &mut FuncMap) {
+    add(map, "replace", 3, |a| {
+        string(text(a, 2)?.replace(text(a, 0)?, text(a, 1)?))
+    });
+    add(map, "trimAll", 2, |a| {
+        let cut = text(a, 0)?;
+        string(text(a, 1)?.trim_matches(|c| cut.contains(c)))
+    });
+    add(map, "trimPrefix", 2, |a| {
+        let source = text(a, 1)?;
+        string(source.strip_prefix(text(a, 0)?).unwrap_or(source))
+    });
+    add(map, "trimSuffix", 2, |a| {
+        let source = text(a, 1)?;
+        string(source.strip_suffix(text(a, 0)?).unwrap_or(source))
+    });
+    add(map, "contains", 2, |a| {
+        Ok(Value::Bool(text(a, 1)?.contains(text(a, 0)?)))
+    });
+    add(map, "hasPrefix", 2, |a| {
+        Ok(Value::Bool(text(a, 1)?.starts_with(text(a, 0)?)))
+    });
+    add(map, "hasSuffix", 2, |a| {
+        Ok(Value::Bool(text(a, 1)?.ends_with(text(a, 0)?)))
+    });
+    add(map, "trunc", 2, |a| {
+        let (count, source) = (int(a, 0)?, text(a, 1)?);
+        let length = source.len() as i64;
+        if count < 0 && length + count > 0 {
+            bytes_of(source, (length + count) as usize, source.len())
+        } else if count >= 0 && length > count {
+            bytes_of(source, 0, count as usize)
+        } else {
+            string(source)
+        }
+    });
+    add(map, "substr", 3, |a| {
+        let (start, end, source) = (int(a, 0)?, int(a, 1)?, text(a, 2)?);
+        let length = source.len() as i64;
+        let (start, end) = match (start, end) {
+            (start, end) if start < 0 => (0, end),
+            (start, end) if end < 0 || end > length => (start, length),
+            both => both,
+        };
+        if start > end || end > length || end < 0 {
+            return Err(fail(format!(
+                "slice bounds out of range [{start}:{end}] with length {length}"
+            )));
+        }
+        bytes_of(source, start as usize, end as usize)
+    });
+}
+
+fn register_layout(map: &mut FuncMap) {
+    add(map, "indent", 2, |a| {
+        let pad = spaces(int(a, 0)?)?;
+        string(indent(&pad, text(a, 1)?))
+    });
+    add(map, "nindent", 2, |a| {
+        let pad = spaces(int(a, 0)?)?;
+        string(format!("\n{}", indent(&pad, text(a, 1)?)))
+    });
+    add(map, "repeat", 2, |a| {
+        let (count, source) = (int(a, 0)?, text(a, 1)?);
+        let count = usize::try_from(count).map_err(|_| fail("strings: negative Repeat count"))?;
+        if count.saturating_mul(source.len()) > RESULT_BYTES_MAX {
+            return Err(fail("repeat: result is too long"));
+        }
+        string(source.repeat(count))
+    });
+    add(map, "alignLeft", 2, |a| {
+        let (count, source) = (int(a, 0)?, text(a, 1)?);
+        let Ok(count) = usize::try_from(count) else {
+            return string(source);
+        };
+        match source.char_indices().nth(count) {
+            Some((end, _)) => string(&source[..end]),
+            None => string(format!(
+                "{source}{}",
+                spaces((count - source.chars().count()) as i64)?
+            )),
+        }
+    });
+    add(map, "alignRight", 2, |a| {
+        let (count, source) = (int(a, 0)?, text(a, 1)?);
+        let Ok(count) = usize::try_from(count) else {
+            return string(source);
+        };
+        let length = source.chars().count();
+        match length.checked_sub(count) {
+            Some(skip) => string(source.chars().skip(skip).collect::<String>()),
+            None => string(format!("{}{source}", spaces((count - length) as i64)?)),
+        }
+    });
+}
+
+fn register_regex(map: &mut FuncMap) {
+    add(map, "regexReplaceAll", 3, |a| {
+        let regex = compile(text(a, 0)?).map_err(|error| fail(error.to_string()))?;
+        string(&*regex.replace_all(text(a, 1)?, text(a, 2)?))
+    });
+    add(map, "regexReplaceAllLiteral", 3, |a| {
+        let regex = compile(text(a, 0)?).map_err(|error| fail(error.to_string()))?;
+        string(&*regex.replace_all(text(a, 1)?, regex::NoExpand(text(a, 2)?)))
+    });
+    add(map, "count", 2, |a| {
+        let regex = compile(text(a, 0)?).map_err(|error| fail(error.to_string()))?;
+        Ok(Value::Int(regex.find_iter(text(a, 1)?).count() as i64))
+    });
+}
+
+fn register_coding(map: &mut FuncMap) {
+    add(map, "b64enc", 1, |a| string(STANDARD.encode(text(a, 0)?)));
+    add(map, "b64dec", 1, |a| {
+        let source = text(a, 0)?;
+        let clean: String = source
+            .chars()
+            .filter(|c| !matches!(c, '\r' | '\n'))
+            .collect();
+        match STANDARD.decode(&clean) {
+            Ok(bytes) => clean_string(&bytes),
+            // Like sprig: the error's words are the result.
+            Err(error) => {
+                let at = match error {
+                    base64::DecodeError::InvalidByte(at, _)
+                    | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+                    _ => clean.len() / 4 * 4,
+                };
+                string(format!("illegal base64 data at input byte {at}"))
+            }
+        }
+    });
+    add(map, "urlencode", 1, |a| string(url_encode(text(a, 0)?)));
+    add(map, "urldecode", 1, |a| url_decode(text(a, 0)?));
+    add(map, "fromJson", 1, |a| {
+        Ok(serde_json::from_str(text(a, 0)?).map_or(Value::Nil, |json| from_json(&json)))
+    });
+}
+
+fn from_json(json: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match json {
+        Json::Null => Value::Nil,
+        Json::Bool(b) => Value::Bool(*b),
+        Json::Number(n) => Value::Float(n.as_f64().unwrap_or(f64::NAN)),
+        Json::String(text) => Value::String(text.as_str().into()),
+        Json::Array(items) => Value::List(items.iter().map(from_json).collect()),
+        Json::Object(members) => Value::Map(Arc::new(
+            members
+                .iter()
+                .map(|(name, value)| (Arc::from(name.as_str()), from_json(value)))
+                .collect(),
+        )),
+    }
+}
+
+fn title(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut before = ' ';
+    for c in source.chars() {
+        let starts = match before {
+            c if c.is_ascii_alphanumeric() || c == '_' => false,
+            c if c.is_ascii() => true,
+            c => !c.is_alphanumeric() && c.is_whitespace(),
+        };
+        match starts {
+            true => out.extend(c.to_uppercase()),
+            false => out.push(c),
+        }
+        before = c;
+    }
+    out
+}
+
+fn indent(pad: &str, source: &str) -> String {
+    format!("{pad}{}", source.replace('\n', &format!("\n{pad}")))
+}
+
+fn spaces(count: i64) -> Result<String, gotmpl::TemplateError> {
+    match usize::try_from(count) {
+        Ok(count) if count <= RESULT_BYTES_MAX => Ok(" ".repeat(count)),
+        Ok(_) => Err(fail("padding is too long")),
+        Err(_) => Err(fail("strings: negative Repeat count")),
+    }
+}
+
+/// Part of a text by bytes, as Go slices; characters cut in two become blanks.
+fn bytes_of(source: &str, start: usize, end: usize) -> Outcome {
+    clean_string(&source.as_bytes()[start..end])
+}
+
+fn clean_string(bytes: &[u8]) -> Outcome {
+    let mut out = String::with_capacity(bytes.len());
+    push_clean(&mut out, bytes);
+    string(out)
+}
+
+fn url_encode(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    for byte in source.bytes() {
+        match byte {
+            b' ' => out.push('+'),
+            b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+fn url_decode(source: &str) -> Outcome {
+    let mut out = Vec::with_capacity(source.len());
+    let mut rest = source.as_bytes();
+    while let Some((byte, tail)) = rest.split_first() {
+        rest = tail;
+        match byte {
+            b'+' => out.push(b' '),
+            b'%' => {
+                let digits = tail.get(..2).and_then(|d| std::str::from_utf8(d).ok());
+                let decoded = digits
+                    .filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))
+                    .and_then(|d| u8::from_str_radix(d, 16).ok());
+                let Some(decoded) = decoded else {
+                    let shown = String::from_utf8_lossy(&tail[..tail.len().min(2)]);
+                    return Err(fail(format!("invalid URL escape \"%{shown}\"")));
+                };
+                out.push(decoded);
+                rest = &tail[2..];
+            }
+            byte => out.push(*byte),
+        }
+    }
+    clean_string(&out)
+}
