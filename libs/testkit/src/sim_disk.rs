@@ -72,7 +72,11 @@ impl SimDisk {
     /// whose name was not synced are there only when `names`.
     pub fn after_crash(&self, keep: u64, garbage: bool, names: bool) -> SimDisk {
         let state = self.state.lock();
-        let source = if names { &state.files } else { &state.durable_names };
+        let source = if names {
+            &state.files
+        } else {
+            &state.durable_names
+        };
         let mut left = keep;
         let files = source.iter().map(|(name, content)| {
             let content = content.lock();

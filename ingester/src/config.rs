@@ -1,0 +1,87 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::SlotLength;
+
+use crate::Error;
+
+/// What an ingester may be told. Memory: heads hold at most `memory_bytes_max` plus one request;
+/// requests that wait for room at most a quarter of it; one flush worker encodes one head of at
+/// most `head_bytes_max` (plus one request) at a time.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Folder of the WAL (`wal/`), the ingester's number (`ingester-id`) and unfinished merges
+    /// (`tmp/`). Made when missing.
+    pub data_dir: PathBuf,
+    /// Length of a slot; the distributor's must be the same.
+    pub slot_length: SlotLength,
+    /// How long after its slot's end a head is still open.
+    pub slot_grace: Duration,
+    /// A head that reaches this many bytes is flushed at once; the next batch opens another.
+    pub head_bytes_max: usize,
+    /// Bytes of all heads. From half of it on the largest head is flushed early; at the whole of it
+    /// requests wait.
+    pub memory_bytes_max: usize,
+    /// How long a request waits for room before it is refused with a time to try again.
+    pub room_wait: Duration,
+    /// A WAL file that has reached this many bytes is followed by another.
+    pub wal_file_bytes_max: u64,
+    /// Heads that are encoded and uploaded at the same time.
+    pub flush_workers: usize,
+    /// How to merge.
+    pub merge: MergeConfig,
+    /// Records older than this are dropped, unless their tenant has a setting of its own; zero
+    /// keeps them for ever.
+    pub retention: Duration,
+    /// How long an object that is no longer in the catalog is kept for queries that still read it.
+    pub delete_grace: Duration,
+    /// Objects that no catalog entry names are removed when they are older than this: longer than
+    /// any upload takes.
+    pub orphan_age: Duration,
+}
+
+/// When segments are merged.
+#[derive(Clone, Debug)]
+pub struct MergeConfig {
+    /// Whether merging, retention and deletion run by themselves; without it only on request.
+    pub enabled: bool,
+    /// How often to look for work.
+    pub interval: Duration,
+    /// So many segments of one day and of about the same size are merged into one; at least 2.
+    pub inputs_min: usize,
+    /// At most so many at once.
+    pub inputs_max: usize,
+    /// On request, segments from this size on are left alone.
+    pub small_bytes_max: u64,
+    /// A merged segment is planned to be at most this large.
+    pub object_bytes_max: u64,
+}
+
+impl Config {
+    /// # Errors
+    /// `Config` names the setting that cannot work.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let positive = [
+            ("head_bytes_max", self.head_bytes_max > 0),
+            ("memory_bytes_max", self.memory_bytes_max > 0),
+            ("flush_workers", self.flush_workers > 0),
+            ("slot_length", self.slot_length.0 > 0),
+            ("merge.interval", !self.merge.interval.is_zero()),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, positive)| !positive) {
+            return Err(Error::Config(format!("{name} is 0; set it to at least 1")));
+        }
+        if self.merge.inputs_min < 2 || self.merge.inputs_max < self.merge.inputs_min {
+            return Err(Error::Config(format!(
+                "merge.inputs_min is {} and merge.inputs_max {}; want 2 <= inputs_min <= inputs_max",
+                self.merge.inputs_min, self.merge.inputs_max
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// A duration as nanoseconds, at most what a timestamp holds.
+pub(crate) fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,144 @@
+use std::sync::Arc;
+use std::thread;
+
+use async_trait::async_trait;
+use model::LogBatch;
+use parking_lot::Mutex;
+use rpc::{Error, HeadBatches, IngestApi, IngestRequest, RecentRequest, SearchApi};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::maintenance::Maintenance;
+use crate::task::Message;
+
+/// A running ingester; clones are the same one. When the last is dropped without
+/// [`shutdown`](Ingester::shutdown), it ends as after a crash: the log keeps what is not flushed.
+#[derive(Clone, Debug)]
+pub struct Ingester {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    id: u64,
+    messages: mpsc::Sender<Message>,
+    tail: broadcast::Sender<Arc<LogBatch>>,
+    maintenance: Maintenance,
+    ends: Mutex<Option<(JoinHandle<()>, thread::JoinHandle<()>)>>,
+}
+
+impl Ingester {
+    pub(crate) fn new(
+        id: u64,
+        messages: mpsc::Sender<Message>,
+        tail: broadcast::Sender<Arc<LogBatch>>,
+        maintenance: Maintenance,
+        task: JoinHandle<()>,
+        thread: thread::JoinHandle<()>,
+    ) -> Self {
+        Ingester {
+            shared: Arc::new(Shared {
+                id,
+                messages,
+                tail,
+                maintenance,
+                ends: Mutex::new(Some((task, thread))),
+            }),
+        }
+    }
+
+    /// The number that the coordinator gave this ingester.
+    pub fn id(&self) -> u64 {
+        self.shared.id
+    }
+
+    /// Merges small segments until nothing is left to merge, applies retention, and returns how many
+    /// merges, rewrites and drops were committed.
+    ///
+    /// # Errors
+    /// What stopped it; the catalog is as consistent as before.
+    pub async fn merge_now(&self) -> Result<u64, Error> {
+        self.shared.maintenance.merge_now().await
+    }
+
+    /// Removes objects whose grace has passed, and objects that nothing names; returns how many.
+    ///
+    /// # Errors
+    /// What stopped it; the rest is tried again later.
+    pub async fn clean_now(&self) -> Result<u64, Error> {
+        self.shared.maintenance.clean_now().await
+    }
+
+    /// Refuses new batches, flushes everything, ends the task and the log's thread. When flushing
+    /// fails, the rest stays in the log and is read back at the next start.
+    ///
+    /// # Errors
+    /// What kept the heads from being flushed.
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        let flushed = self.ask(|reply| Message::Shutdown { reply }).await;
+        self.shared.maintenance.stop().await;
+        // The task may have ended already: then there is nothing to stop.
+        let _ = self.shared.messages.send(Message::Stop).await;
+        let ends = self.shared.ends.lock().take();
+        if let Some((task, thread)) = ends {
+            let ended = task.await.is_ok();
+            let joined = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
+            if !ended || !matches!(joined, Ok(true)) {
+                tracing::error!("a part of the ingester ended with a panic, a defect");
+            }
+        }
+        flushed
+    }
+
+    async fn ask(
+        &self,
+        message: impl FnOnce(oneshot::Sender<Result<(), Error>>) -> Message,
+    ) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.shared.messages.send(message(reply)).await;
+        sent.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+#[async_trait]
+impl IngestApi for Ingester {
+    async fn ingest(&self, requests: Vec<IngestRequest>) -> Result<(), Error> {
+        self.ask(|reply| Message::Ingest { requests, reply }).await
+    }
+
+    async fn flush(&self) -> Result<(), Error> {
+        self.ask(|reply| Message::Flush { reply }).await
+    }
+}
+
+#[async_trait]
+impl SearchApi for Ingester {
+    async fn recent(&self, request: RecentRequest) -> Result<Vec<HeadBatches>, Error> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Recent {
+            tenant: request.tenant,
+            range: request.range,
+            reply,
+        };
+        let sent = self.shared.messages.send(message).await;
+        sent.map_err(|_| stopped())?;
+        let mut heads = answer.await.map_err(|_| stopped())?;
+        for head in &mut heads {
+            head.batches.retain(|batch| {
+                let mut streams = batch.streams.iter();
+                streams.any(|stream| request.selector.is_match(&stream.labels))
+            });
+        }
+        heads.retain(|head| !head.batches.is_empty());
+        Ok(heads)
+    }
+
+    fn tail(&self) -> broadcast::Receiver<Arc<LogBatch>> {
+        self.shared.tail.subscribe()
+    }
+}
+
+fn stopped() -> Error {
+    Error::Unavailable("the ingester has stopped; send again to another or later".to_owned())
+}

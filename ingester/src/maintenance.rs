@@ -1,0 +1,231 @@
+//! Merging, retention, deletion of condemned and orphaned objects: one job at a time, in a task of
+//! its own, on a clock or on request.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use model::Kind;
+use rpc::{Command, MetaApi, SegmentId};
+use store::ObjectStorage;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use crate::config::nanos;
+use crate::merge::{Merger, PlanOptions, plan_merges};
+use crate::metrics::Metrics;
+use crate::start::{Clock, Deps};
+use crate::{Config, Error, objects};
+
+/// Requests queued; they come from people and tests.
+const REQUESTS_MAX: usize = 8;
+/// Orphans are looked for once in so many rounds: listing a bucket costs money.
+const ROUNDS_PER_ORPHAN_SEARCH: u64 = 360;
+
+/// The handle of the maintenance task.
+#[derive(Debug)]
+pub(crate) struct Maintenance {
+    requests: mpsc::Sender<Request>,
+    stop: Arc<AtomicBool>,
+    task: parking_lot::Mutex<Option<JoinHandle<()>>>,
+}
+
+type Reply = oneshot::Sender<Result<u64, rpc::Error>>;
+
+#[derive(Debug)]
+enum Request {
+    Merge(Reply),
+    Clean(Reply),
+    Stop,
+}
+
+struct Worker {
+    storage: ObjectStorage,
+    meta: Arc<dyn MetaApi>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    merger: Merger,
+    options: PlanOptions,
+    orphan_age: i64,
+    stop: Arc<AtomicBool>,
+}
+
+impl Maintenance {
+    pub(crate) fn start(id: u64, config: &Config, deps: &Deps, metrics: Arc<Metrics>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+        let worker = Worker {
+            storage: deps.storage.clone(),
+            meta: Arc::clone(&deps.meta),
+            clock: Arc::clone(&deps.clock),
+            metrics: Arc::clone(&metrics),
+            merger: Merger::new(id, config, deps, metrics, Arc::clone(&stop)),
+            options: PlanOptions {
+                merge: config.merge.clone(),
+                retention_nanos: nanos(config.retention),
+                everything_small: false,
+                skip: HashSet::new(),
+            },
+            orphan_age: nanos(config.orphan_age),
+            stop: Arc::clone(&stop),
+        };
+        let task = tokio::spawn(worker.run(receiver));
+        Maintenance {
+            requests,
+            stop,
+            task: parking_lot::Mutex::new(Some(task)),
+        }
+    }
+
+    pub(crate) async fn merge_now(&self) -> Result<u64, rpc::Error> {
+        self.ask(Request::Merge).await
+    }
+
+    pub(crate) async fn clean_now(&self) -> Result<u64, rpc::Error> {
+        self.ask(Request::Clean).await
+    }
+
+    /// Gives up a merge that is under way; returns when the task has ended.
+    pub(crate) async fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // The task may have ended already.
+        let _ = self.requests.send(Request::Stop).await;
+        let task = self.task.lock().take();
+        if let Some(task) = task
+            && task.await.is_err()
+        {
+            tracing::error!("maintenance ended with a panic, a defect");
+        }
+    }
+
+    async fn ask(&self, request: impl FnOnce(Reply) -> Request) -> Result<u64, rpc::Error> {
+        let stopped = || rpc::Error::Unavailable("the ingester has stopped".to_owned());
+        let (reply, answer) = oneshot::channel();
+        let sent = self.requests.send(request(reply)).await;
+        sent.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+impl Drop for Maintenance {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Worker {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut tick = tokio::time::interval(self.merger.interval());
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick comes at once.
+        tick.tick().await;
+        let mut round = 0_u64;
+        loop {
+            tokio::select! {
+                request = requests.recv() => match request {
+                    None | Some(Request::Stop) => return,
+                    // Somebody who went away needs no answer.
+                    Some(Request::Merge(reply)) => {
+                        let done = self.merge(true, true).await;
+                        drop(reply.send(done.map_err(rpc::Error::from)));
+                    }
+                    Some(Request::Clean(reply)) => {
+                        let done = self.clean(true).await;
+                        drop(reply.send(done.map_err(rpc::Error::from)));
+                    }
+                },
+                _ = tick.tick(), if self.merger.enabled() => {
+                    round += 1;
+                    self.round(round).await;
+                }
+            }
+        }
+    }
+
+    /// At most one merge, so that a request never waits for more than that.
+    async fn round(&mut self, round: u64) {
+        if let Err(error) = self.merge(false, false).await {
+            tracing::warn!(%error, "cannot merge segments; it is tried again");
+        }
+        let orphans = round % ROUNDS_PER_ORPHAN_SEARCH == 1;
+        if let Err(error) = self.clean(orphans).await {
+            tracing::warn!(%error, "cannot remove objects; it is tried again");
+        }
+    }
+
+    async fn merge(&mut self, everything_small: bool, until_done: bool) -> Result<u64, Error> {
+        self.options.everything_small = everything_small;
+        let mut merged = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            let (catalog, now) = (self.meta.catalog(), (self.clock)());
+            let plans = plan_merges(&catalog, now, &self.options);
+            let Some(plan) = plans.into_iter().next() else {
+                break;
+            };
+            let inputs: Vec<SegmentId> = plan.inputs.iter().map(|segment| segment.id).collect();
+            match self.merger.run(plan, &catalog, now).await {
+                Ok(()) => merged += 1,
+                // Another one was faster: plan again from the new catalog.
+                Err(error) if error.kind() == Kind::Conflict => {}
+                Err(error) => {
+                    self.metrics.merge_failures.inc();
+                    if error.kind() == Kind::Corrupt {
+                        // Left alone until the next start, so that it does not hold up the others.
+                        self.options.skip.extend(inputs);
+                    }
+                    return Err(error);
+                }
+            }
+            if !until_done {
+                break;
+            }
+        }
+        Ok(merged)
+    }
+
+    async fn clean(&self, orphans: bool) -> Result<u64, Error> {
+        let mut removed = self.remove_condemned().await?;
+        if orphans {
+            removed += self.remove_orphans().await?;
+        }
+        self.metrics.deleted_objects.inc_by(removed);
+        Ok(removed)
+    }
+
+    async fn remove_condemned(&self) -> Result<u64, Error> {
+        let (catalog, now) = (self.meta.catalog(), (self.clock)());
+        let due = catalog.condemned.iter().filter(|(_, after)| **after <= now);
+        let due: Vec<Arc<str>> = due.map(|(path, _)| Arc::clone(path)).collect();
+        if due.is_empty() {
+            return Ok(0);
+        }
+        for path in &due {
+            self.storage.delete(path).await?;
+        }
+        let removed = due.len() as u64;
+        self.meta.propose(Command::ForgetObjects(due)).await?;
+        Ok(removed)
+    }
+
+    /// Removes segments that no catalog entry names and that are too old to be an upload whose
+    /// commit is still to come. Lists before it reads the catalog: what is committed in between is
+    /// then in the catalog.
+    async fn remove_orphans(&self) -> Result<u64, Error> {
+        let oldest = (self.clock)().saturating_sub(self.orphan_age);
+        let listed = self.storage.list(objects::FOLDER).await?;
+        let catalog = self.meta.catalog();
+        let live: HashSet<&str> = catalog.segments.values().map(|s| &*s.path).collect();
+        let mut removed = 0;
+        for object in listed {
+            let path = object.path.as_str();
+            let named = live.contains(path) || catalog.condemned.contains_key(path);
+            if !named && path.ends_with(".seg") && object.modified < oldest {
+                tracing::info!(path, "removing an object that a failed flush or merge left");
+                self.storage.delete(path).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}

@@ -1,0 +1,178 @@
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use model::{Signal, TenantId, TimeRange, Timestamp};
+use rpc::{Catalog, SegmentId, SegmentMeta, TenantSegment};
+
+use crate::config::MergeConfig;
+
+const DAY_NANOS: i64 = 86_400 * 1_000_000_000;
+/// A day that ended this long ago is settled: its segments are merged from two on.
+const SETTLED_NANOS: i64 = 3_600 * 1_000_000_000;
+/// A segment is rewritten when at least one part in so many of its content has expired. Each
+/// rewrite removes all that has expired, so the work is at most so many times the data.
+const EXPIRED_PARTS: u64 = 4;
+
+/// One replacement in the catalog, complete: nothing is left to choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MergePlan {
+    /// Segments that go, in order of time.
+    pub inputs: Vec<Arc<SegmentMeta>>,
+    /// Level of the segment that comes; `None` when nothing comes, because all has expired.
+    pub output_level: Option<u32>,
+}
+
+/// How to plan.
+#[derive(Clone, Debug)]
+pub struct PlanOptions {
+    /// Sizes and counts.
+    pub merge: MergeConfig,
+    /// Lifetime of records of tenants without a setting of their own, nanoseconds; 0 = for ever.
+    pub retention_nanos: i64,
+    /// Merge everything below `small_bytes_max`, from two segments on, whatever their sizes.
+    pub everything_small: bool,
+    /// Segments to leave alone.
+    pub skip: HashSet<SegmentId>,
+}
+
+/// What should be replaced now, most urgent first: expired segments, rewrites, merges of the oldest
+/// days. No segment is in two plans. Pure; about n log n in the number of segments.
+///
+/// Merging is size-tiered: tiers are powers of 8 MiB, so that a record is rewritten about once per
+/// factor of `inputs_min`. Days are those of the latest record, so that retention can drop whole
+/// segments.
+pub fn plan_merges(catalog: &Catalog, now: Timestamp, options: &PlanOptions) -> Vec<MergePlan> {
+    let (mut drops, mut rewrites) = (Vec::new(), Vec::new());
+    let mut groups: BTreeMap<(Signal, i64, u32), Vec<&Arc<SegmentMeta>>> = BTreeMap::new();
+    for segment in catalog.segments.values() {
+        if options.skip.contains(&segment.id) {
+            continue;
+        }
+        match expired(segment, catalog, now, options) {
+            Expired::All => drops.push(Arc::clone(segment)),
+            Expired::Much => rewrites.push(MergePlan {
+                inputs: vec![Arc::clone(segment)],
+                output_level: Some(segment.level),
+            }),
+            Expired::Little => {
+                if let Some(tier) = tier(segment, options) {
+                    let day = segment.time_bounds().1.div_euclid(DAY_NANOS);
+                    let group = groups.entry((segment.signal, day, tier)).or_default();
+                    group.push(segment);
+                }
+            }
+        }
+    }
+    let mut plans = Vec::new();
+    if !drops.is_empty() {
+        plans.push(MergePlan {
+            inputs: drops,
+            output_level: None,
+        });
+    }
+    plans.append(&mut rewrites);
+    for ((_, day, _), group) in groups {
+        let day_end = day.saturating_add(1).saturating_mul(DAY_NANOS);
+        let settled = day_end.saturating_add(SETTLED_NANOS) <= now;
+        let inputs_min = match settled || options.everything_small {
+            true => 2,
+            false => options.merge.inputs_min,
+        };
+        cut(group, inputs_min, &options.merge, &mut plans);
+    }
+    plans
+}
+
+/// What of the tenant's records is kept, by the catalog's setting or the default.
+pub(crate) fn kept(
+    tenant: &TenantId,
+    catalog: &Catalog,
+    now: Timestamp,
+    default_nanos: i64,
+) -> TimeRange {
+    let settings = catalog.tenants.get(tenant);
+    let nanos = settings
+        .and_then(|settings| settings.retention_nanos)
+        .unwrap_or(default_nanos);
+    match nanos {
+        ..=0 => TimeRange::ALL,
+        nanos => TimeRange::new(now.saturating_sub(nanos), Timestamp::MAX),
+    }
+}
+
+enum Expired {
+    All,
+    Much,
+    Little,
+}
+
+fn expired(
+    segment: &SegmentMeta,
+    catalog: &Catalog,
+    now: Timestamp,
+    options: &PlanOptions,
+) -> Expired {
+    let (mut all, mut gone) = (0_u64, 0_u64);
+    let mut alive = false;
+    for tenant in &segment.tenants {
+        let keep = kept(&tenant.tenant, catalog, now, options.retention_nanos);
+        alive |= tenant.last >= keep.start;
+        all = all.saturating_add(tenant.content_bytes);
+        gone = gone.saturating_add(expired_bytes(tenant, keep.start));
+    }
+    if !alive {
+        Expired::All
+    } else if gone > 0 && gone >= all / EXPIRED_PARTS {
+        Expired::Much
+    } else {
+        Expired::Little
+    }
+}
+
+/// How much of the tenant's content is before `start`, as if it were spread evenly.
+fn expired_bytes(tenant: &TenantSegment, start: Timestamp) -> u64 {
+    if tenant.last < start {
+        return tenant.content_bytes;
+    }
+    let span = i128::from(tenant.last) - i128::from(tenant.first) + 1;
+    let past = (i128::from(start) - i128::from(tenant.first)).clamp(0, span);
+    u64::try_from(i128::from(tenant.content_bytes) * past / span).unwrap_or(0)
+}
+
+/// Which segments are alike: 0 below 1 MiB, then one for each factor of 8; `None` when the segment
+/// is large enough.
+fn tier(segment: &SegmentMeta, options: &PlanOptions) -> Option<u32> {
+    let bytes = segment.object_bytes;
+    if options.everything_small {
+        return (bytes < options.merge.small_bytes_max).then_some(0);
+    }
+    let mib = bytes >> 20;
+    (bytes < options.merge.object_bytes_max / 2)
+        .then(|| mib.checked_ilog2().map_or(0, |log| log / 3 + 1))
+}
+
+/// Cuts a group into merges of neighbours in time.
+fn cut(
+    mut group: Vec<&Arc<SegmentMeta>>,
+    inputs_min: usize,
+    config: &MergeConfig,
+    plans: &mut Vec<MergePlan>,
+) {
+    group.sort_by_key(|segment| (segment.time_bounds(), segment.id));
+    let mut rest = group.as_slice();
+    while rest.len() >= inputs_min {
+        let mut bytes = 0_u64;
+        let fitting = rest.iter().take(config.inputs_max).take_while(|segment| {
+            bytes = bytes.saturating_add(segment.object_bytes);
+            bytes <= config.object_bytes_max
+        });
+        let (inputs, later) = rest.split_at(fitting.count().max(1));
+        rest = later;
+        if inputs.len() >= inputs_min {
+            plans.push(MergePlan {
+                inputs: inputs.iter().map(|segment| Arc::clone(segment)).collect(),
+                output_level: inputs.iter().map(|segment| segment.level + 1).max(),
+            });
+        }
+    }
+}

@@ -1,0 +1,216 @@
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::Timestamp;
+use rpc::{Catalog, Command, MetaApi, SegmentId, SegmentMeta, SwapCommit};
+use segment::ReadAt;
+use store::ObjectStorage;
+use tokio::runtime::Handle;
+
+use super::MergePlan;
+use super::plan::kept;
+use crate::codec::{self, Written};
+use crate::config::nanos;
+use crate::metrics::Metrics;
+use crate::start::{Clock, Deps};
+use crate::{Config, Error, objects};
+
+/// Executes plans, one at a time.
+#[derive(Clone)]
+pub(crate) struct Merger {
+    ingester: u64,
+    storage: ObjectStorage,
+    meta: Arc<dyn MetaApi>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    folder: PathBuf,
+    retention_nanos: i64,
+    delete_grace: i64,
+    enabled: bool,
+    interval: Duration,
+    stop: Arc<AtomicBool>,
+}
+
+/// A segment's object, read from a blocking thread.
+struct ObjectReader {
+    storage: ObjectStorage,
+    segment: Arc<SegmentMeta>,
+    runtime: Handle,
+    metrics: Arc<Metrics>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Merger {
+    pub(crate) fn new(
+        ingester: u64,
+        config: &Config,
+        deps: &Deps,
+        metrics: Arc<Metrics>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        Merger {
+            ingester,
+            storage: deps.storage.clone(),
+            meta: Arc::clone(&deps.meta),
+            clock: Arc::clone(&deps.clock),
+            metrics,
+            folder: config.data_dir.join("tmp"),
+            retention_nanos: nanos(config.retention),
+            delete_grace: nanos(config.delete_grace),
+            enabled: config.merge.enabled,
+            interval: config.merge.interval,
+            stop,
+        }
+    }
+
+    pub(crate) fn enabled(&self) -> bool {
+        self.enabled
+    }
+
+    pub(crate) fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Writes the new segment, if there is one, and swaps it in.
+    ///
+    /// # Errors
+    /// `Conflict` when an input is no longer live; whatever refused. Nothing is changed then.
+    pub(crate) async fn run(
+        &self,
+        plan: MergePlan,
+        catalog: &Arc<Catalog>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let remove: Vec<SegmentId> = plan.inputs.iter().map(|segment| segment.id).collect();
+        let inputs = remove.len();
+        let add = match plan.output_level {
+            None => None,
+            Some(level) => self.write(plan.inputs, level, catalog, now).await?,
+        };
+        let dropped = add.is_none();
+        let path = add.as_ref().map(|segment| Arc::clone(&segment.path));
+        let swap = SwapCommit {
+            remove,
+            add: add.into_iter().collect(),
+            delete_after: (self.clock)().saturating_add(self.delete_grace),
+        };
+        let swapped = self.meta.propose(Command::SwapSegments(swap)).await;
+        if let (Err(rpc::Error::Conflict(_)), Some(path)) = (&swapped, &path) {
+            // Refused for good, so nobody reads it.
+            self.storage.delete(path).await?;
+        }
+        swapped?;
+        match dropped {
+            true => self.metrics.expired_segments.inc_by(inputs as u64),
+            false => self.metrics.merges.inc(),
+        }
+        tracing::info!(inputs, path = path.as_deref(), "merged segments");
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        inputs: Vec<Arc<SegmentMeta>>,
+        level: u32,
+        catalog: &Arc<Catalog>,
+        now: Timestamp,
+    ) -> Result<Option<SegmentMeta>, Error> {
+        let signal = inputs[0].signal;
+        let unique = format!("m{:x}", inputs[0].id.0);
+        let path = objects::path(signal, now, self.ingester, &unique);
+        let temporary = self.folder.join(format!("{unique}.seg"));
+        let written = {
+            let (merger, catalog) = (self.clone(), Arc::clone(catalog));
+            let (file, runtime) = (temporary.clone(), Handle::current());
+            tokio::task::spawn_blocking(move || {
+                merger.merge_to_file(inputs, &catalog, now, file, runtime)
+            })
+            .await
+            .map_err(|error| Error::Stopped(format!("merging segments ended early: {error}")))?
+        };
+        let stored = match written {
+            Ok(written) if written.tenants.is_empty() => Ok(None),
+            Ok(written) => self
+                .storage
+                .put_file(&path, &temporary)
+                .await
+                .map(|()| Some(written))
+                .map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        // Left behind at worst until the next merge of the same segments.
+        let _ = fs::remove_file(&temporary);
+        Ok(stored?.map(|written| SegmentMeta {
+            id: SegmentId(0),
+            signal,
+            path: path.into(),
+            object_bytes: written.object_bytes,
+            created: now,
+            level,
+            tenants: written.tenants,
+        }))
+    }
+
+    fn merge_to_file(
+        &self,
+        inputs: Vec<Arc<SegmentMeta>>,
+        catalog: &Catalog,
+        now: Timestamp,
+        file: PathBuf,
+        runtime: Handle,
+    ) -> Result<Written, Error> {
+        let failed = |doing| {
+            let name = file.display().to_string();
+            move |source| Error::File {
+                doing,
+                file: name,
+                source,
+            }
+        };
+        fs::create_dir_all(&self.folder).map_err(failed("make the folder of"))?;
+        let readers: Vec<ObjectReader> = inputs
+            .into_iter()
+            .map(|segment| ObjectReader {
+                storage: self.storage.clone(),
+                segment,
+                runtime: runtime.clone(),
+                metrics: Arc::clone(&self.metrics),
+                stop: Arc::clone(&self.stop),
+            })
+            .collect();
+        let readers: Vec<&dyn ReadAt> = readers.iter().map(|r| r as &dyn ReadAt).collect();
+        let keep = |tenant: &_| kept(tenant, catalog, now, self.retention_nanos);
+        let out = File::create(&file).map_err(failed("make"))?;
+        let mut out = BufWriter::with_capacity(256 << 10, out);
+        let written = codec::merge(&readers, &keep, &mut out)?;
+        out.flush().map_err(failed("write"))?;
+        Ok(written)
+    }
+}
+
+impl ReadAt for ObjectReader {
+    fn name(&self) -> &str {
+        &self.segment.path
+    }
+
+    fn len(&self) -> u64 {
+        self.segment.object_bytes
+    }
+
+    fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the ingester is stopping"));
+        }
+        self.metrics
+            .merge_read_bytes
+            .inc_by(range.end.saturating_sub(range.start));
+        let read = self.storage.range(&self.segment.path, range);
+        self.runtime.block_on(read).map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,84 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use model::SlotLength;
+use runtime::{ByteText, DurationText};
+
+use crate::{Config, MergeConfig};
+
+runtime::options! {
+    /// What an operator may decide about an ingester.
+    pub struct Settings / Options {
+        /// How long after its slot's end a head still takes batches.
+        slot_grace: Duration as DurationText = "10s",
+        /// A head that reaches this size is flushed at once; the next batch opens another.
+        head_bytes_max: usize as ByteText = "32MiB",
+        /// Size of all heads together. From half of it on the largest head is flushed early; at the whole of it
+        /// requests wait, and are then answered 429.
+        head_memory_bytes_max: usize as ByteText = "96MiB",
+        /// How long a request waits for room before it is answered 429.
+        room_wait: Duration as DurationText = "2s",
+        /// A file of the write-ahead log that has reached this size is followed by another.
+        wal_file_bytes_max: u64 as ByteText = "64MiB",
+        /// Heads that are encoded and uploaded at the same time.
+        flush_workers: usize = "1",
+        /// Records older than this are dropped, unless their tenant has a setting of its own; 0 keeps them for ever.
+        retention: Duration as DurationText = "0",
+        /// Whether merging, retention and deletion run by themselves; without it only on request.
+        merge_enabled: bool = "true",
+        /// How often to look for segments to merge, expire or delete.
+        merge_interval: Duration as DurationText = "10s",
+        /// So many segments of one day and of about the same size are merged into one; at least 2.
+        merge_inputs_min: usize = "8",
+        /// At most so many segments are merged at once.
+        merge_inputs_max: usize = "64",
+        /// A merge on request leaves segments of this size alone.
+        merge_small_bytes_max: u64 as ByteText = "64MiB",
+        /// A merged segment is planned to be at most this large.
+        merge_object_bytes_max: u64 as ByteText = "1GiB",
+        /// How long an object that is no longer in the catalog is kept for queries that still read it.
+        delete_grace: Duration as DurationText = "10m",
+        /// Objects that no catalog entry names are removed when they are older than this, which must be longer than
+        /// any upload takes.
+        orphan_age: Duration as DurationText = "1h",
+    }
+}
+
+impl Settings {
+    /// With the data folder and the slot, which the process decides.
+    pub fn config(self, data_dir: PathBuf, slot_length: SlotLength) -> Config {
+        Config {
+            data_dir,
+            slot_length,
+            slot_grace: self.slot_grace,
+            head_bytes_max: self.head_bytes_max,
+            memory_bytes_max: self.head_memory_bytes_max,
+            room_wait: self.room_wait,
+            wal_file_bytes_max: self.wal_file_bytes_max,
+            flush_workers: self.flush_workers,
+            merge: MergeConfig {
+                enabled: self.merge_enabled,
+                interval: self.merge_interval,
+                inputs_min: self.merge_inputs_min,
+                inputs_max: self.merge_inputs_max,
+                small_bytes_max: self.merge_small_bytes_max,
+                object_bytes_max: self.merge_object_bytes_max,
+            },
+            retention: self.retention,
+            delete_grace: self.delete_grace,
+            orphan_age: self.orphan_age,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Settings::default().config(PathBuf::from("./data"), SlotLength::DEFAULT)
+    }
+}
+
+impl Default for MergeConfig {
+    fn default() -> Self {
+        Config::default().merge
+    }
+}

@@ -1,0 +1,207 @@
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use model::{HeadId, Timestamp};
+use rpc::{Command, MetaApi, Outcome};
+use store::ObjectStorage;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::flush::Flusher;
+use crate::handle::Ingester;
+use crate::maintenance::Maintenance;
+use crate::metrics::Metrics;
+use crate::state::{Event, Start, State};
+use crate::task::{Message, Replies, Task};
+use crate::wal::{self, LogFiles, LogFolder, LogWriter, Plan, WalThread};
+use crate::{Config, Error};
+
+/// Tells the time, nanoseconds since 1970.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Requests and results queued for the task. Each is small, or holds batches that somebody waits
+/// for: receivers bound those by their own connection and body limits.
+const MESSAGES_MAX: usize = 256;
+/// Batches that a slow receiver of the tail may be behind. They are shared with the heads, and only
+/// kept while somebody listens.
+const TAIL_BATCHES_MAX: usize = 64;
+
+/// What an ingester works with.
+#[derive(Clone)]
+pub struct Deps {
+    /// Where segments go.
+    pub storage: ObjectStorage,
+    /// The coordinator.
+    pub meta: Arc<dyn MetaApi>,
+    /// The time.
+    pub clock: Clock,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// The disk under the log; `None` for the folder `wal` of the data folder.
+    pub log_files: Option<Arc<dyn LogFiles>>,
+}
+
+impl std::fmt::Debug for Deps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deps").finish_non_exhaustive()
+    }
+}
+
+impl Ingester {
+    /// Starts an ingester: takes its number, reads the log back, and then takes batches. Must be
+    /// called within a tokio runtime.
+    ///
+    /// # Errors
+    /// `Config`; `Wal` and `Log` when acknowledged records of the log are missing or damaged;
+    /// `File`; `Meta` when a new ingester cannot be registered.
+    pub async fn start(config: Config, deps: Deps) -> Result<Ingester, Error> {
+        config.validate()?;
+        fs::create_dir_all(&config.data_dir)
+            .map_err(|source| file_error("make", &config.data_dir, source))?;
+        let id = identity(&config.data_dir, &*deps.meta).await?;
+        let files: Arc<dyn LogFiles> = match &deps.log_files {
+            Some(files) => Arc::clone(files),
+            None => {
+                let folder = config.data_dir.join("wal");
+                let opened = LogFolder::open(&folder);
+                Arc::new(opened.map_err(|source| file_error("open", &folder, source))?)
+            }
+        };
+        let plan = {
+            let files = Arc::clone(&files);
+            blocking(move || wal::plan(&*files, id)).await?
+        };
+        let metrics = Arc::new(deps.metrics.clone());
+        let (messages, receiver) = mpsc::channel(MESSAGES_MAX);
+        let writer = LogWriter::new(
+            Arc::clone(&files),
+            id,
+            config.wal_file_bytes_max,
+            plan.start,
+        );
+        let (log, thread) = WalThread::spawn(writer, messages.downgrade(), Arc::clone(&metrics))?;
+        let (tail, _) = broadcast::channel(TAIL_BATCHES_MAX);
+        let task = Task {
+            state: State::new(&config, start_of(&plan, id, &*deps.meta)),
+            messages: receiver,
+            sender: messages.downgrade(),
+            log,
+            tail: tail.clone(),
+            flusher: Flusher {
+                storage: deps.storage.clone(),
+                meta: Arc::clone(&deps.meta),
+                clock: Arc::clone(&deps.clock),
+                metrics: Arc::clone(&metrics),
+            },
+            clock: Arc::clone(&deps.clock),
+            metrics: Arc::clone(&metrics),
+            replies: Replies::default(),
+        };
+        let task = tokio::spawn(task.run());
+        replay(files, plan, id, &deps.meta, &messages).await?;
+        let maintenance = Maintenance::start(id, &config, &deps, metrics);
+        Ok(Ingester::new(id, messages, tail, maintenance, task, thread))
+    }
+}
+
+/// Hands the log's records to the task, one at a time, each when there is room for it.
+async fn replay(
+    files: Arc<dyn LogFiles>,
+    plan: Plan,
+    ingester: u64,
+    meta: &Arc<dyn MetaApi>,
+    messages: &mpsc::Sender<Message>,
+) -> Result<(), Error> {
+    let catalog = meta.catalog();
+    let sender = messages.clone();
+    let ended = || Error::Stopped("the ingester's task ended while the log was read".to_owned());
+    blocking(move || {
+        let covered = |sequence| catalog.covers(HeadId { ingester, sequence });
+        wal::read(&*files, &plan, covered, |record| {
+            let (reply, answer) = oneshot::channel();
+            let message = Message::Replayed { record, reply };
+            sender.blocking_send(message).map_err(|_| ended())?;
+            let answer = answer.blocking_recv().map_err(|_| ended())?;
+            answer.map_err(Error::from)
+        })
+    })
+    .await?;
+    let done = Message::Event(Event::ReplayDone);
+    messages.send(done).await.map_err(|_| ended())
+}
+
+/// Heads are numbered above everything that the log or the catalog has seen.
+fn start_of(plan: &Plan, ingester: u64, meta: &dyn MetaApi) -> Start {
+    let catalog = meta.catalog();
+    let covered = catalog.covered.get(&ingester).map_or(0, |covered| {
+        let also = covered.also.last().map_or(0, |last| last + 1);
+        covered.below.max(also)
+    });
+    let logged = plan.records.keys().max().map_or(0, |last| last + 1);
+    Start {
+        ingester,
+        next_head: covered.max(logged).max(1),
+        next_file: plan.start.next_file,
+        files: plan.files.keys().copied().collect(),
+    }
+}
+
+/// The ingester's number: from its file, or a new one from the coordinator.
+async fn identity(data_dir: &Path, meta: &dyn MetaApi) -> Result<u64, Error> {
+    let path = data_dir.join("ingester-id");
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let id: u64 = text.trim().parse().map_err(|_| {
+                Error::Log(format!(
+                    "{} holds {text:?} instead of the ingester's number; restore it from a copy of the data folder",
+                    path.display()
+                ))
+            })?;
+            let known = meta.catalog().last_ingester;
+            if id > known {
+                return Err(Error::Log(format!(
+                    "{} says {id}, but the catalog has given out numbers up to {known} only; the data folder and the catalog do not belong together",
+                    path.display()
+                )));
+            }
+            Ok(id)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let Outcome::Ingester { id, .. } = meta.propose(Command::RegisterIngester).await?
+            else {
+                return Err(Error::Stopped(
+                    "the coordinator answered a registration without a number, a defect".to_owned(),
+                ));
+            };
+            write_durably(data_dir, &path, &id.to_string())
+                .map_err(|source| file_error("write", &path, source))?;
+            Ok(id)
+        }
+        Err(source) => Err(file_error("read", &path, source)),
+    }
+}
+
+fn write_durably(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    File::open(folder)?.sync_all()
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::Stopped(format!("reading the log ended early: {error}")))?
+}
+
+fn file_error(doing: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::File {
+        doing,
+        file: path.display().to_string(),
+        source,
+    }
+}

@@ -1,0 +1,112 @@
+use std::sync::Arc;
+
+use model::{BatchId, Digest, HeadId, LogBatch, Shard, Slot, TenantId, TimeRange, Timestamp};
+
+use super::FlushJob;
+
+/// How far a head is on its way to object storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Open,
+    Sealed,
+    Flushing,
+}
+
+/// The batches of one (shard, slot), or a part of them when it was flushed early.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) shard: Shard,
+    pub(super) slot: Slot,
+    pub(super) batches: Vec<Held>,
+    pub(super) digest: Digest,
+    /// Bytes of its batches and of writes under way.
+    pub(super) bytes: usize,
+    /// Writes under way.
+    pub(super) pending: usize,
+    pub(super) stage: Stage,
+    /// False while the log is replayed and may hold more of it.
+    pub(super) complete: bool,
+    /// Failed flushes so far.
+    pub(super) attempt: u32,
+    /// Not flushed before this time.
+    pub(super) retry_at: Timestamp,
+}
+
+/// One acknowledged batch.
+#[derive(Debug)]
+pub(super) struct Held {
+    id: BatchId,
+    batch: Arc<LogBatch>,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+impl Head {
+    pub(super) fn new(shard: Shard, slot: Slot, complete: bool) -> Self {
+        Head {
+            shard,
+            slot,
+            batches: Vec::new(),
+            digest: Digest::default(),
+            bytes: 0,
+            pending: 0,
+            stage: Stage::Open,
+            complete,
+            attempt: 0,
+            retry_at: Timestamp::MIN,
+        }
+    }
+
+    pub(super) fn push(&mut self, held: Held) {
+        self.digest.add(held.id);
+        self.batches.push(held);
+    }
+
+    pub(super) fn may_flush(&self, now: Timestamp) -> bool {
+        self.complete && self.pending == 0 && self.retry_at <= now
+    }
+
+    pub(super) fn batch_ids(&self) -> Vec<BatchId> {
+        self.batches.iter().map(|held| held.id).collect()
+    }
+
+    pub(super) fn matching(&self, tenant: &TenantId, range: TimeRange) -> Vec<Arc<LogBatch>> {
+        self.batches
+            .iter()
+            .filter(|held| range.touches(held.first, held.last) && held.batch.tenant == *tenant)
+            .map(|held| Arc::clone(&held.batch))
+            .collect()
+    }
+
+    pub(super) fn job(&self, head: HeadId) -> FlushJob {
+        FlushJob {
+            head,
+            shard: self.shard,
+            slot: self.slot,
+            digest: self.digest,
+            batches: self
+                .batches
+                .iter()
+                .map(|held| Arc::clone(&held.batch))
+                .collect(),
+            attempt: self.attempt,
+        }
+    }
+}
+
+impl Held {
+    pub(super) fn new(id: BatchId, batch: Arc<LogBatch>) -> Self {
+        let (first, last) = batch.time_bounds().unwrap_or((0, 0));
+        Held {
+            id,
+            batch,
+            first,
+            last,
+        }
+    }
+}
+
+/// What a batch costs in memory, with what the state keeps for it.
+pub(super) fn bytes_of(batch: &LogBatch) -> usize {
+    batch.memory_bytes() + size_of::<LogBatch>() + size_of::<Held>() + 128
+}

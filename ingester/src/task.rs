@@ -1,0 +1,203 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{LogBatch, TenantId, TimeRange};
+use rpc::{Error, HeadBatches, IngestRequest};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+
+use crate::flush::Flusher;
+use crate::metrics::Metrics;
+use crate::start::Clock;
+use crate::state::{Action, Event, FlushJob, State, Ticket, WriteId};
+use crate::wal::{Replayed, WalCommand};
+
+/// How often time is looked at: the precision of slot ends and of the wait for room.
+const TICK: Duration = Duration::from_millis(100);
+
+type Reply = oneshot::Sender<Result<(), Error>>;
+
+/// What the task is asked.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Ingest {
+        requests: Vec<IngestRequest>,
+        reply: Reply,
+    },
+    Replayed {
+        record: Replayed,
+        reply: Reply,
+    },
+    Recent {
+        tenant: TenantId,
+        range: TimeRange,
+        reply: oneshot::Sender<Vec<HeadBatches>>,
+    },
+    Flush {
+        reply: Reply,
+    },
+    Shutdown {
+        reply: Reply,
+    },
+    /// Something else happened.
+    Event(Event),
+    /// End now; what is not flushed stays in the log.
+    Stop,
+}
+
+/// Owns the state; does what it decides and never waits for it.
+pub(crate) struct Task {
+    pub(crate) state: State,
+    pub(crate) messages: mpsc::Receiver<Message>,
+    pub(crate) sender: mpsc::WeakSender<Message>,
+    pub(crate) log: mpsc::UnboundedSender<WalCommand>,
+    pub(crate) tail: broadcast::Sender<Arc<LogBatch>>,
+    pub(crate) flusher: Flusher,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) replies: Replies,
+}
+
+/// Who waits for which answer.
+#[derive(Debug, Default)]
+pub(crate) struct Replies {
+    next: Ticket,
+    waiting: HashMap<Ticket, Reply>,
+}
+
+impl Task {
+    pub(crate) async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut actions = Vec::new();
+        loop {
+            let event = tokio::select! {
+                message = self.messages.recv() => match message {
+                    None | Some(Message::Stop) => return,
+                    Some(message) => self.event_of(message),
+                },
+                _ = tick.tick() => Some(Event::Tick),
+            };
+            if let Some(event) = event {
+                let mut next = Some(event);
+                while let Some(event) = next.take() {
+                    self.state.on((self.clock)(), event, &mut actions);
+                    let mut refused = Vec::new();
+                    for action in actions.drain(..) {
+                        refused.extend(self.perform(action));
+                    }
+                    next = log_ended(refused);
+                }
+                self.metrics.heads.set(self.state.heads() as i64);
+                self.metrics.head_bytes.set(self.state.bytes() as i64);
+            }
+        }
+    }
+
+    fn event_of(&mut self, message: Message) -> Option<Event> {
+        Some(match message {
+            Message::Event(event) => event,
+            Message::Ingest { requests, reply } => Event::Ingest {
+                ticket: self.replies.add(reply),
+                requests,
+            },
+            Message::Replayed { record, reply } => {
+                match record {
+                    Replayed::Covered(_) => self.metrics.covered.inc(),
+                    Replayed::Batch { .. } => self.metrics.replayed.inc(),
+                }
+                let ticket = self.replies.add(reply);
+                Event::Replayed { ticket, record }
+            }
+            Message::Flush { reply } => Event::Flush {
+                ticket: self.replies.add(reply),
+            },
+            Message::Shutdown { reply } => Event::Shutdown {
+                ticket: self.replies.add(reply),
+            },
+            Message::Recent {
+                tenant,
+                range,
+                reply,
+            } => {
+                // A reader that went away needs no answer.
+                let _ = reply.send(self.state.recent(&tenant, range));
+                return None;
+            }
+            Message::Stop => return None,
+        })
+    }
+
+    /// Returns a write that could not be handed to the log.
+    fn perform(&mut self, action: Action) -> Option<WriteId> {
+        match action {
+            Action::Append(job) => {
+                let write = job.write;
+                return self
+                    .log
+                    .send(WalCommand::Append(job))
+                    .is_err()
+                    .then_some(write);
+            }
+            // Without the thread the file stays: the next start removes it.
+            Action::RemoveLogFilesThrough(file) => {
+                drop(self.log.send(WalCommand::RemoveThrough(file)));
+            }
+            Action::Answer { ticket, result } => self.replies.answer(ticket, result),
+            // No receiver is no error.
+            Action::Publish(batch) => drop(self.tail.send(batch)),
+            Action::StartFlush(job) => self.flush(job),
+            Action::Duplicate => self.metrics.duplicates.inc(),
+        }
+        None
+    }
+
+    fn flush(&self, job: FlushJob) {
+        let (flusher, metrics) = (self.flusher.clone(), Arc::clone(&self.metrics));
+        let sender = self.sender.clone();
+        let head = job.head;
+        tokio::spawn(async move {
+            let result = flusher.run(job).await.map_err(Error::from);
+            match &result {
+                Ok(()) => metrics.flushes.inc(),
+                Err(error) => {
+                    metrics.flush_failures.inc();
+                    tracing::warn!(head = head.sequence, %error, "cannot flush a head; its records stay in memory and in the log, and it is tried again");
+                }
+            }
+            let event = Event::Flushed {
+                head: head.sequence,
+                result,
+            };
+            if let Some(sender) = sender.upgrade() {
+                // The task is gone only when it was told to stop.
+                let _ = sender.send(Message::Event(event)).await;
+            }
+        });
+    }
+}
+
+fn log_ended(writes: Vec<WriteId>) -> Option<Event> {
+    let text = "the log's thread has ended, a defect; restart the process";
+    (!writes.is_empty()).then(|| Event::AppendFailed {
+        writes,
+        error: Error::Internal(text.to_owned()),
+    })
+}
+
+impl Replies {
+    fn add(&mut self, reply: Reply) -> Ticket {
+        let ticket = self.next;
+        self.next += 1;
+        self.waiting.insert(ticket, reply);
+        ticket
+    }
+
+    fn answer(&mut self, ticket: Ticket, result: Result<(), Error>) {
+        if let Some(reply) = self.waiting.remove(&ticket) {
+            // A caller that went away needs no answer.
+            let _ = reply.send(result);
+        }
+    }
+}
