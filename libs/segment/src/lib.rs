@@ -13,6 +13,7 @@ mod plan;
 mod search;
 mod segment;
 mod template;
+pub mod wal;
 mod wire;
 mod writer;
 
