@@ -1,0 +1,124 @@
+//! The bottom of a query: which records to scan, and the pipeline that runs over them.
+
+use std::sync::Arc;
+
+use model::{Columns, LabelMatcher, LineColumn, MatchOp, Selector, TimeRange};
+
+use super::super::ast::{Grouping, LogExpr, Matcher, Stage, Unwrap};
+use super::super::pipeline::level::DETECTED_LEVEL;
+use super::super::pipeline::{LabelNeed, Pipeline, Runner};
+use super::super::regex::ValueRegex;
+use super::EngineError;
+use crate::{ScanOrder, ScanRequest};
+
+/// A compiled selector and pipeline.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    selector: Selector,
+    pipeline: Pipeline,
+    need: LabelNeed,
+    filters_only: bool,
+}
+
+impl Leaf {
+    /// Compiles; `need` is what the query looks at when the pipeline is done.
+    pub(super) fn new(
+        log: &LogExpr,
+        unwrap: Option<&Unwrap>,
+        need: LabelNeed,
+        detect_level: bool,
+    ) -> Result<Self, EngineError> {
+        let selector = selector(&log.selector)?;
+        let never_empty = selector.matchers.iter().filter(|m| !m.is_match(""));
+        let guaranteed: Vec<String> = never_empty.map(|m| m.name.to_string()).collect();
+        let pipeline = Pipeline::compile(&log.stages, unwrap)
+            .map_err(|error| EngineError::Invalid(error.to_string()))?
+            .with_guaranteed_labels(guaranteed)
+            .with_detected_level(detect_level);
+        let shows_level = match &need {
+            LabelNeed::Only(names) => names.iter().any(|name| name == DETECTED_LEVEL),
+            LabelNeed::All | LabelNeed::Without(_) => true,
+        };
+        let is_filter = |stage: &Stage| matches!(stage, Stage::LineFilter(_));
+        Ok(Leaf {
+            selector,
+            pipeline,
+            need,
+            filters_only: log.stages.iter().all(is_filter)
+                && unwrap.is_none()
+                && !(detect_level && shows_level),
+        })
+    }
+
+    /// Whether rows without metadata all have the labels of their stream, whatever their lines:
+    /// the source runs all the filters there are.
+    pub(super) fn filters_only(&self) -> bool {
+        self.filters_only
+    }
+
+    /// A scan for this pipeline. `lines` is what the consumer itself needs of the line that comes
+    /// out.
+    pub(super) fn request(
+        &self,
+        range: TimeRange,
+        timestamps: bool,
+        lines: LineColumn,
+    ) -> ScanRequest {
+        let (needed, metadata) = self.pipeline.columns(&self.need);
+        let shown = match lines {
+            LineColumn::Lengths if self.pipeline.changes_line() => LineColumn::Bytes,
+            lines => lines,
+        };
+        ScanRequest {
+            selector: self.selector.clone(),
+            range,
+            line_filter: self.pipeline.pushed_line_filter(),
+            columns: Columns {
+                timestamps: timestamps || self.reads_time(),
+                lines: needed.max(shown),
+                metadata,
+            },
+            order: ScanOrder::Any,
+        }
+    }
+
+    pub(super) fn runner(&self) -> Runner {
+        self.pipeline.runner(&self.need)
+    }
+
+    /// Templates may ask for the record's time.
+    fn reads_time(&self) -> bool {
+        !self.filters_only
+    }
+}
+
+/// What a grouping looks at.
+pub(super) fn need(grouping: Option<&Grouping>) -> LabelNeed {
+    match grouping {
+        None => LabelNeed::Without(Vec::new()),
+        Some(grouping) if grouping.without => LabelNeed::Without(grouping.labels.clone()),
+        Some(grouping) => LabelNeed::Only(grouping.labels.clone()),
+    }
+}
+
+/// The model's form of a selector.
+pub(super) fn selector(matchers: &[Matcher]) -> Result<Selector, EngineError> {
+    let matcher = |m: &Matcher| {
+        let negated = matches!(m.op, MatchOp::NotEqual | MatchOp::NotRegex);
+        match m.op {
+            MatchOp::Equal | MatchOp::NotEqual => {
+                Ok(LabelMatcher::text(&m.name, negated, &m.value))
+            }
+            MatchOp::Regex | MatchOp::NotRegex => {
+                let regex = ValueRegex::new(&m.value)
+                    .map_err(|error| EngineError::Invalid(error.to_string()))?;
+                let pattern = Arc::new(regex);
+                Ok(LabelMatcher::regex(&m.name, negated, &m.value, pattern))
+            }
+        }
+    };
+    let matchers: Result<Vec<LabelMatcher>, EngineError> = matchers.iter().map(matcher).collect();
+    Ok(Selector {
+        matchers: matchers?,
+    })
+}

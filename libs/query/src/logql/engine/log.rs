@@ -1,0 +1,151 @@
+//! Log queries: the first `limit` entries that the pipeline leaves, in the order asked for.
+//!
+//! `distinct` and `sort` work on what all other stages leave, wherever they stand: of the entries
+//! with equal values the first is kept, then `interval` thins, then entries are sorted, then the
+//! limit cuts.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use model::{LineColumn, TimeRange, Timestamp};
+
+use super::super::ast::{LogExpr, Stage};
+use super::super::pipeline::LabelNeed;
+use super::answer::{Answer, LogEntry, StreamResult, Value};
+use super::labels::LabelSet;
+use super::leaf::Leaf;
+use super::log_sink::{Entry, LogSink, Selection, Shared};
+use super::{Direction, EngineError, Limits, Params};
+use crate::{Budget, ScanOrder, Source};
+
+/// Which entries to keep and in which order, as the sinks need it.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) direction: Direction,
+    pub(super) limit: usize,
+    pub(super) selection: Selection,
+    /// Labels of the last `distinct`.
+    pub(super) distinct: Option<Vec<String>>,
+    /// Labels of the last `sort`, and whether largest first.
+    pub(super) sort: Option<(Vec<String>, bool)>,
+}
+
+pub(super) fn execute<S: Source>(
+    expr: &LogExpr,
+    params: &Params,
+    limits: &Limits,
+    source: &S,
+    budget: &Budget,
+) -> Result<Answer, EngineError> {
+    let plan = plan(expr, params);
+    let leaf = Leaf::new(expr, None, LabelNeed::All, limits.detect_level)?;
+    let range = TimeRange::new(params.start, params.end);
+    let mut request = leaf.request(range, true, LineColumn::Bytes);
+    request.order = match (plan.selection, params.direction) {
+        (Selection::First, Direction::Backward) => ScanOrder::Backward,
+        (Selection::First, Direction::Forward) => ScanOrder::Forward,
+        _ => ScanOrder::Any,
+    };
+    let shared = Shared::new(params.direction);
+    let new_sink = || LogSink::new(&plan, &shared, leaf.runner(), budget);
+    let (sinks, stats) = source.scan(&request, budget, &new_sink)?;
+    let entries = sinks.into_iter().flat_map(LogSink::into_entries).collect();
+    let entries = choose(entries, &plan, params.interval);
+    Ok(Answer {
+        value: Value::Streams(streams(entries)),
+        stats,
+        warnings: Vec::new(),
+    })
+}
+
+fn plan(expr: &LogExpr, params: &Params) -> Plan {
+    let (mut distinct, mut sort) = (None, None);
+    for stage in &expr.stages {
+        match stage {
+            Stage::Distinct(labels) => distinct = Some(labels.clone()),
+            Stage::Sort { by, descending } => sort = Some((by.clone(), *descending)),
+            _ => {}
+        }
+    }
+    let selection = if distinct.is_some() {
+        Selection::FirstOfEach
+    } else if params.interval > 0 {
+        Selection::All
+    } else if sort.is_some() {
+        Selection::Sorted
+    } else {
+        Selection::First
+    };
+    Plan {
+        direction: params.direction,
+        limit: params.limit as usize,
+        selection,
+        distinct,
+        sort,
+    }
+}
+
+/// The entries to show, of those that all sinks kept.
+fn choose(mut entries: Vec<Entry>, plan: &Plan, interval: i64) -> Vec<Entry> {
+    entries.sort_by(|a, b| a.by_time(b, plan.direction));
+    if plan.distinct.is_some() {
+        let mut seen: HashSet<u128> = HashSet::new();
+        entries.retain(|entry| seen.insert(entry.distinct));
+    }
+    if interval > 0 {
+        let mut last: Option<Timestamp> = None;
+        entries.retain(|entry| {
+            let apart = last.is_none_or(|last| {
+                let distance = entry.at.saturating_sub(last).saturating_abs();
+                distance >= interval
+            });
+            if apart {
+                last = Some(entry.at);
+            }
+            apart
+        });
+    }
+    if plan.sort.is_some() {
+        entries.sort_by(|a, b| a.by_plan(b, plan));
+    }
+    entries.truncate(plan.limit);
+    entries
+}
+
+/// Entries by stream, streams by labels.
+fn streams(entries: Vec<Entry>) -> Vec<StreamResult> {
+    let mut index: HashMap<Arc<LabelSet>, usize> = HashMap::new();
+    let mut out: Vec<StreamResult> = Vec::new();
+    for entry in entries {
+        let at = match index.get(&entry.stream) {
+            Some(at) => *at,
+            None => {
+                index.insert(Arc::clone(&entry.stream), out.len());
+                out.push(StreamResult {
+                    labels: LabelSet::clone(&entry.stream),
+                    entries: Vec::new(),
+                });
+                out.len() - 1
+            }
+        };
+        out[at].entries.push(LogEntry {
+            at: entry.at,
+            line: entry.line,
+            metadata: entry.metadata,
+            parsed: entry.parsed,
+        });
+    }
+    out.sort_by(|a, b| a.labels.cmp(&b.labels));
+    out
+}
+
+/// Compares values of `sort`: numbers as numbers, before all texts.
+pub(super) fn compare_values(a: &str, b: &str) -> Ordering {
+    match (a.parse::<f64>(), b.parse::<f64>()) {
+        (Ok(a), Ok(b)) => a.total_cmp(&b),
+        (Ok(_), Err(_)) => Ordering::Less,
+        (Err(_), Ok(_)) => Ordering::Greater,
+        (Err(_), Err(_)) => a.cmp(b),
+    }
+}

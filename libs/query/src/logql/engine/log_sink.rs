@@ -1,0 +1,299 @@
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering as Memory};
+
+use hashbrown::HashMap;
+use model::{Flow, RowBlock, Timestamp};
+
+use super::super::pipeline::{RowLabels, Runner};
+use super::Direction;
+use super::labels::LabelSet;
+use super::log::{Plan, compare_values};
+use crate::{Budget, BudgetError, Sink};
+
+/// What a sink must keep so that the right entries can be chosen from all sinks' entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Selection {
+    /// The first `limit` by time; the scan may end early.
+    First,
+    /// The first `limit` by the labels of `sort`.
+    Sorted,
+    /// For each combination of the labels of `distinct`, the first by time.
+    FirstOfEach,
+    /// Everything.
+    All,
+}
+
+/// An entry that may be shown.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) at: Timestamp,
+    pub(super) stream: Arc<LabelSet>,
+    pub(super) metadata: LabelSet,
+    pub(super) parsed: LabelSet,
+    pub(super) line: String,
+    /// Equal for entries with equal values of the labels of `distinct`.
+    pub(super) distinct: u128,
+    /// Values of the labels of `sort`.
+    sort: Vec<Box<str>>,
+}
+
+impl Entry {
+    /// The order of the answer. Entries of equal time are in order of labels and line, so that the
+    /// order does not depend on where they are stored.
+    pub(super) fn by_time(&self, other: &Entry, direction: Direction) -> Ordering {
+        let time = match direction {
+            Direction::Forward => self.at.cmp(&other.at),
+            Direction::Backward => other.at.cmp(&self.at),
+        };
+        time.then_with(|| self.stream.cmp(&other.stream))
+            .then_with(|| self.line.cmp(&other.line))
+            .then_with(|| self.metadata.cmp(&other.metadata))
+            .then_with(|| self.parsed.cmp(&other.parsed))
+    }
+
+    /// As [`by_time`](Self::by_time), after the labels of `sort`.
+    pub(super) fn by_plan(&self, other: &Entry, plan: &Plan) -> Ordering {
+        let Some((_, descending)) = &plan.sort else {
+            return self.by_time(other, plan.direction);
+        };
+        let pairs = self.sort.iter().zip(&other.sort);
+        let order = pairs
+            .map(|(a, b)| compare_values(a, b))
+            .find(|order| order.is_ne())
+            .unwrap_or(Ordering::Equal);
+        let order = if *descending { order.reverse() } else { order };
+        order.then_with(|| self.by_time(other, plan.direction))
+    }
+
+    fn memory_bytes(&self) -> usize {
+        size_of::<Entry>()
+            + self.line.len()
+            + self.metadata.memory_bytes()
+            + self.parsed.memory_bytes()
+            + self.sort.iter().map(|v| v.len() + 16).sum::<usize>()
+    }
+}
+
+/// The worst time that still counts, known to all sinks of a query: once any sink holds `limit`
+/// entries, worse ones are of no use to the others either.
+#[derive(Debug)]
+pub(super) struct Shared {
+    direction: Direction,
+    bound: AtomicI64,
+}
+
+impl Shared {
+    pub(super) fn new(direction: Direction) -> Self {
+        let bound = AtomicI64::new(match direction {
+            Direction::Backward => Timestamp::MIN,
+            Direction::Forward => Timestamp::MAX,
+        });
+        Shared { direction, bound }
+    }
+
+    fn tighten(&self, at: Timestamp) {
+        match self.direction {
+            Direction::Backward => self.bound.fetch_max(at, Memory::Relaxed),
+            Direction::Forward => self.bound.fetch_min(at, Memory::Relaxed),
+        };
+    }
+
+    fn get(&self) -> Timestamp {
+        self.bound.load(Memory::Relaxed)
+    }
+}
+
+/// An entry in a heap whose top is the one to give up first.
+struct Ranked<'q> {
+    entry: Entry,
+    plan: &'q Plan,
+}
+
+impl Ord for Ranked<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.entry.by_plan(&other.entry, self.plan)
+    }
+}
+
+impl PartialOrd for Ranked<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ranked<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Ranked<'_> {}
+
+/// Keeps the entries of one worker.
+pub(super) struct LogSink<'q> {
+    plan: &'q Plan,
+    shared: &'q Shared,
+    budget: &'q Budget,
+    runner: Runner,
+    /// Labels of the entry kept last, which most likely are those of the next one.
+    stream: Arc<LabelSet>,
+    heap: BinaryHeap<Ranked<'q>>,
+    firsts: HashMap<u128, Entry>,
+    all: Vec<Entry>,
+}
+
+impl<'q> LogSink<'q> {
+    pub(super) fn new(
+        plan: &'q Plan,
+        shared: &'q Shared,
+        runner: Runner,
+        budget: &'q Budget,
+    ) -> Self {
+        LogSink {
+            plan,
+            shared,
+            budget,
+            runner,
+            stream: Arc::default(),
+            heap: BinaryHeap::new(),
+            firsts: HashMap::new(),
+            all: Vec::new(),
+        }
+    }
+
+    /// Everything kept, in no order.
+    pub(super) fn into_entries(self) -> Vec<Entry> {
+        let mut entries = self.all;
+        entries.extend(self.firsts.into_values());
+        entries.extend(self.heap.into_iter().map(|ranked| ranked.entry));
+        entries
+    }
+
+    /// Whether rows of this time cannot be among the first `limit`.
+    fn is_too_late(&self, at: Timestamp) -> bool {
+        self.plan.selection == Selection::First
+            && match self.plan.direction {
+                Direction::Backward => at < self.shared.get(),
+                Direction::Forward => at > self.shared.get(),
+            }
+    }
+
+    /// Runs the pipeline over one row and keeps what it leaves.
+    fn row(&mut self, block: &RowBlock<'_>, row: usize) -> Result<(), BudgetError> {
+        let at = block.timestamps[row];
+        let line = block.lines.line(row);
+        let metadata = block.metadata.map_or(&[][..], |m| m.row(row));
+        let Some(output) = self.runner.run(at, line, metadata) else {
+            return Ok(());
+        };
+        let labels = output.labels;
+        let (distinct, sort) = match (&self.plan.distinct, &self.plan.sort) {
+            (None, None) => (0, Vec::new()),
+            (distinct, sort) => (
+                distinct
+                    .as_ref()
+                    .map_or(0, |names| labels.distinct_key(names)),
+                sort.as_ref()
+                    .map_or_else(Vec::new, |(by, _)| values(&labels, by)),
+            ),
+        };
+        let entry = Entry {
+            at,
+            stream: stream_labels(&labels, &mut self.stream),
+            metadata: LabelSet::new(labels.metadata()),
+            parsed: LabelSet::new(labels.parsed()),
+            line: String::from_utf8_lossy(output.line).into_owned(),
+            distinct,
+            sort,
+        };
+        self.keep(entry)
+    }
+
+    fn keep(&mut self, entry: Entry) -> Result<(), BudgetError> {
+        let bytes = entry.memory_bytes() as u64;
+        match self.plan.selection {
+            Selection::All => {
+                self.budget.take_memory(bytes)?;
+                self.all.push(entry);
+            }
+            Selection::FirstOfEach => match self.firsts.get_mut(&entry.distinct) {
+                Some(first) => {
+                    if entry.by_time(first, self.plan.direction).is_lt() {
+                        *first = entry;
+                    }
+                }
+                None => {
+                    self.budget.take_memory(bytes)?;
+                    self.firsts.insert(entry.distinct, entry);
+                }
+            },
+            Selection::First | Selection::Sorted => {
+                let plan = self.plan;
+                self.budget.take_memory(bytes)?;
+                self.heap.push(Ranked { entry, plan });
+                if self.heap.len() > plan.limit
+                    && let Some(worst) = self.heap.pop()
+                {
+                    self.budget.give_memory(worst.entry.memory_bytes() as u64);
+                }
+                if self.heap.len() == plan.limit
+                    && let Some(worst) = self.heap.peek()
+                {
+                    self.shared.tighten(worst.entry.at);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The stream's labels as the pipeline left them; `last` again if they are the same.
+fn stream_labels(labels: &RowLabels<'_>, last: &mut Arc<LabelSet>) -> Arc<LabelSet> {
+    if !labels.stream().eq(last.iter()) {
+        *last = Arc::new(LabelSet::new(labels.stream()));
+    }
+    Arc::clone(last)
+}
+
+fn values(labels: &RowLabels<'_>, names: &[String]) -> Vec<Box<str>> {
+    let value = |name: &String| labels.get(name).unwrap_or("").into();
+    names.iter().map(value).collect()
+}
+
+impl Sink for LogSink<'_> {
+    fn push(&mut self, block: &RowBlock<'_>) -> Result<Flow, BudgetError> {
+        if self.plan.limit == 0 {
+            return Ok(Flow::Stop);
+        }
+        self.runner.stream(block.labels);
+        match self.plan.direction {
+            Direction::Forward => {
+                for row in 0..block.rows {
+                    if self.is_too_late(block.timestamps[row]) {
+                        break;
+                    }
+                    self.row(block, row)?;
+                }
+            }
+            Direction::Backward => {
+                for row in (0..block.rows).rev() {
+                    if self.is_too_late(block.timestamps[row]) {
+                        break;
+                    }
+                    self.row(block, row)?;
+                }
+            }
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn bound(&self) -> Option<Timestamp> {
+        let bound = self.shared.get();
+        let known = self.plan.selection == Selection::First
+            && bound != Timestamp::MIN
+            && bound != Timestamp::MAX;
+        known.then_some(bound)
+    }
+}

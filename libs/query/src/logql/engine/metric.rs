@@ -1,0 +1,262 @@
+//! Metric queries: evaluation of the tree above the range aggregations.
+
+use super::super::ast::{
+    Grouping, MetricExpr, RangeAggregation, RangeInput, RangeOp, VectorAggregation, VectorOp,
+};
+use super::super::regex;
+use super::answer::{Answer, Sample, Series, Value};
+use super::labels::LabelSet;
+use super::series::{Operand, Points, Row, RowMap, rows_memory_bytes, sort_rows};
+use super::steps::Steps;
+use super::{EngineError, Limits, Params, binary, range, vector};
+use crate::{Budget, BudgetError, ScanStats, Source};
+
+/// One evaluation.
+pub(super) struct Evaluation<'q, S> {
+    pub(super) source: &'q S,
+    pub(super) budget: &'q Budget,
+    /// Resolution of subqueries that name none.
+    pub(super) default_step: i64,
+    pub(super) detect_level: bool,
+    pub(super) stats: ScanStats,
+}
+
+/// Resolution of a subquery without a step in an instant query.
+const SUBQUERY_STEP_DEFAULT: i64 = 60_000_000_000;
+
+pub(super) fn execute<S: Source>(
+    expr: &MetricExpr,
+    params: &Params,
+    limits: &Limits,
+    source: &S,
+    budget: &Budget,
+) -> Result<Answer, EngineError> {
+    let steps = Steps::new(params.start, params.end, params.step);
+    let mut evaluation = Evaluation {
+        source,
+        budget,
+        default_step: match params.step {
+            0 => SUBQUERY_STEP_DEFAULT,
+            step => step,
+        },
+        detect_level: limits.detect_level,
+        stats: ScanStats::default(),
+    };
+    let operand = evaluation.eval(expr, &steps)?;
+    let value = match operand {
+        Operand::Scalar(value) if params.step == 0 => Value::Scalar {
+            at: params.end,
+            value,
+        },
+        Operand::Scalar(value) => matrix(vec![constant(value, &steps)], &steps, limits)?,
+        Operand::Rows(rows) if params.step == 0 => instant(rows, params, limits, is_ordered(expr))?,
+        Operand::Rows(rows) => matrix(rows, &steps, limits)?,
+    };
+    Ok(Answer {
+        value,
+        stats: evaluation.stats,
+        warnings: Vec::new(),
+    })
+}
+
+fn constant(value: f64, steps: &Steps) -> Row {
+    Row {
+        labels: LabelSet::default(),
+        points: Points::constant(steps.count, value),
+    }
+}
+
+fn matrix(rows: Vec<Row>, steps: &Steps, limits: &Limits) -> Result<Value, EngineError> {
+    let mut all = RowMap::new(steps.count);
+    for row in rows {
+        let points = all.points(&row.labels);
+        for (step, value) in row.points.iter() {
+            points.set(step, value);
+        }
+    }
+    let rows = all.into_rows();
+    check_series(rows.len(), limits)?;
+    let series = rows.into_iter().map(|row| Series {
+        points: row.points.iter().map(|(s, v)| (steps.at(s), v)).collect(),
+        labels: row.labels,
+    });
+    Ok(Value::Matrix(series.collect()))
+}
+
+fn instant(
+    mut rows: Vec<Row>,
+    params: &Params,
+    limits: &Limits,
+    ordered: bool,
+) -> Result<Value, EngineError> {
+    if !ordered {
+        sort_rows(&mut rows);
+    }
+    check_series(rows.len(), limits)?;
+    let samples = rows.into_iter().filter_map(|row| {
+        Some(Sample {
+            value: row.points.get(0)?,
+            labels: row.labels,
+            at: params.end,
+        })
+    });
+    Ok(Value::Vector(samples.collect()))
+}
+
+fn check_series(series: usize, limits: &Limits) -> Result<(), EngineError> {
+    match limits.series_max {
+        0 => Ok(()),
+        limit if series > limit => Err(EngineError::Series { limit }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the order of the result is the query's own: `topk` and the like as the outermost
+/// operation, or a sort anywhere.
+fn is_ordered(expr: &MetricExpr) -> bool {
+    let outermost = matches!(
+        expr,
+        MetricExpr::Vector(VectorAggregation {
+            op: VectorOp::TopK(_) | VectorOp::BottomK(_) | VectorOp::ApproxTopK(_),
+            ..
+        })
+    );
+    outermost || sorts(expr)
+}
+
+fn sorts(expr: &MetricExpr) -> bool {
+    match expr {
+        MetricExpr::Vector(vector) => {
+            matches!(vector.op, VectorOp::Sort | VectorOp::SortDesc) || sorts(&vector.expr)
+        }
+        MetricExpr::Binary(binary) => sorts(&binary.lhs) || sorts(&binary.rhs),
+        MetricExpr::LabelReplace { expr, .. } => sorts(expr),
+        MetricExpr::Range(_) | MetricExpr::ToVector(_) | MetricExpr::Number(_) => false,
+    }
+}
+
+impl<S: Source> Evaluation<'_, S> {
+    /// Evaluates a tree at every step.
+    pub(super) fn eval(
+        &mut self,
+        expr: &MetricExpr,
+        steps: &Steps,
+    ) -> Result<Operand, EngineError> {
+        self.budget.check()?;
+        match expr {
+            MetricExpr::Number(value) => Ok(Operand::Scalar(*value)),
+            MetricExpr::ToVector(value) => {
+                self.budget.take_memory(Points::memory_bytes(steps.count))?;
+                Ok(Operand::Rows(vec![constant(*value, steps)]))
+            }
+            MetricExpr::Range(aggregation) => {
+                let grouping = aggregation.grouping.as_ref();
+                range::eval(self, aggregation, grouping, steps).map(Operand::Rows)
+            }
+            MetricExpr::Vector(aggregation) => self.vector(aggregation, steps),
+            MetricExpr::Binary(binary) => {
+                let lhs = self.eval(&binary.lhs, steps)?;
+                let rhs = self.eval(&binary.rhs, steps)?;
+                let before = lhs.memory_bytes() + rhs.memory_bytes();
+                let result = binary::apply(binary, lhs, rhs, steps.count)?;
+                self.recharge(before, &result)?;
+                Ok(result)
+            }
+            MetricExpr::LabelReplace {
+                expr,
+                dst,
+                replacement,
+                src,
+                regex,
+            } => {
+                let Operand::Rows(rows) = self.eval(expr, steps)? else {
+                    return Err(not_a_vector("label_replace"));
+                };
+                let before = rows_memory_bytes(&rows);
+                let rows = label_replace(rows, dst, replacement, src, regex)?;
+                let result = Operand::Rows(rows);
+                self.recharge(before, &result)?;
+                Ok(result)
+            }
+        }
+    }
+
+    /// Charges a result and gives back what its inputs were charged, which are gone.
+    fn recharge(&self, before: u64, result: &Operand) -> Result<(), BudgetError> {
+        self.budget.give_memory(before);
+        self.budget.take_memory(result.memory_bytes())
+    }
+
+    fn vector(
+        &mut self,
+        aggregation: &VectorAggregation,
+        steps: &Steps,
+    ) -> Result<Operand, EngineError> {
+        if let Some(inner) = mergeable(aggregation) {
+            let by_nothing = Grouping {
+                without: false,
+                labels: Vec::new(),
+            };
+            let grouping = aggregation.grouping.as_ref().unwrap_or(&by_nothing);
+            return range::eval(self, inner, Some(grouping), steps).map(Operand::Rows);
+        }
+        let Operand::Rows(rows) = self.eval(&aggregation.expr, steps)? else {
+            return Err(not_a_vector("a vector aggregation"));
+        };
+        let before = rows_memory_bytes(&rows);
+        let grouping = aggregation.grouping.as_ref();
+        let rows = vector::aggregate(&aggregation.op, grouping, rows, steps.count);
+        let result = Operand::Rows(rows);
+        self.recharge(before, &result)?;
+        Ok(result)
+    }
+}
+
+/// The range aggregation under a vector aggregation if rows may be filed under the labels of the
+/// outer grouping at once, with the same result.
+fn mergeable(aggregation: &VectorAggregation) -> Option<&RangeAggregation> {
+    let MetricExpr::Range(inner) = &*aggregation.expr else {
+        return None;
+    };
+    if inner.grouping.is_some() || !matches!(inner.over, RangeInput::Logs(_)) {
+        return None;
+    }
+    let same = match aggregation.op {
+        VectorOp::Sum => matches!(
+            inner.op,
+            RangeOp::Count | RangeOp::Rate | RangeOp::Bytes | RangeOp::BytesRate | RangeOp::Sum
+        ),
+        VectorOp::Max => inner.op == RangeOp::Max,
+        VectorOp::Min => inner.op == RangeOp::Min,
+        _ => false,
+    };
+    same.then_some(inner)
+}
+
+fn not_a_vector(what: &str) -> EngineError {
+    EngineError::Invalid(format!("{what} needs a vector, not a number"))
+}
+
+fn label_replace(
+    mut rows: Vec<Row>,
+    dst: &str,
+    replacement: &str,
+    src: &str,
+    pattern: &str,
+) -> Result<Vec<Row>, EngineError> {
+    let regex = regex::compile_anchored(pattern)
+        .map_err(|error| EngineError::Invalid(error.to_string()))?;
+    for row in &mut rows {
+        let value = row.labels.get(src).unwrap_or("");
+        let Some(captures) = regex.captures(value) else {
+            continue;
+        };
+        let mut text = String::new();
+        captures.expand(replacement, &mut text);
+        row.labels.remove(dst);
+        if !text.is_empty() {
+            row.labels.set(dst, &text);
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,280 @@
+use model::Timestamp;
+
+use super::super::super::ast::RangeOp;
+use super::{Finish, Part};
+
+/// How many rows, and how many bytes their lines have.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in super::super) struct Tally {
+    rows: u64,
+    bytes: u64,
+}
+
+/// How many numbers, and their sum.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in super::super) struct Total {
+    rows: u64,
+    sum: Wide,
+}
+
+/// How many numbers, their sum and the sum of their squares.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in super::super) struct Moments {
+    rows: u64,
+    sum: Wide,
+    squares: Wide,
+}
+
+/// The largest number; NaN only when all are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in super::super) struct Largest(Option<f64>);
+
+/// The smallest number; NaN only when all are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in super::super) struct Smallest(Option<f64>);
+
+/// The number of the earliest row; of several the smallest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in super::super) struct Earliest(Option<(Timestamp, f64)>);
+
+/// The number of the latest row; of several the largest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in super::super) struct Latest(Option<(Timestamp, f64)>);
+
+/// A sum as two floats: `high` is the sum rounded, `low` what rounding took away (Dekker 1971).
+#[derive(Clone, Copy, Debug, Default)]
+struct Wide {
+    high: f64,
+    low: f64,
+}
+
+impl Wide {
+    fn add(&mut self, high: f64, low: f64) {
+        let sum = self.high + high;
+        let back = sum - self.high;
+        let error = (self.high - (sum - back)) + (high - back) + self.low + low;
+        self.high = sum + error;
+        self.low = error - (self.high - sum);
+        if !self.high.is_finite() || !self.low.is_finite() {
+            *self = Wide {
+                high: sum,
+                low: 0.0,
+            };
+        }
+    }
+
+    fn add_square(&mut self, value: f64) {
+        let square = value * value;
+        self.add(square, value.mul_add(value, -square));
+    }
+
+    fn add_wide(&mut self, other: &Wide) {
+        self.add(other.high, other.low);
+    }
+}
+
+impl Part for Tally {
+    fn add(&mut self, _at: Timestamp, value: f64) {
+        self.rows += 1;
+        self.bytes += value as u64;
+    }
+
+    fn add_many(&mut self, rows: u64, bytes: u64) {
+        self.rows += rows;
+        self.bytes += bytes;
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+    }
+
+    fn value(&self, finish: &Finish) -> Option<f64> {
+        if self.rows == 0 {
+            return None;
+        }
+        let (rows, bytes) = (self.rows as f64, self.bytes as f64);
+        Some(match finish.op {
+            RangeOp::Rate => rows / finish.seconds(),
+            RangeOp::BytesRate => bytes / finish.seconds(),
+            RangeOp::Bytes => bytes,
+            RangeOp::Absent => 1.0,
+            _ => rows,
+        })
+    }
+}
+
+impl Part for Total {
+    fn add(&mut self, _at: Timestamp, value: f64) {
+        self.rows += 1;
+        self.sum.add(value, 0.0);
+    }
+
+    fn add_many(&mut self, rows: u64, _bytes: u64) {
+        self.rows += rows;
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.sum.add_wide(&other.sum);
+    }
+
+    fn value(&self, finish: &Finish) -> Option<f64> {
+        if self.rows == 0 {
+            return None;
+        }
+        Some(match finish.op {
+            RangeOp::Avg => self.sum.high / self.rows as f64,
+            RangeOp::Rate => self.sum.high / finish.seconds(),
+            _ => self.sum.high,
+        })
+    }
+}
+
+impl Part for Moments {
+    fn add(&mut self, _at: Timestamp, value: f64) {
+        self.rows += 1;
+        self.sum.add(value, 0.0);
+        self.squares.add_square(value);
+    }
+
+    fn add_many(&mut self, rows: u64, _bytes: u64) {
+        self.rows += rows;
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.sum.add_wide(&other.sum);
+        self.squares.add_wide(&other.squares);
+    }
+
+    fn value(&self, finish: &Finish) -> Option<f64> {
+        if self.rows == 0 {
+            return None;
+        }
+        let count = self.rows as f64;
+        let variance = if self.rows == 1 && self.sum.high.is_finite() {
+            0.0
+        } else {
+            // squares - sum * mean, in twice the precision: what is left may be tiny beside them.
+            let mean = self.sum.high / count;
+            let mean_low = (-mean).mul_add(count, self.sum.high) / count + self.sum.low / count;
+            let mut rest = self.squares;
+            let product = self.sum.high * mean;
+            rest.add(-product, -self.sum.high.mul_add(mean, -product));
+            rest.add(-self.sum.high * mean_low, -self.sum.low * mean);
+            let variance = rest.high / count;
+            if variance < 0.0 { 0.0 } else { variance }
+        };
+        Some(match finish.op {
+            RangeOp::Stddev => variance.sqrt(),
+            _ => variance,
+        })
+    }
+}
+
+macro_rules! extreme {
+    ($part:ident, $better:tt) => {
+        impl Part for $part {
+            fn add(&mut self, _at: Timestamp, value: f64) {
+                match self.0 {
+                    Some(best) if !(value $better best || best.is_nan()) => {}
+                    _ => self.0 = Some(value),
+                }
+            }
+
+            fn add_many(&mut self, _rows: u64, _bytes: u64) {}
+
+            fn merge(&mut self, other: &Self) {
+                if let Some(value) = other.0 {
+                    self.add(0, value);
+                }
+            }
+
+            fn value(&self, _finish: &Finish) -> Option<f64> {
+                self.0
+            }
+        }
+    };
+}
+
+extreme!(Largest, >);
+extreme!(Smallest, <);
+
+macro_rules! edge {
+    ($part:ident, $better:ident) => {
+        impl Part for $part {
+            fn add(&mut self, at: Timestamp, value: f64) {
+                let theirs = (at, value);
+                let takes = match self.0 {
+                    None => true,
+                    Some((mine, kept)) => {
+                        theirs.0.cmp(&mine).then(value.total_cmp(&kept)).$better()
+                    }
+                };
+                if takes {
+                    self.0 = Some(theirs);
+                }
+            }
+
+            fn add_many(&mut self, _rows: u64, _bytes: u64) {}
+
+            fn merge(&mut self, other: &Self) {
+                if let Some((at, value)) = other.0 {
+                    self.add(at, value);
+                }
+            }
+
+            fn value(&self, _finish: &Finish) -> Option<f64> {
+                self.0.map(|(_, value)| value)
+            }
+        }
+    };
+}
+
+edge!(Earliest, is_lt);
+edge!(Latest, is_gt);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_do_not_depend_on_the_order_of_addition() {
+        let values = [1e16, 1.0, -1e16, 0.1, 1e-9, 3.5e15, -3.5e15];
+        let mut forward = Wide::default();
+        let mut backward = Wide::default();
+        for value in values {
+            forward.add(value, 0.0);
+        }
+        for value in values.iter().rev() {
+            backward.add(*value, 0.0);
+        }
+        assert_eq!(forward.high, backward.high);
+        assert_eq!(forward.high, 1.100000001);
+    }
+
+    #[test]
+    fn infinities_sum_to_infinity() {
+        let mut sum = Wide::default();
+        for value in [1.0, f64::INFINITY, 2.0] {
+            sum.add(value, 0.0);
+        }
+        assert_eq!(sum.high, f64::INFINITY);
+    }
+
+    #[test]
+    fn variance_of_large_numbers_close_together_is_not_lost() {
+        let finish = Finish {
+            op: RangeOp::Stdvar,
+            param: 0.0,
+            range: 1,
+        };
+        let mut moments = Moments::default();
+        for value in [1e9 + 1.0, 1e9 + 2.0, 1e9 + 3.0] {
+            moments.add(0, value);
+        }
+        let variance = moments.value(&finish).unwrap();
+        assert!((variance - 2.0 / 3.0).abs() < 1e-12, "{variance}");
+    }
+}

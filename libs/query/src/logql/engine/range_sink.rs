@@ -1,0 +1,290 @@
+use hashbrown::HashMap;
+use model::{Flow, LineRows, RowBlock, Timestamp};
+
+use super::super::pipeline::{ERROR_LABEL, LabelPairs, PRESERVE_ERROR_LABEL, Runner, SeriesId};
+use super::EngineError;
+use super::labels::LabelSet;
+use super::range_ops::Lane;
+use super::steps::Windows;
+use crate::{Budget, BudgetError, Sink};
+
+/// The number that a row stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    /// None: rows are only counted.
+    None,
+    /// The length of its line in bytes.
+    LineLength,
+    /// What `unwrap` found.
+    Unwrapped,
+}
+
+/// What sinks do with rows; the same for all sinks of a scan.
+#[derive(Debug)]
+pub(super) struct RangePlan {
+    pub(super) windows: Windows,
+    pub(super) value: Value,
+    /// Rows without metadata all have their stream's labels and pass.
+    pub(super) filters_only: bool,
+}
+
+/// Series with what is kept of each.
+#[derive(Debug)]
+pub(super) struct Lanes<L> {
+    index: HashMap<LabelSet, usize>,
+    series: Vec<(LabelSet, L)>,
+    /// Charged to the budget.
+    bytes: u64,
+}
+
+impl<L> Default for Lanes<L> {
+    fn default() -> Self {
+        Lanes {
+            index: HashMap::new(),
+            series: Vec::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<L: Lane> Lanes<L> {
+    /// The number of the series with these labels.
+    pub(super) fn series(&mut self, labels: LabelSet) -> usize {
+        if let Some(at) = self.index.get(&labels) {
+            return *at;
+        }
+        let at = self.series.len();
+        self.index.insert(labels.clone(), at);
+        self.series.push((labels, L::default()));
+        at
+    }
+
+    pub(super) fn lane(&mut self, series: usize) -> &mut L {
+        &mut self.series[series].1
+    }
+
+    /// Takes over what another sink kept.
+    pub(super) fn absorb(&mut self, other: Lanes<L>) {
+        self.bytes += other.bytes;
+        if self.series.is_empty() {
+            (self.index, self.series) = (other.index, other.series);
+            return;
+        }
+        for (labels, lane) in other.series {
+            let at = self.series(labels);
+            self.series[at].1.absorb(lane);
+        }
+    }
+
+    /// Charges what series and lanes grew by.
+    pub(super) fn charge(&mut self, grown: usize, budget: &Budget) -> Result<(), BudgetError> {
+        if grown > 0 {
+            self.bytes += grown as u64;
+            budget.take_memory(grown as u64)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes charged to the budget.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn into_series(self) -> impl Iterator<Item = (LabelSet, L)> {
+        self.series.into_iter()
+    }
+}
+
+/// Files the rows of one worker.
+pub(super) struct RangeSink<'q, L> {
+    plan: &'q RangePlan,
+    runner: Runner,
+    budget: &'q Budget,
+    /// By the runner's number of the series.
+    lanes: Vec<L>,
+    bytes: u64,
+    /// Bytes not yet charged.
+    uncharged: usize,
+    failure: Option<EngineError>,
+}
+
+impl<'q, L: Lane> RangeSink<'q, L> {
+    pub(super) fn new(plan: &'q RangePlan, runner: Runner, budget: &'q Budget) -> Self {
+        RangeSink {
+            plan,
+            runner,
+            budget,
+            lanes: Vec::new(),
+            bytes: 0,
+            uncharged: 0,
+            failure: None,
+        }
+    }
+
+    /// What was kept.
+    ///
+    /// # Errors
+    /// `Pipeline` when a row had an error.
+    pub(super) fn into_lanes(self) -> Result<Lanes<L>, EngineError> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        let mut lanes: Lanes<L> = Lanes {
+            bytes: self.bytes,
+            ..Lanes::default()
+        };
+        for (series, lane) in self.runner.all_series().zip(self.lanes) {
+            let at = lanes.series(LabelSet::from(&series.labels));
+            lanes.series[at].1.absorb(lane);
+        }
+        Ok(lanes)
+    }
+
+    /// The lane of a series; `None` when the series stands for an error.
+    fn lane(&mut self, id: SeriesId) -> Option<&mut L> {
+        let at = id.0 as usize;
+        while self.lanes.len() <= at {
+            let new = self.runner.series(SeriesId(self.lanes.len() as u32));
+            // The runner's table holds the labels, and the sink's result a second copy of them.
+            let pairs = new.labels.iter();
+            let labels: usize = pairs.map(|(n, v)| 64 + n.len() + v.len()).sum();
+            self.uncharged += 2 * labels + size_of::<L>() + 128;
+            if new.error {
+                self.failure = failure(&new.labels);
+            }
+            self.lanes.push(L::default());
+        }
+        match self.failure {
+            Some(_) => None,
+            None => self.lanes.get_mut(at),
+        }
+    }
+
+    /// Files whole runs of rows that belong to one series.
+    fn block_of_one_series(&mut self, block: &RowBlock<'_>, id: SeriesId) {
+        let windows = &self.plan.windows;
+        let mut row = 0;
+        while row < block.rows {
+            let (bucket, end) = if windows.is_single() {
+                (Some(0), block.rows)
+            } else {
+                let (bucket, until) = windows.bucket(block.timestamps[row]);
+                (bucket, row + run_length(&block.timestamps[row..], until))
+            };
+            if let Some(bucket) = bucket {
+                let bytes = match self.plan.value {
+                    Value::LineLength => line_bytes(&block.lines, row, end),
+                    Value::None | Value::Unwrapped => 0,
+                };
+                let Some(lane) = self.lane(id) else { return };
+                let grown = lane.add_many(bucket, (end - row) as u64, bytes);
+                self.uncharged += grown;
+            }
+            row = end;
+        }
+    }
+
+    fn block_by_row(&mut self, block: &RowBlock<'_>) {
+        let windows = &self.plan.windows;
+        let mut current = windows.is_single().then_some((Some(0), Timestamp::MAX));
+        for row in 0..block.rows {
+            let at = block.timestamps.get(row).copied().unwrap_or(0);
+            let bucket = match current {
+                Some((bucket, until)) if at <= until => bucket,
+                _ => current.insert(windows.bucket(at)).0,
+            };
+            if let Some(bucket) = bucket {
+                self.row(block, row, at, bucket);
+                if self.failure.is_some() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Runs the pipeline over one row and files what it leaves.
+    fn row(&mut self, block: &RowBlock<'_>, row: usize, at: Timestamp, bucket: usize) {
+        let metadata = block.metadata.map_or(&[][..], |m| m.row(row));
+        let line = block.lines.line(row);
+        let Some(sample) = self.runner.sample(at, line, metadata) else {
+            return;
+        };
+        let value = match (self.plan.value, &block.lines) {
+            (Value::None, _) => 0.0,
+            (Value::Unwrapped, _) => sample.value.unwrap_or(0.0),
+            (Value::LineLength, LineRows::Bytes { .. }) => sample.line_bytes as f64,
+            (Value::LineLength, lines) => lines.line_length(row) as f64,
+        };
+        if let Some(lane) = self.lane(sample.series) {
+            let grown = lane.add(bucket, at, value);
+            self.uncharged += grown;
+        }
+    }
+
+    /// The series of all rows of a block, if they have one.
+    fn series_of_block(&mut self, block: &RowBlock<'_>) -> Option<SeriesId> {
+        if let Some(id) = self.runner.stream_series() {
+            return Some(id);
+        }
+        if !self.plan.filters_only || block.metadata.is_some() {
+            return None;
+        }
+        let at = block.timestamps.first().copied().unwrap_or(0);
+        let sample = self.runner.sample(at, block.lines.line(0), &[])?;
+        Some(sample.series)
+    }
+}
+
+/// The error of a series of failed rows, unless the query asked for such rows.
+fn failure(labels: &LabelPairs) -> Option<EngineError> {
+    let set = LabelSet::from(labels);
+    if set.get(PRESERVE_ERROR_LABEL) == Some("true") {
+        return None;
+    }
+    Some(EngineError::Pipeline {
+        error: set.get(ERROR_LABEL).unwrap_or("").to_owned(),
+        series: set.to_string(),
+    })
+}
+
+impl<L: Lane> Sink for RangeSink<'_, L> {
+    fn push(&mut self, block: &RowBlock<'_>) -> Result<Flow, BudgetError> {
+        self.runner.stream(block.labels);
+        match self.series_of_block(block) {
+            Some(series) => self.block_of_one_series(block, series),
+            None => self.block_by_row(block),
+        }
+        let grown = std::mem::take(&mut self.uncharged) as u64;
+        if grown > 0 {
+            self.bytes += grown;
+            self.budget.take_memory(grown)?;
+        }
+        Ok(match self.failure {
+            Some(_) => Flow::Stop,
+            None => Flow::Continue,
+        })
+    }
+}
+
+/// How many of the first timestamps are at most `until`, at least 1: found by doubling steps, since
+/// runs are short or very long.
+fn run_length(timestamps: &[Timestamp], until: Timestamp) -> usize {
+    let mut reach = 1;
+    while reach < timestamps.len() && timestamps[reach] <= until {
+        reach *= 2;
+    }
+    let (from, to) = (reach / 2, reach.min(timestamps.len()));
+    from.max(1) + timestamps[from.max(1)..to.max(1)].partition_point(|at| *at <= until)
+}
+
+/// Bytes of the lines of rows `from..to`.
+fn line_bytes(lines: &LineRows<'_>, from: usize, to: usize) -> u64 {
+    match lines {
+        LineRows::None => 0,
+        LineRows::Lengths(lengths) => lengths[from..to].iter().map(|n| u64::from(*n)).sum(),
+        LineRows::Bytes { ends, .. } => {
+            let start = from.checked_sub(1).map_or(0, |before| ends[before]);
+            u64::from(ends[to - 1] - start)
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Aggregations over the series of one step, a whole series at a time.
+
+use std::cmp::Ordering;
+
+use hashbrown::HashMap;
+
+use super::super::ast::{Grouping, VectorOp};
+use super::labels::LabelSet;
+use super::series::{Points, Row, RowMap, sort_rows};
+
+/// Applies a vector aggregation. `rows` in order of labels, so that sums do not depend on how the
+/// series were found.
+pub(super) fn aggregate(
+    op: &VectorOp,
+    grouping: Option<&Grouping>,
+    rows: Vec<Row>,
+    steps: usize,
+) -> Vec<Row> {
+    match op {
+        VectorOp::TopK(k) | VectorOp::ApproxTopK(k) => select(rows, grouping, *k, steps, by_top),
+        VectorOp::BottomK(k) => select(rows, grouping, *k, steps, by_bottom),
+        VectorOp::Sort => sort_by_value(rows, ascending),
+        VectorOp::SortDesc => sort_by_value(rows, descending),
+        VectorOp::CountValues(label) => count_values(label, grouping, rows, steps),
+        _ => fold(op, grouping, &rows, steps),
+    }
+}
+
+/// The running state of one group, one entry per step.
+struct Group {
+    labels: LabelSet,
+    points: Points,
+    counts: Vec<f64>,
+    /// Means, for what needs them beside the value.
+    means: Vec<f64>,
+}
+
+fn fold(op: &VectorOp, grouping: Option<&Grouping>, rows: &[Row], steps: usize) -> Vec<Row> {
+    let mut groups: Vec<Group> = Vec::new();
+    let needs_counts = matches!(op, VectorOp::Avg | VectorOp::Stddev | VectorOp::Stdvar);
+    for (labels, members) in group_rows(rows, grouping) {
+        let side = || vec![0.0; if needs_counts { steps } else { 0 }];
+        let mut group = Group {
+            labels,
+            points: Points::empty(steps),
+            counts: side(),
+            means: side(),
+        };
+        for member in members {
+            for (step, value) in rows[member].points.iter() {
+                add(op, &mut group, step, value);
+            }
+        }
+        groups.push(group);
+    }
+    let mut out: Vec<Row> = groups.into_iter().map(|group| finish(op, group)).collect();
+    sort_rows(&mut out);
+    out
+}
+
+fn add(op: &VectorOp, group: &mut Group, step: usize, value: f64) {
+    let so_far = group.points.get(step);
+    let next = match (op, so_far) {
+        (VectorOp::Sum, Some(sum)) => sum + value,
+        (VectorOp::Count, Some(count)) => count + 1.0,
+        (VectorOp::Count, None) => 1.0,
+        (VectorOp::Max, Some(max)) if !(max < value || max.is_nan()) => max,
+        (VectorOp::Min, Some(min)) if !(min > value || min.is_nan()) => min,
+        (VectorOp::Avg, so_far) => {
+            group.counts[step] += 1.0;
+            let mean = so_far.unwrap_or(0.0);
+            match mean.is_infinite() {
+                true if mean == value || value.is_finite() => mean,
+                _ => mean + (value - mean) / group.counts[step],
+            }
+        }
+        (VectorOp::Stddev | VectorOp::Stdvar, so_far) => {
+            group.counts[step] += 1.0;
+            let delta = value - group.means[step];
+            group.means[step] += delta / group.counts[step];
+            so_far.unwrap_or(0.0) + delta * (value - group.means[step])
+        }
+        _ => value,
+    };
+    group.points.set(step, next);
+}
+
+fn finish(op: &VectorOp, mut group: Group) -> Row {
+    match op {
+        VectorOp::Stdvar => group
+            .points
+            .update(|step, squares| Some(squares / group.counts[step])),
+        VectorOp::Stddev => group
+            .points
+            .update(|step, squares| Some((squares / group.counts[step]).sqrt())),
+        _ => {}
+    }
+    Row {
+        labels: group.labels,
+        points: group.points,
+    }
+}
+
+/// The groups, each with the rows that belong to it, in order of first appearance.
+fn group_rows(rows: &[Row], grouping: Option<&Grouping>) -> Vec<(LabelSet, Vec<usize>)> {
+    let mut index: HashMap<LabelSet, usize> = HashMap::new();
+    let mut groups: Vec<(LabelSet, Vec<usize>)> = Vec::new();
+    for (at, row) in rows.iter().enumerate() {
+        let labels = row.labels.group(grouping);
+        match index.get(&labels) {
+            Some(group) => groups[*group].1.push(at),
+            None => {
+                index.insert(labels.clone(), groups.len());
+                groups.push((labels, vec![at]));
+            }
+        }
+    }
+    groups
+}
+
+/// `topk` and `bottomk`: at each step the k best of each group keep their value. Of equal values
+/// the first by labels wins.
+fn select(
+    mut rows: Vec<Row>,
+    grouping: Option<&Grouping>,
+    k: i64,
+    steps: usize,
+    order: fn(f64, f64) -> Ordering,
+) -> Vec<Row> {
+    let k = usize::try_from(k).unwrap_or(0);
+    let mut candidates: Vec<(f64, usize)> = Vec::new();
+    for (_, members) in group_rows(&rows, grouping) {
+        for step in 0..steps {
+            candidates.clear();
+            candidates.extend(members.iter().filter_map(|&member| {
+                let value = rows[member].points.get(step)?;
+                Some((value, member))
+            }));
+            if candidates.len() <= k {
+                continue;
+            }
+            candidates
+                .select_nth_unstable_by(k, |a, b| order(a.0, b.0).then_with(|| a.1.cmp(&b.1)));
+            for (_, member) in &candidates[k..] {
+                rows[*member].points.unset(step);
+            }
+        }
+    }
+    rows.retain(|row| !row.points.is_empty());
+    if steps == 1 {
+        return sort_by_value(rows, order);
+    }
+    rows
+}
+
+/// Orders the series of an instant query; a matrix is ordered by labels in the end.
+fn sort_by_value(mut rows: Vec<Row>, order: fn(f64, f64) -> Ordering) -> Vec<Row> {
+    if rows.iter().all(|row| row.points.steps() == 1) {
+        let value = |row: &Row| row.points.get(0).unwrap_or(f64::NAN);
+        rows.sort_by(|a, b| order(value(a), value(b)).then_with(|| a.labels.cmp(&b.labels)));
+    }
+    rows
+}
+
+/// Smallest first, NaN last.
+fn ascending(a: f64, b: f64) -> Ordering {
+    match a.partial_cmp(&b) {
+        Some(order) => order,
+        None => a.is_nan().cmp(&b.is_nan()),
+    }
+}
+
+/// Largest first, NaN last.
+fn descending(a: f64, b: f64) -> Ordering {
+    match b.partial_cmp(&a) {
+        Some(order) => order,
+        None => a.is_nan().cmp(&b.is_nan()),
+    }
+}
+
+fn by_top(a: f64, b: f64) -> Ordering {
+    descending(a, b)
+}
+
+fn by_bottom(a: f64, b: f64) -> Ordering {
+    ascending(a, b)
+}
+
+fn count_values(
+    label: &str,
+    grouping: Option<&Grouping>,
+    rows: Vec<Row>,
+    steps: usize,
+) -> Vec<Row> {
+    let mut out = RowMap::new(steps);
+    for row in rows {
+        let mut labels = row.labels.group(grouping);
+        for (step, value) in row.points.iter() {
+            labels.set(label, &format_value(value));
+            let points = out.points(&labels);
+            let count = points.get(step).unwrap_or(0.0);
+            points.set(step, count + 1.0);
+        }
+    }
+    out.into_rows()
+}
+
+/// The shortest text that reads back as the same number, never with an exponent.
+fn format_value(value: f64) -> String {
+    match value {
+        f64::INFINITY => "+Inf".into(),
+        f64::NEG_INFINITY => "-Inf".into(),
+        value => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(app: &str, pod: &str, value: f64) -> Row {
+        Row {
+            labels: LabelSet::new([("app", app), ("pod", pod)]),
+            points: Points::constant(1, value),
+        }
+    }
+
+    fn check(op: VectorOp, by: Option<&[&str]>, want: &str) {
+        let rows = vec![
+            row("a", "1", 1.0),
+            row("a", "2", 3.0),
+            row("a", "3", 8.0),
+            row("b", "1", 5.0),
+        ];
+        let grouping = by.map(|labels| Grouping {
+            without: false,
+            labels: labels.iter().map(|l| l.to_string()).collect(),
+        });
+        let out = aggregate(&op, grouping.as_ref(), rows, 1);
+        let got: Vec<String> = out
+            .iter()
+            .map(|row| format!("{} {}", row.labels, row.points.get(0).unwrap()))
+            .collect();
+        assert_eq!(got.join("; "), want, "{op:?}");
+    }
+
+    #[test]
+    fn folds_are_taken_over_each_group() {
+        let by = Some(&["app"][..]);
+        check(VectorOp::Sum, by, r#"{app="a"} 12; {app="b"} 5"#);
+        check(VectorOp::Sum, None, "{} 17");
+        check(VectorOp::Avg, by, r#"{app="a"} 4; {app="b"} 5"#);
+        check(VectorOp::Count, by, r#"{app="a"} 3; {app="b"} 1"#);
+        check(VectorOp::Max, by, r#"{app="a"} 8; {app="b"} 5"#);
+        check(VectorOp::Min, by, r#"{app="a"} 1; {app="b"} 5"#);
+        let stdvar = r#"{app="a"} 8.666666666666666; {app="b"} 0"#;
+        check(VectorOp::Stdvar, by, stdvar);
+        let stddev = r#"{app="a"} 2.943920288775949; {app="b"} 0"#;
+        check(VectorOp::Stddev, by, stddev);
+    }
+
+    #[test]
+    fn topk_keeps_all_labels_and_orders_an_instant_by_value() {
+        check(
+            VectorOp::TopK(2),
+            None,
+            r#"{app="a", pod="3"} 8; {app="b", pod="1"} 5"#,
+        );
+        check(
+            VectorOp::BottomK(1),
+            Some(&["app"]),
+            r#"{app="a", pod="1"} 1; {app="b", pod="1"} 5"#,
+        );
+    }
+
+    #[test]
+    fn count_values_makes_a_label_of_the_value() {
+        check(
+            VectorOp::CountValues("v".into()),
+            Some(&["pod"]),
+            r#"{pod="1", v="1"} 1; {pod="1", v="5"} 1; {pod="2", v="3"} 1; {pod="3", v="8"} 1"#,
+        );
+    }
+
+    #[test]
+    fn nan_is_never_the_best_and_sorts_last() {
+        let rows = vec![row("a", "1", f64::NAN), row("a", "2", 1.0)];
+        let top = aggregate(&VectorOp::TopK(1), None, rows.clone(), 1);
+        assert_eq!(top[0].points.get(0), Some(1.0));
+        let max = aggregate(&VectorOp::Max, None, rows.clone(), 1);
+        assert_eq!(max[0].points.get(0), Some(1.0));
+        let sorted = aggregate(&VectorOp::SortDesc, None, rows, 1);
+        assert_eq!(sorted[0].points.get(0), Some(1.0));
+    }
+}
