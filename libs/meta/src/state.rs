@@ -1,6 +1,6 @@
 //! The rules by which commands change the catalog: pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use rpc::{
@@ -16,6 +16,8 @@ use rpc::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateMachine {
     catalog: Arc<Catalog>,
+    /// Paths of the live segments, so that a command need not look at all of them.
+    live_paths: HashSet<Arc<str>>,
 }
 
 /// Why a command was refused; it changed nothing.
@@ -40,9 +42,12 @@ impl From<Rejected> for rpc::Error {
 
 impl StateMachine {
     /// A state machine that goes on from this catalog.
-    pub fn new(catalog: Catalog) -> Self {
+    pub fn new(catalog: impl Into<Arc<Catalog>>) -> Self {
+        let catalog = catalog.into();
+        let live = catalog.segments.values();
         StateMachine {
-            catalog: Arc::new(catalog),
+            live_paths: live.map(|segment| Arc::clone(&segment.path)).collect(),
+            catalog,
         }
     }
 
@@ -58,7 +63,7 @@ impl StateMachine {
     /// a head that cannot exist (sequence 0), a segment without path or tenants, with tenants out
     /// of order or times reversed, with a path that is in use, or a negative retention.
     pub fn apply(&mut self, command: &Command) -> Result<Outcome, Rejected> {
-        check(&self.catalog, command)?;
+        self.check(command)?;
         let catalog = Arc::make_mut(&mut self.catalog);
         catalog.version += 1;
         let version = catalog.version;
@@ -71,16 +76,17 @@ impl StateMachine {
             Command::CommitFlush(commit) => {
                 let covered = catalog.covered.entry(commit.head.ingester).or_default();
                 cover(covered, commit.head.sequence);
-                add_segments(catalog, &commit.segments);
+                add_segments(catalog, &mut self.live_paths, &commit.segments);
             }
             Command::SwapSegments(commit) => {
                 for id in &commit.remove {
                     if let Some(segment) = catalog.segments.remove(id) {
                         let path = Arc::clone(&segment.path);
+                        self.live_paths.remove(&path);
                         catalog.condemned.insert(path, commit.delete_after);
                     }
                 }
-                add_segments(catalog, &commit.add);
+                add_segments(catalog, &mut self.live_paths, &commit.add);
             }
             Command::ForgetObjects(paths) => {
                 for path in paths {
@@ -93,9 +99,87 @@ impl StateMachine {
         }
         Ok(Outcome::Done { version })
     }
+
+    fn check(&self, command: &Command) -> Result<(), Rejected> {
+        match command {
+            Command::RegisterIngester | Command::ForgetObjects(_) => Ok(()),
+            Command::CommitFlush(commit) => self.check_flush(commit),
+            Command::SwapSegments(commit) => self.check_swap(commit),
+            Command::SetTenant(tenant, settings) => check_settings(tenant, settings),
+        }
+    }
+
+    fn check_flush(&self, commit: &FlushCommit) -> Result<(), Rejected> {
+        let head = commit.head;
+        let named = format!("head {} of ingester {}", head.sequence, head.ingester);
+        if head.sequence == 0 || head.sequence == u64::MAX {
+            return Err(Rejected::Invalid(format!(
+                "{named} cannot exist: heads count from 1 and end before {}",
+                u64::MAX
+            )));
+        }
+        if self.catalog.covers(head) {
+            return Err(Rejected::Conflict(format!("{named} is covered already")));
+        }
+        self.check_segments(&commit.segments)
+    }
+
+    fn check_swap(&self, commit: &SwapCommit) -> Result<(), Rejected> {
+        let mut removed = BTreeSet::new();
+        for id in &commit.remove {
+            if !self.catalog.segments.contains_key(id) {
+                let text = format!("segment {} is not live any more", id.0);
+                return Err(Rejected::Conflict(text));
+            }
+            if !removed.insert(id) {
+                let text = format!("segment {} is to be removed twice", id.0);
+                return Err(Rejected::Invalid(text));
+            }
+        }
+        self.check_segments(&commit.add)
+    }
+
+    fn check_segments(&self, segments: &[SegmentMeta]) -> Result<(), Rejected> {
+        let mut paths: BTreeSet<&str> = BTreeSet::new();
+        for segment in segments {
+            let path = &*segment.path;
+            // Were a condemned path taken again, its deletion would delete live records.
+            let taken = self.live_paths.contains(path)
+                || self.catalog.condemned.contains_key(path)
+                || !paths.insert(path);
+            let fault = match taken {
+                true => Some("has the path of another object"),
+                false => fault_of(segment),
+            };
+            if let Some(fault) = fault {
+                return Err(Rejected::Invalid(format!("segment {path:?} {fault}")));
+            }
+        }
+        Ok(())
+    }
 }
 
-fn add_segments(catalog: &mut Catalog, segments: &[SegmentMeta]) {
+fn fault_of(segment: &SegmentMeta) -> Option<&'static str> {
+    if segment.path.is_empty() {
+        return Some("has no path");
+    }
+    if segment.tenants.is_empty() {
+        return Some("holds no tenant");
+    }
+    if !segment.tenants.is_sorted_by(|a, b| a.tenant < b.tenant) {
+        return Some("has its tenants out of order");
+    }
+    if segment.tenants.iter().any(|entry| entry.first > entry.last) {
+        return Some("has a tenant whose first record is later than its last");
+    }
+    None
+}
+
+fn add_segments(
+    catalog: &mut Catalog,
+    live_paths: &mut HashSet<Arc<str>>,
+    segments: &[SegmentMeta],
+) {
     for segment in segments {
         catalog.last_segment += 1;
         let id = SegmentId(catalog.last_segment);
@@ -103,6 +187,7 @@ fn add_segments(catalog: &mut Catalog, segments: &[SegmentMeta]) {
             id,
             ..segment.clone()
         };
+        live_paths.insert(Arc::clone(&segment.path));
         catalog.segments.insert(id, Arc::new(segment));
     }
 }
@@ -114,86 +199,6 @@ fn cover(covered: &mut CoveredHeads, sequence: u64) {
     covered.below = covered.below.max(1);
     while covered.also.remove(&covered.below) {
         covered.below += 1;
-    }
-}
-
-fn check(catalog: &Catalog, command: &Command) -> Result<(), Rejected> {
-    match command {
-        Command::RegisterIngester | Command::ForgetObjects(_) => Ok(()),
-        Command::CommitFlush(commit) => check_flush(catalog, commit),
-        Command::SwapSegments(commit) => check_swap(catalog, commit),
-        Command::SetTenant(tenant, settings) => check_settings(tenant, settings),
-    }
-}
-
-fn check_flush(catalog: &Catalog, commit: &FlushCommit) -> Result<(), Rejected> {
-    let head = commit.head;
-    let named = format!("head {} of ingester {}", head.sequence, head.ingester);
-    if head.sequence == 0 || head.sequence == u64::MAX {
-        return Err(Rejected::Invalid(format!(
-            "{named} cannot exist: heads count from 1 and end before {}",
-            u64::MAX
-        )));
-    }
-    if catalog.covers(head) {
-        return Err(Rejected::Conflict(format!("{named} is covered already")));
-    }
-    check_segments(catalog, &commit.segments)
-}
-
-fn check_swap(catalog: &Catalog, commit: &SwapCommit) -> Result<(), Rejected> {
-    let mut removed = BTreeSet::new();
-    for id in &commit.remove {
-        if !catalog.segments.contains_key(id) {
-            let text = format!("segment {} is not live any more", id.0);
-            return Err(Rejected::Conflict(text));
-        }
-        if !removed.insert(id) {
-            let text = format!("segment {} is to be removed twice", id.0);
-            return Err(Rejected::Invalid(text));
-        }
-    }
-    check_segments(catalog, &commit.add)
-}
-
-fn check_segments(catalog: &Catalog, segments: &[SegmentMeta]) -> Result<(), Rejected> {
-    if segments.is_empty() {
-        return Ok(());
-    }
-    let mut paths: BTreeSet<&str> = BTreeSet::new();
-    for segment in segments {
-        let path = &*segment.path;
-        let refuse = |what: &str| Err(Rejected::Invalid(format!("segment {path:?} {what}")));
-        if path.is_empty() {
-            return refuse("has no path");
-        }
-        // Were it taken again, deleting the condemned object would delete live records.
-        if catalog.condemned.contains_key(path) || !paths.insert(path) {
-            return refuse("has the path of another object");
-        }
-        if segment.tenants.is_empty() {
-            return refuse("holds no tenant");
-        }
-        let mut before = None;
-        for entry in &segment.tenants {
-            if before.is_some_and(|before| before >= &entry.tenant) {
-                return refuse("has its tenants out of order");
-            }
-            if entry.first > entry.last {
-                return refuse("has a tenant whose first record is later than its last");
-            }
-            before = Some(&entry.tenant);
-        }
-    }
-    let live = catalog.segments.values();
-    match live
-        .map(|segment| &*segment.path)
-        .find(|path| paths.contains(path))
-    {
-        None => Ok(()),
-        Some(path) => Err(Rejected::Invalid(format!(
-            "segment {path:?} has the path of another object"
-        ))),
     }
 }
 

@@ -79,7 +79,7 @@ impl Worker {
 
     fn apply(&mut self, commands: &[Command]) -> Result<Vec<Result<Outcome, rpc::Error>>, Error> {
         self.open_log()?;
-        let before = self.machine.clone();
+        let before = Arc::clone(self.machine.catalog());
         let mut outcomes = Vec::with_capacity(commands.len());
         let mut entries = Vec::with_capacity(commands.len());
         for command in commands {
@@ -94,7 +94,7 @@ impl Worker {
             return Ok(outcomes);
         }
         if let Err(error) = self.with_log(|log| log.append(&entries)) {
-            self.machine = before;
+            self.machine = StateMachine::new(before);
             return Err(error);
         }
         self.publish();
