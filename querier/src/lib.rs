@@ -1,1 +1,112 @@
-//! querier
+//! The querier: Loki's query API over the records of heads and segments.
+//!
+//! What it is: HTTP in, LogQL parsed and run over a snapshot, JSON out. What it is *not*: it stores
+//! nothing and knows no ring; ingesters answer for what is recent, the catalog for the rest.
+//!
+//! ```text
+//! http_router ─▶ Call ─▶ logql::parse ─▶ Shared::run ─▶ engine::execute ─▶ SnapshotSource::scan ─▶ Json
+//!                                        turn, budget                      heads, segments
+//! ```
+//!
+//! Invariants:
+//! - Each record is shown once, however many copies are stored: see [`http_router`] and the
+//!   `contest` module.
+//! - Heads are read before the catalog, so that nothing slips between the two.
+//! - What cannot be read makes the query fail; an answer never gets smaller silently.
+#![warn(missing_docs)]
+
+mod admission;
+mod config;
+mod error;
+mod http;
+mod metrics;
+mod run;
+mod segments;
+mod source;
+mod tenants;
+
+use std::sync::Arc;
+
+use model::Timestamp;
+use rpc::{MetaApi, SearchApi};
+use store::ObjectStorage;
+
+pub use config::{Config, Options};
+pub use error::Error;
+pub use http::http_router;
+pub use metrics::Metrics;
+
+/// Says what time it is, nanoseconds since 1970.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Where a querier finds records.
+#[derive(Clone)]
+pub struct Sources {
+    /// What is not in segments yet.
+    pub search: Arc<dyn SearchApi>,
+    /// Which segments there are.
+    pub meta: Arc<dyn MetaApi>,
+    /// The segments.
+    pub storage: ObjectStorage,
+}
+
+/// Answers queries. Cheap to clone; clones share caches, limits and the line of waiting queries.
+#[derive(Clone)]
+pub struct Querier {
+    shared: Arc<run::Shared>,
+}
+
+impl Querier {
+    /// A querier over the given sources. Must be called within a tokio runtime, which it uses for
+    /// its reads.
+    pub fn new(config: Config, sources: Sources, metrics: Metrics, clock: Clock) -> Self {
+        let workers = match config.query_workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
+        let Sources {
+            search,
+            meta,
+            storage,
+        } = sources;
+        // Filters are asked for again and again by refreshing dashboards; half of the room that
+        // opened segments get is plenty for them.
+        let filters = store::RangeCache::new(storage.clone(), config.segment_cache_bytes / 2);
+        let backend = source::Backend {
+            search,
+            meta,
+            segments: segments::Segments::new(storage, config.segment_cache_bytes),
+            filters,
+            runtime: tokio::runtime::Handle::current(),
+            workers,
+            reads_max: config.query_reads_max.max(1),
+            clock: Arc::clone(&clock),
+        };
+        let admission = admission::Admission::new(config.queries_max, config.queries_waiting_max);
+        Querier {
+            shared: Arc::new(run::Shared {
+                config,
+                backend,
+                admission,
+                metrics,
+                clock,
+            }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Querier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Querier")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources")
+            .field("storage", &self.storage)
+            .finish_non_exhaustive()
+    }
+}

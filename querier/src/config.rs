@@ -1,0 +1,37 @@
+use std::time::Duration;
+
+use runtime::{ByteText, DurationText};
+
+runtime::options! {
+    /// What an operator may decide about queries.
+    pub struct Config / Options {
+        /// Queries that run at once; more wait in line, tenant by tenant.
+        queries_max: usize = "16",
+        /// Queries of one tenant that may wait in line; more are answered 429.
+        queries_waiting_max: usize = "100",
+        /// Threads that one query decodes with; 0 takes the number of cores.
+        query_workers: usize = "0",
+        /// A query that takes longer is answered 504.
+        query_timeout: Duration as DurationText = "60s",
+        /// Bytes that one query may hold; 0 means no limit.
+        query_memory_bytes_max: u64 as ByteText = "512MiB",
+        /// Records that one query may look at; 0 means no limit.
+        query_rows_max: u64 = "0",
+        /// Log entries that one query may ask for.
+        entries_max: u64 = "5000",
+        /// Series that one query may return.
+        series_max: usize = "500",
+        /// Longest time range of a query; zero means no limit.
+        query_length_max: Duration as DurationText = "721h",
+        /// Bytes of opened segments (their footers) kept in memory.
+        segment_cache_bytes: u64 as ByteText = "64MiB",
+        /// Object reads that one query has under way at once.
+        query_reads_max: usize = "32",
+        /// Open tail connections of one tenant.
+        tails_max: usize = "10",
+        /// A tail connection is closed after this time.
+        tail_duration_max: Duration as DurationText = "1h",
+        /// Entries kept for a tail client that reads slowly; older ones are dropped, and it is told.
+        tail_entries_max: usize = "10_000",
+    }
+}

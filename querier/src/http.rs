@@ -1,0 +1,174 @@
+//! The HTTP faces of the querier: Loki's query API, and a simple one for people with curl.
+
+mod answer;
+mod call;
+mod duration;
+mod json;
+mod labels;
+mod misc;
+mod params;
+mod plain;
+mod query;
+mod selector;
+mod series;
+mod stats;
+mod volume;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+
+pub(crate) use duration::{print_duration, print_go_duration};
+
+use crate::{Error, Querier};
+
+/// All routes of the querier.
+pub fn http_router(querier: Querier) -> Router {
+    let mut router = Router::new();
+    for (paths, handler) in routes() {
+        for path in paths {
+            router = router.route(path, handler.clone());
+        }
+    }
+    router
+        .route_layer(middleware::from_fn_with_state(querier.clone(), measured))
+        .with_state(querier)
+}
+
+/// Paths that are answered alike, with what answers them. Loki takes a form wherever it takes a URL.
+fn routes() -> Vec<(&'static [&'static str], MethodRouter<Querier>)> {
+    vec![
+        (
+            &["/loki/api/v1/query"],
+            get(query::instant).post(query::instant),
+        ),
+        (
+            &["/loki/api/v1/query_range"],
+            get(query::range).post(query::range),
+        ),
+        (
+            &[
+                "/loki/api/v1/labels",
+                "/loki/api/v1/label",
+                "/api/prom/label",
+            ],
+            get(labels::names).post(labels::names),
+        ),
+        (
+            &[
+                "/loki/api/v1/label/{name}/values",
+                "/api/prom/label/{name}/values",
+            ],
+            get(labels::values).post(labels::values),
+        ),
+        (
+            &["/loki/api/v1/series", "/api/prom/series"],
+            get(series::series).post(series::series),
+        ),
+        (
+            &["/loki/api/v1/index/stats"],
+            get(volume::stats).post(volume::stats),
+        ),
+        (
+            &["/loki/api/v1/index/volume"],
+            get(volume::instant).post(volume::instant),
+        ),
+        (
+            &["/loki/api/v1/index/volume_range"],
+            get(volume::range).post(volume::range),
+        ),
+        (
+            &["/loki/api/v1/detected_labels"],
+            get(labels::detected).post(labels::detected),
+        ),
+        (
+            &["/loki/api/v1/format_query"],
+            get(misc::format_query).post(misc::format_query),
+        ),
+        (&["/loki/api/v1/status/buildinfo"], get(misc::build_info)),
+        (
+            &["/loki/api/v1/drilldown-limits"],
+            get(misc::drilldown_limits),
+        ),
+        (&["/query"], get(plain::query).post(plain::query)),
+        (&["/labels"], get(plain::labels)),
+        (&["/labels/{name}/values"], get(plain::values)),
+    ]
+}
+
+/// Times each request by its route.
+async fn measured(
+    State(querier): State<Querier>,
+    path: MatchedPath,
+    request: Request,
+    next: Next,
+) -> Response {
+    let shared = &querier.shared;
+    let started = shared.now();
+    let response = next.run(request).await;
+    let seconds = (shared.now() - started) as f64 / 1e9;
+    shared
+        .metrics
+        .query_seconds
+        .with_label_values(&[path.as_str()])
+        .observe(seconds);
+    if let Some(Failed(reason)) = response.extensions().get() {
+        shared.metrics.failures.with_label_values(&[reason]).inc();
+    }
+    response
+}
+
+/// Marks a response as an error, for the metrics.
+#[derive(Clone, Copy, Debug)]
+struct Failed(&'static str);
+
+/// The one table of errors and statuses.
+fn status(error: &Error) -> StatusCode {
+    match error {
+        Error::Invalid(_) => StatusCode::BAD_REQUEST,
+        Error::TooLarge(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        Error::TooManyQueries => StatusCode::TOO_MANY_REQUESTS,
+        Error::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        // "Client closed request": not registered, but what Loki answers.
+        Error::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT),
+        Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Corrupt(_) | Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// Plain text, as Loki's errors are.
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = status(&self);
+        if status.is_server_error() {
+            tracing::warn!(error = %self, status = status.as_u16(), "query failed");
+        }
+        let mut response = (status, self.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        if matches!(self, Error::Unavailable(_) | Error::TooManyQueries) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response.extensions_mut().insert(Failed(self.reason()));
+        response
+    }
+}
+
+/// An answer in JSON.
+fn json(json: json::Json) -> Response {
+    let kind = HeaderValue::from_static("application/json; charset=UTF-8");
+    ([(header::CONTENT_TYPE, kind)], json.into_bytes()).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+//! What every route takes: whose records, the parameters, and how the answer is to be written.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, Method};
+use model::TimeRange;
+
+use super::params::{ParamError, Params};
+use crate::tenants::Tenants;
+use crate::{Error, Querier};
+
+/// Asks for the categories of labels to be told apart.
+const FLAGS_HEADER: &str = "x-loki-response-encoding-flags";
+const CATEGORIZE_LABELS: &str = "categorize-labels";
+const TENANT_HEADER: &str = "x-scope-orgid";
+
+/// One request.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) tenants: Tenants,
+    pub(super) params: Params,
+    pub(super) categorize_labels: bool,
+}
+
+impl From<ParamError> for Error {
+    fn from(error: ParamError) -> Self {
+        Error::Invalid(error.to_string())
+    }
+}
+
+impl From<query::logql::ParseError> for Error {
+    fn from(error: query::logql::ParseError) -> Self {
+        Error::Invalid(error.to_string())
+    }
+}
+
+impl Call {
+    /// Everything but a body.
+    pub(super) fn of(headers: &HeaderMap, query: Option<&str>, form: &[u8]) -> Result<Call, Error> {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let tenants = Tenants::parse(text(TENANT_HEADER).filter(|id| !id.is_empty()))
+            .map_err(|error| Error::Invalid(error.to_string()))?;
+        let flags = text(FLAGS_HEADER).unwrap_or_default();
+        Ok(Call {
+            tenants,
+            params: Params::decode(&[form, query.unwrap_or_default().as_bytes()]),
+            categorize_labels: flags
+                .split(',')
+                .any(|flag| flag.trim() == CATEGORIZE_LABELS),
+        })
+    }
+
+    /// `start`, `end` and `since`, not longer than the querier allows.
+    pub(super) fn range(&self, querier: &Querier) -> Result<TimeRange, Error> {
+        let range = self.params.range(querier.shared.now())?;
+        querier.check_length(range.start, range.end)?;
+        Ok(range)
+    }
+}
+
+impl FromRequest<Querier> for Call {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &Querier) -> Result<Self, Error> {
+        let headers = request.headers().clone();
+        let query = request.uri().query().map(str::to_owned);
+        let form = if request.method() == Method::POST {
+            Bytes::from_request(request, state)
+                .await
+                .map_err(|error| Error::Invalid(error.to_string()))?
+        } else {
+            Bytes::new()
+        };
+        Call::of(&headers, query.as_deref(), &form)
+    }
+}

@@ -1,0 +1,208 @@
+//! How much there is: `index/stats`, `index/volume`, `index/volume_range`.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::response::Response;
+use hashbrown::HashMap;
+use model::{Labels, Selector, TimeRange, Timestamp};
+
+use super::call::Call;
+use super::json::Json;
+use super::selector::selector;
+use super::stats;
+use crate::run::Effort;
+use crate::source::Volumes;
+use crate::tenants::{TenantsSource, tagged};
+use crate::{Error, Querier};
+
+/// How many volumes are returned when the request does not say.
+const VOLUMES_DEFAULT: u64 = 100;
+
+/// `/loki/api/v1/index/stats`
+pub(super) async fn stats(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
+    let selector = selector(call.params.query())?;
+    let range = call.range(&querier)?;
+    let work = move |source: &TenantsSource, budget: &query::Budget| {
+        let mut sums = [0u64; 4];
+        for (source, selector, _) in source.select(&selector) {
+            let streams = source.streams(&selector, range, budget)?;
+            sums[0] += streams.totals.len() as u64;
+            sums[1] += streams.chunks;
+            sums[2] += streams
+                .totals
+                .values()
+                .map(|total| total.bytes)
+                .sum::<u64>();
+            sums[3] += streams
+                .totals
+                .values()
+                .map(|total| total.records)
+                .sum::<u64>();
+        }
+        Ok(sums)
+    };
+    let (sums, _) = querier.shared.run(&call.tenants, work).await?;
+    let mut json = Json::default();
+    json.object(|json| {
+        for (name, sum) in ["streams", "chunks", "bytes", "entries"]
+            .into_iter()
+            .zip(sums)
+        {
+            json.key(name).int(sum);
+        }
+    });
+    Ok(super::json(json))
+}
+
+/// What volumes are grouped by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Grouping {
+    /// By these labels of a stream; empty: by all.
+    Series(Vec<String>),
+    /// By label name, whatever the value; of these names, or of all.
+    Names(Vec<String>),
+}
+
+/// `/loki/api/v1/index/volume`
+pub(super) async fn instant(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
+    let range = call.range(&querier)?;
+    let (volumes, effort) = volumes(&querier, &call, range, None).await?;
+    Ok(super::json(envelope(&volumes, "vector", &effort)))
+}
+
+/// `/loki/api/v1/index/volume_range`
+pub(super) async fn range(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
+    let range = call.range(&querier)?;
+    let step = call.params.step(range.start, range.end)?;
+    let (volumes, effort) = volumes(&querier, &call, range, Some(step)).await?;
+    Ok(super::json(envelope(&volumes, "matrix", &effort)))
+}
+
+/// Labels of a volume, and bytes by the end of the step.
+type Volume = (Vec<(String, String)>, Vec<(Timestamp, u64)>);
+
+async fn volumes(
+    querier: &Querier,
+    call: &Call,
+    range: TimeRange,
+    step: Option<i64>,
+) -> Result<(Vec<Volume>, Effort), Error> {
+    let selector = selector(call.params.query())?;
+    let limit = call.params.limit("limit", VOLUMES_DEFAULT)?;
+    let grouping = grouping(call, &selector)?;
+    let work = move |source: &TenantsSource, budget: &query::Budget| {
+        let mut groups: HashMap<Vec<(String, String)>, BTreeMap<Timestamp, u64>> = HashMap::new();
+        for (source, selector, tag) in source.select(&selector) {
+            let volumes: Volumes = match step {
+                None => source.streams(&selector, range, budget)?.volumes(range.end),
+                Some(step) => source.volumes(&selector, range, step, budget)?,
+            };
+            for (labels, by_step) in volumes {
+                let labels = tag.map_or(labels.clone(), |tenant| tagged(&labels, tenant));
+                for group in grouping.of(&labels) {
+                    let sums = groups.entry(group).or_default();
+                    for (at, bytes) in &by_step {
+                        *sums.entry(*at).or_default() += bytes;
+                    }
+                }
+            }
+        }
+        Ok(largest(groups, limit))
+    };
+    querier.shared.run(&call.tenants, work).await
+}
+
+fn largest(
+    groups: HashMap<Vec<(String, String)>, BTreeMap<Timestamp, u64>>,
+    limit: u64,
+) -> Vec<Volume> {
+    let mut volumes: Vec<Volume> = groups
+        .into_iter()
+        .map(|(labels, sums)| (labels, sums.into_iter().collect()))
+        .collect();
+    let sum = |volume: &Volume| volume.1.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    volumes.sort_by(|a, b| sum(b).cmp(&sum(a)).then_with(|| a.0.cmp(&b.0)));
+    volumes.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    volumes
+}
+
+fn grouping(call: &Call, selector: &Selector) -> Result<Grouping, Error> {
+    let targets: Vec<String> = call
+        .params
+        .get("targetLabels")
+        .unwrap_or_default()
+        .split(',')
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    match call.params.get("aggregateBy") {
+        None | Some("series") if targets.is_empty() => {
+            let named = selector.matchers.iter().map(|m| m.name.to_string());
+            Ok(Grouping::Series(named.collect()))
+        }
+        None | Some("series") => Ok(Grouping::Series(targets)),
+        Some("labels") => Ok(Grouping::Names(targets)),
+        Some(_) => Err(Error::Invalid("invalid aggregation option".into())),
+    }
+}
+
+impl Grouping {
+    /// The groups in which a stream counts.
+    fn of(&self, labels: &Labels) -> Vec<Vec<(String, String)>> {
+        let wanted = |names: &[String], name: &str| {
+            names.is_empty() || names.iter().any(|wanted| wanted == name)
+        };
+        match self {
+            Grouping::Series(names) => {
+                let pairs = labels.iter().filter(|(name, _)| wanted(names, name));
+                vec![pairs.map(|(n, v)| (n.to_owned(), v.to_owned())).collect()]
+            }
+            Grouping::Names(names) => labels
+                .iter()
+                .filter(|(name, _)| wanted(names, name))
+                .map(|(name, _)| vec![(name.to_owned(), String::new())])
+                .collect(),
+        }
+    }
+}
+
+fn envelope(volumes: &[Volume], result_type: &str, effort: &Effort) -> Json {
+    let mut json = Json::default();
+    let point = |json: &mut Json, (at, bytes): &(Timestamp, u64)| {
+        json.array(|json| {
+            json.seconds(*at);
+            json.string(&bytes.to_string());
+        });
+    };
+    json.object(|json| {
+        json.key("status").string("success");
+        json.key("data").object(|json| {
+            json.key("resultType").string(result_type);
+            json.key("result").array(|json| {
+                for (labels, points) in volumes {
+                    json.object(|json| {
+                        let pairs = labels.iter().map(|(n, v)| (&**n, &**v));
+                        json.key("metric").labels(pairs);
+                        match (result_type, points.as_slice()) {
+                            ("vector", [only]) => point(json.key("value"), only),
+                            (_, points) => json.key("values").array(|json| {
+                                for at in points {
+                                    point(json, at);
+                                }
+                            }),
+                        }
+                    });
+                }
+            });
+            let returned = volumes.len() as u64;
+            stats::write(
+                json.key("stats"),
+                &query::ScanStats::default(),
+                effort,
+                returned,
+            );
+        });
+    });
+    json
+}

@@ -1,0 +1,173 @@
+//! Running one query: its turn, its thread, its budget, its end.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use model::Timestamp;
+use query::Budget;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::{Admission, Permit};
+use crate::source::{Backend, SnapshotSource, Tally};
+use crate::tenants::{Tenants, TenantsSource};
+use crate::{Clock, Config, Error, Metrics};
+
+/// What a querier is made of.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) backend: Backend,
+    pub(crate) admission: Admission,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Clock,
+}
+
+/// How long a query waited and worked, and where its records came from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Effort {
+    pub(crate) queue_nanos: i64,
+    pub(crate) exec_nanos: i64,
+    pub(crate) tally: Arc<Tally>,
+}
+
+/// Ends a query that nobody waits for any more.
+struct Guard {
+    budget: Arc<Budget>,
+    cancelled: CancellationToken,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.budget.cancel();
+        self.cancelled.cancel();
+    }
+}
+
+impl Shared {
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// Runs `work` on a thread of its own once it is this tenant's turn. When the future is
+    /// dropped, the work ends at its next look at the budget.
+    ///
+    /// # Errors
+    /// Those of the work; `Timeout` when it takes too long, `TooManyQueries` when the line is full.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        tenants: &Tenants,
+        work: impl FnOnce(&TenantsSource, &Budget) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(T, Effort), Error> {
+        let config = &self.config;
+        let budget = Arc::new(Budget::new(
+            config.query_memory_bytes_max,
+            config.query_rows_max,
+        ));
+        let guard = Guard {
+            budget: Arc::clone(&budget),
+            cancelled: CancellationToken::new(),
+        };
+        let done =
+            tokio::time::timeout(config.query_timeout, self.take_turn(tenants, &guard, work));
+        match done.await {
+            Ok(done) => done,
+            Err(_) => {
+                budget.time_out();
+                Err(Error::Timeout)
+            }
+        }
+    }
+
+    async fn take_turn<T: Send + 'static>(
+        &self,
+        tenants: &Tenants,
+        guard: &Guard,
+        work: impl FnOnce(&TenantsSource, &Budget) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(T, Effort), Error> {
+        let arrived = self.now();
+        let permit = self.enter(tenants).await?;
+        let started = self.now();
+        let tally = Arc::new(Tally::default());
+        let sources = tenants.iter().map(|tenant| SnapshotSource {
+            backend: self.backend.clone(),
+            tenant: tenant.clone(),
+            cancelled: guard.cancelled.clone(),
+            tally: Arc::clone(&tally),
+        });
+        let source = TenantsSource {
+            sources: sources.collect(),
+        };
+        let budget = Arc::clone(&guard.budget);
+        let running = self.metrics.running.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit: Permit = permit;
+            running.inc();
+            let done = work(&source, &budget);
+            running.dec();
+            done
+        });
+        let done = done
+            .await
+            .map_err(|error| Error::Internal(format!("query ended without an answer: {error}")))?;
+        self.count(&tally);
+        let effort = Effort {
+            queue_nanos: started - arrived,
+            exec_nanos: self.now() - started,
+            tally,
+        };
+        done.map(|value| (value, effort))
+    }
+
+    async fn enter(&self, tenants: &Tenants) -> Result<Permit, Error> {
+        let waiting = &self.metrics.waiting;
+        waiting.inc();
+        let _left = scopeguard(|| waiting.dec());
+        let entered = self.admission.enter(tenants.first()).await;
+        entered.map_err(|_| Error::TooManyQueries)
+    }
+
+    fn count(&self, tally: &Tally) {
+        let sum = |a: &std::sync::atomic::AtomicU64, b: &std::sync::atomic::AtomicU64| {
+            a.load(Ordering::Relaxed) + b.load(Ordering::Relaxed)
+        };
+        let metrics = &self.metrics;
+        metrics
+            .rows
+            .inc_by(sum(&tally.head_rows, &tally.chunk_rows));
+        metrics
+            .bytes
+            .inc_by(sum(&tally.head_bytes, &tally.chunk_bytes));
+        metrics.chunks.inc_by(tally.chunks.load(Ordering::Relaxed));
+        let cache = self.backend.segments.bytes();
+        metrics
+            .segment_cache_bytes
+            .set(i64::try_from(cache).unwrap_or(i64::MAX));
+    }
+}
+
+/// Runs `f` when it goes out of scope, also when the future around it is dropped.
+fn scopeguard<F: FnMut()>(f: F) -> impl Drop {
+    struct Guard<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for Guard<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    Guard(f)
+}
+
+impl crate::Querier {
+    /// Refuses ranges longer than one may ask for.
+    pub(crate) fn check_length(&self, start: Timestamp, end: Timestamp) -> Result<(), Error> {
+        let max = self.shared.config.query_length_max.as_nanos();
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
+        let length = end.saturating_sub(start);
+        if max == 0 || length <= max {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "the query time range exceeds the limit (query length: {}, limit: {})",
+            crate::http::print_go_duration(length),
+            crate::http::print_duration(max)
+        )))
+    }
+}

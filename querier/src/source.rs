@@ -1,0 +1,227 @@
+//! The records of one tenant, wherever they are: heads of ingesters and segments of the catalog.
+//!
+//! ```text
+//! recent() ─▶ catalog() ─▶ open segments ─▶ plan ─▶ read filters ─▶ contest ─▶ chunks ─▶ sinks
+//!    heads not covered ──▶ search, sort, drop copies ────────────────┘
+//! ```
+//! Every arrow between reads is a barrier at which all reads of a kind are under way together, so
+//! that a slow object store costs three round trips and not one for each segment.
+
+mod batches;
+mod contest;
+mod heads;
+mod rows;
+mod scan;
+mod search;
+mod streams;
+mod workers;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::{StreamExt, TryStreamExt};
+use model::{LogBatch, TenantId, TimeRange};
+use query::{Budget, ScanRequest, ScanStats, Sink, Source, SourceError};
+use rpc::{MetaApi, RecentRequest, SearchApi, SegmentMeta};
+use segment::{Plan, ScanSpec, Segment};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::segments::{Segments, segment_error, storage_error};
+pub(crate) use batches::BatchSource;
+use heads::Heads;
+pub(crate) use streams::Volumes;
+
+/// What all queries of a querier share.
+#[derive(Clone)]
+pub(crate) struct Backend {
+    pub(crate) search: Arc<dyn SearchApi>,
+    pub(crate) meta: Arc<dyn MetaApi>,
+    pub(crate) segments: Segments,
+    pub(crate) filters: store::RangeCache,
+    pub(crate) runtime: Handle,
+    /// Threads of one scan, at least 1.
+    pub(crate) workers: usize,
+    /// Reads of one scan under way at once, at least 1.
+    pub(crate) reads_max: usize,
+    pub(crate) clock: crate::Clock,
+}
+
+/// The records of one tenant, for one query. Each scan takes its own snapshot: heads first, then
+/// the catalog, because records only ever move that way.
+pub(crate) struct SnapshotSource {
+    pub(crate) backend: Backend,
+    pub(crate) tenant: TenantId,
+    /// Ends waiting for reads when the query is over, whatever the reason.
+    pub(crate) cancelled: CancellationToken,
+    pub(crate) tally: Arc<Tally>,
+}
+
+/// Where the records of a query came from; for the `stats` of its answer.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) head_batches: AtomicU64,
+    pub(crate) head_rows: AtomicU64,
+    pub(crate) head_bytes: AtomicU64,
+    pub(crate) head_rows_matched: AtomicU64,
+    pub(crate) chunks: AtomicU64,
+    pub(crate) chunk_rows: AtomicU64,
+    pub(crate) chunk_bytes: AtomicU64,
+    pub(crate) read_nanos: AtomicU64,
+}
+
+/// One consistent view: what is in heads is not in segments.
+pub(crate) struct Snapshot {
+    pub(crate) recent: Vec<Arc<LogBatch>>,
+    pub(crate) segments: Vec<Arc<SegmentMeta>>,
+}
+
+/// A segment that may hold matching records, and where.
+pub(crate) struct Planned {
+    pub(crate) meta: Arc<SegmentMeta>,
+    pub(crate) plan: Plan,
+}
+
+impl Backend {
+    /// Heads first, then the catalog.
+    pub(crate) async fn snapshot(&self, request: RecentRequest) -> Result<Snapshot, SourceError> {
+        let (tenant, range) = (request.tenant.clone(), request.range);
+        let mut heads = match self.search.recent(request).await {
+            Ok(heads) => heads,
+            Err(error) => return Err(SourceError::Unavailable(error.to_string())),
+        };
+        let catalog = self.meta.catalog();
+        heads.retain(|head| !catalog.covers(head.head));
+        Ok(Snapshot {
+            recent: heads.into_iter().flat_map(|head| head.batches).collect(),
+            segments: catalog.segments_of(&tenant, range),
+        })
+    }
+
+    /// Opens segments side by side; the answer is in the same order.
+    pub(crate) async fn open(
+        &self,
+        metas: &[Arc<SegmentMeta>],
+    ) -> Result<Vec<Segment>, SourceError> {
+        futures::stream::iter(metas.iter().cloned())
+            .map(|meta| async move { self.segments.open(&meta).await })
+            .buffered(self.reads_max)
+            .try_collect()
+            .await
+    }
+}
+
+impl SnapshotSource {
+    /// Runs reads to their end, unless the query ends first.
+    pub(crate) fn wait<T>(
+        &self,
+        budget: &Budget,
+        work: impl Future<Output = Result<T, SourceError>>,
+    ) -> Result<T, SourceError> {
+        self.backend.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.cancelled.cancelled() => {
+                    budget.check()?;
+                    Err(query::BudgetError::Cancelled.into())
+                }
+                done = work => done,
+            }
+        })
+    }
+
+    /// The segments of a snapshot with what is to be read of them; those without are left out.
+    pub(crate) fn plan(
+        &self,
+        metas: &[Arc<SegmentMeta>],
+        spec: &ScanSpec<'_>,
+        budget: &Budget,
+        stats: &mut ScanStats,
+    ) -> Result<Vec<Planned>, SourceError> {
+        stats.segments += metas.len() as u64;
+        let segments = self.wait(budget, self.backend.open(metas))?;
+        let workers = self.backend.workers;
+        let mut planned: Vec<Planned> = workers::map(workers, &segments, |at, segment| {
+            budget.check()?;
+            let meta = Arc::clone(&metas[at]);
+            let plan = segment.plan(spec);
+            Ok::<_, SourceError>(Planned { meta, plan })
+        })?;
+        let reads = futures::stream::iter(planned.iter().map(|planned| {
+            let (path, ranges) = (planned.meta.path.clone(), planned.plan.filter_reads());
+            async move {
+                if ranges.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let read = self.backend.filters.ranges(&path, &ranges).await;
+                read.map_err(|error| storage_error(&error))
+            }
+        }));
+        let reads = reads.buffered(self.backend.reads_max).try_collect();
+        let filters: Vec<Vec<bytes::Bytes>> = self.wait(budget, reads)?;
+        for (planned, filters) in planned.iter_mut().zip(&filters) {
+            if filters.is_empty() {
+                continue;
+            }
+            stats.bytes_read += filters.iter().map(|f| f.len() as u64).sum::<u64>();
+            let plan = &mut planned.plan;
+            plan.apply_filters(filters).map_err(|e| segment_error(&e))?;
+        }
+        for planned in &planned {
+            stats.chunks_skipped += planned.plan.chunks_skipped() as u64;
+        }
+        planned.retain(|planned| !planned.plan.chunks().is_empty());
+        Ok(planned)
+    }
+
+    pub(crate) fn recent_request(&self, request: &ScanRequest, range: TimeRange) -> RecentRequest {
+        RecentRequest {
+            tenant: self.tenant.clone(),
+            selector: request.selector.clone(),
+            range,
+        }
+    }
+}
+
+impl Source for SnapshotSource {
+    fn scan<K: Sink>(
+        &self,
+        request: &ScanRequest,
+        budget: &Budget,
+        new_sink: &(dyn Fn() -> K + Sync),
+    ) -> Result<(Vec<K>, ScanStats), SourceError> {
+        let mut stats = ScanStats::default();
+        if request.range.is_empty() {
+            return Ok((vec![new_sink()], stats));
+        }
+        let recent = self.recent_request(request, request.range);
+        let snapshot = self.wait(budget, self.backend.snapshot(recent))?;
+        let heads = Heads::search(snapshot.recent, request, budget, &mut stats)?;
+        self.tally.add_heads(&heads, &stats);
+        let spec = ScanSpec {
+            tenant: &self.tenant,
+            selector: &request.selector,
+            range: request.range,
+            line_filter: &request.line_filter,
+        };
+        let planned = self.plan(&snapshot.segments, &spec, budget, &mut stats)?;
+        let scan = scan::Scan::new(self, request, budget, &planned, &heads);
+        let (sinks, scanned) = scan.run(new_sink)?;
+        stats.add(&scanned);
+        Ok((sinks, stats))
+    }
+}
+
+impl Tally {
+    fn add_heads(&self, heads: &Heads, stats: &ScanStats) {
+        let matched: usize = heads.streams.iter().map(|stream| stream.rows.len()).sum();
+        for (total, more) in [
+            (&self.head_batches, stats.chunks),
+            (&self.head_rows, stats.rows_processed),
+            (&self.head_bytes, stats.bytes_processed),
+            (&self.head_rows_matched, matched as u64),
+        ] {
+            total.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,465 @@
+//! Chunks and head streams to sinks, on several threads, in the order that lets them stop early.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use bytes::Bytes;
+use model::{Columns, Flow, LineColumn, RecordIdentity, RowBlock, Signal, StreamId, Timestamp};
+use parking_lot::Mutex;
+use query::{Budget, BudgetError, ScanOrder, ScanRequest, ScanStats, Sink, SourceError};
+use segment::Scratch;
+use tokio::task::JoinHandle;
+
+use super::contest::{Contest, Contested, Span};
+use super::heads::{Delivery, Heads};
+use super::rows::{Picked, PickedMetadata, project};
+use super::{Planned, SnapshotSource, workers};
+use crate::segments::{segment_error, storage_error};
+
+/// What is needed to tell copies apart.
+const ALL_COLUMNS: Columns = Columns {
+    timestamps: true,
+    lines: LineColumn::Bytes,
+    metadata: true,
+};
+
+/// One scan, planned.
+pub(super) struct Scan<'a> {
+    source: &'a SnapshotSource,
+    request: &'a ScanRequest,
+    budget: &'a Budget,
+    planned: &'a [Planned],
+    heads: &'a Heads,
+    contest: Contest,
+    works: Vec<Work>,
+    queue: Mutex<Queue>,
+    /// Rows beyond this time are of no use to any sink.
+    bound: AtomicI64,
+    over: AtomicBool,
+    error: Mutex<Option<SourceError>>,
+}
+
+/// A chunk, or the head rows of a stream.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    first: Timestamp,
+    last: Timestamp,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Chunk { segment: usize, chunk: usize },
+    Head { stream: usize },
+}
+
+/// Reads that are under way, in the order of the works.
+#[derive(Default)]
+struct Queue {
+    started: usize,
+    done: usize,
+    ahead: VecDeque<(usize, Option<Reading>)>,
+}
+
+type Reading = JoinHandle<Result<Vec<Bytes>, store::Error>>;
+
+/// What one thread has of its own.
+struct Worker<K> {
+    sink: K,
+    stats: ScanStats,
+    scratch: Scratch,
+    picked: Picked,
+    lengths: Vec<u32>,
+}
+
+impl<'a> Scan<'a> {
+    /// A scan that delivers each record once.
+    pub(super) fn new(
+        source: &'a SnapshotSource,
+        request: &'a ScanRequest,
+        budget: &'a Budget,
+        planned: &'a [Planned],
+        heads: &'a Heads,
+    ) -> Self {
+        Scan {
+            contest: Contest::find(spans(planned, heads, request)),
+            ..Scan::counting(source, request, budget, planned, heads)
+        }
+    }
+
+    /// A scan that delivers copies as well, and so never looks at lines to tell them apart.
+    pub(super) fn counting(
+        source: &'a SnapshotSource,
+        request: &'a ScanRequest,
+        budget: &'a Budget,
+        planned: &'a [Planned],
+        heads: &'a Heads,
+    ) -> Self {
+        let bound = match request.order {
+            ScanOrder::Backward => Timestamp::MIN,
+            ScanOrder::Forward | ScanOrder::Any => Timestamp::MAX,
+        };
+        Scan {
+            source,
+            request,
+            budget,
+            planned,
+            heads,
+            contest: Contest::default(),
+            works: works(planned, heads, request.order),
+            queue: Mutex::default(),
+            bound: AtomicI64::new(bound),
+            over: AtomicBool::new(false),
+            error: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn run<K: Sink>(
+        self,
+        new_sink: &(dyn Fn() -> K + Sync),
+    ) -> Result<(Vec<K>, ScanStats), SourceError> {
+        let threads = self.source.backend.workers.min(self.works.len()).max(1);
+        let workers = workers::run(threads, |_| {
+            let mut worker = Worker {
+                sink: new_sink(),
+                stats: ScanStats::default(),
+                scratch: Scratch::default(),
+                picked: Picked::default(),
+                lengths: Vec::new(),
+            };
+            if let Err(error) = self.work(&mut worker) {
+                self.error.lock().get_or_insert(error);
+                self.over.store(true, Ordering::Relaxed);
+            }
+            worker
+        });
+        self.queue.into_inner().abort();
+        if let Some(error) = self.error.into_inner() {
+            return Err(error);
+        }
+        let mut stats = ScanStats::default();
+        let mut sinks = Vec::with_capacity(workers.len());
+        for worker in workers {
+            stats.add(&worker.stats);
+            sinks.push(worker.sink);
+        }
+        Ok((sinks, stats))
+    }
+
+    fn work<K: Sink>(&self, worker: &mut Worker<K>) -> Result<(), SourceError> {
+        while !self.over.load(Ordering::Relaxed) {
+            self.budget.check()?;
+            let Some((work, reading)) = self.next() else {
+                return Ok(());
+            };
+            if self.is_useless(&work) {
+                // Works are in order: all that follow are useless as well.
+                self.over.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+            let flow = match work.place {
+                Place::Chunk { segment, chunk } => self.chunk(worker, segment, chunk, reading)?,
+                Place::Head { stream } => self.head(worker, stream)?,
+            };
+            if let Some(bound) = worker.sink.bound() {
+                match self.request.order {
+                    ScanOrder::Backward => self.bound.fetch_max(bound, Ordering::Relaxed),
+                    ScanOrder::Forward => self.bound.fetch_min(bound, Ordering::Relaxed),
+                    ScanOrder::Any => 0,
+                };
+            }
+            if flow == Flow::Stop {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn head<K: Sink>(&self, worker: &mut Worker<K>, stream: usize) -> Result<Flow, SourceError> {
+        let (first, last) = self.heads.streams[stream].bounds();
+        let contested = self.contest.of(self.heads.streams[stream].id, first, last);
+        let mut delivery = Delivery {
+            request: self.request,
+            budget: self.budget,
+            picked: &mut worker.picked,
+            stats: &mut worker.stats,
+        };
+        let flow = delivery.stream(self.heads, stream, contested, &mut worker.sink)?;
+        Ok(flow)
+    }
+
+    fn is_useless(&self, work: &Work) -> bool {
+        let bound = self.bound.load(Ordering::Relaxed);
+        match self.request.order {
+            ScanOrder::Backward => work.last < bound,
+            ScanOrder::Forward => work.first > bound,
+            ScanOrder::Any => false,
+        }
+    }
+
+    /// The next work, with its reads under way; starts those of the works that follow.
+    fn next(&self) -> Option<(Work, Option<Reading>)> {
+        let mut queue = self.queue.lock();
+        let reads_max = self.source.backend.reads_max;
+        // Whoever wants the newest few lines mostly has them after a chunk or two: begin with few
+        // reads, and add one for each chunk that was not enough.
+        let depth = match self.request.order {
+            ScanOrder::Any => reads_max,
+            _ => (self.source.backend.workers * 2 + queue.done).min(reads_max),
+        };
+        while queue.ahead.len() < depth && queue.started < self.works.len() {
+            let at = queue.started;
+            queue.started += 1;
+            let reading = match self.works[at].place {
+                Place::Chunk { segment, chunk } => self.start_reading(segment, chunk),
+                Place::Head { .. } => None,
+            };
+            queue.ahead.push_back((at, reading));
+        }
+        let (at, reading) = queue.ahead.pop_front()?;
+        queue.done += 1;
+        Some((self.works[at], reading))
+    }
+
+    fn start_reading(&self, segment: usize, chunk: usize) -> Option<Reading> {
+        let planned = &self.planned[segment];
+        let chunk = &planned.plan.chunks()[chunk];
+        let ranges = planned.plan.reads(chunk, self.columns(chunk));
+        if ranges.is_empty() {
+            return None;
+        }
+        let storage = self.source.backend.segments.storage().clone();
+        let path = Arc::clone(&planned.meta.path);
+        let read = async move { storage.ranges(&path, &ranges).await };
+        Some(self.source.backend.runtime.spawn(read))
+    }
+
+    /// The columns to decode: all of them where rows may have copies.
+    fn columns(&self, chunk: &segment::PlannedChunk) -> Columns {
+        if self.is_contested(chunk) {
+            ALL_COLUMNS
+        } else {
+            self.request.columns
+        }
+    }
+
+    fn is_contested(&self, chunk: &segment::PlannedChunk) -> bool {
+        !self.contest.is_empty()
+            && chunk.streams.iter().any(|stream| {
+                let (first, last) = (stream.first, stream.last);
+                self.contest.of(stream.id, first, last).is_some()
+            })
+    }
+
+    fn chunk<K: Sink>(
+        &self,
+        worker: &mut Worker<K>,
+        segment: usize,
+        chunk: usize,
+        reading: Option<Reading>,
+    ) -> Result<Flow, SourceError> {
+        let plan = &self.planned[segment].plan;
+        let chunk = &plan.chunks()[chunk];
+        let bytes = match reading {
+            None => Vec::new(),
+            Some(reading) => self.finish_reading(reading)?,
+        };
+        let read_bytes: u64 = bytes.iter().map(|bytes| bytes.len() as u64).sum();
+        self.budget.take_rows(chunk.rows)?;
+        self.budget.take_memory(read_bytes)?;
+        let contested = self.is_contested(chunk);
+        let columns = self.columns(chunk);
+        let Worker {
+            sink,
+            stats,
+            scratch,
+            picked,
+            lengths,
+        } = worker;
+        let mut failed: Option<BudgetError> = None;
+        let mut copies = 0;
+        let mut deliver = |block: &RowBlock<'_>| {
+            let pushed = if contested {
+                self.deliver(block, sink, picked, lengths, &mut copies)
+            } else {
+                sink.push(block)
+            };
+            pushed.unwrap_or_else(|error| {
+                failed = Some(error);
+                Flow::Stop
+            })
+        };
+        let decoded = plan.decode(chunk, columns, &bytes, scratch, &mut deliver);
+        self.budget.give_memory(read_bytes);
+        let decoded = decoded.map_err(|error| segment_error(&error))?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        let tally = &self.source.tally;
+        tally.chunks.fetch_add(1, Ordering::Relaxed);
+        tally
+            .chunk_rows
+            .fetch_add(decoded.rows_processed, Ordering::Relaxed);
+        tally
+            .chunk_bytes
+            .fetch_add(chunk.content_bytes, Ordering::Relaxed);
+        stats.chunks += 1;
+        stats.bytes_read += read_bytes;
+        stats.bytes_processed += chunk.content_bytes;
+        stats.rows_processed += decoded.rows_processed;
+        stats.rows_matched += decoded.rows_matched - copies;
+        stats.duplicates += copies;
+        Ok(if decoded.stopped {
+            Flow::Stop
+        } else {
+            Flow::Continue
+        })
+    }
+
+    fn finish_reading(&self, reading: Reading) -> Result<Vec<Bytes>, SourceError> {
+        let clock = &self.source.backend.clock;
+        let started = clock();
+        let read = self.source.wait(self.budget, async {
+            match reading.await {
+                Ok(read) => read.map_err(|error| storage_error(&error)),
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => Err(BudgetError::Cancelled.into()),
+                },
+            }
+        });
+        let nanos = u64::try_from(clock() - started).unwrap_or(0);
+        self.source
+            .tally
+            .read_nanos
+            .fetch_add(nanos, Ordering::Relaxed);
+        read
+    }
+
+    /// Hands a block on without the rows that were delivered already.
+    fn deliver<K: Sink>(
+        &self,
+        block: &RowBlock<'_>,
+        sink: &mut K,
+        picked: &mut Picked,
+        lengths: &mut Vec<u32>,
+        copies: &mut u64,
+    ) -> Result<Flow, BudgetError> {
+        let columns = self.request.columns;
+        let id = StreamId::of(&self.source.tenant, Signal::Logs, block.labels);
+        let times = block.timestamps;
+        let contested = match times {
+            [first, .., last] => self.contest.of(id, *first, *last),
+            [only] => self.contest.of(id, *only, *only),
+            [] => None,
+        };
+        let Some(contested) = contested else {
+            return sink.push(&project(block, columns, lengths));
+        };
+        let mut kept = Vec::with_capacity(block.rows);
+        for row in 0..block.rows {
+            if self.admit(contested, block, row)? {
+                kept.push(row);
+            }
+        }
+        *copies += (block.rows - kept.len()) as u64;
+        if kept.len() == block.rows {
+            return sink.push(&project(block, columns, lengths));
+        }
+        if kept.is_empty() {
+            return Ok(Flow::Continue);
+        }
+        picked.clear();
+        let mut metadata = PickedMetadata::default();
+        for row in kept {
+            picked.push(columns, times[row], block.lines.line(row));
+            if let Some(rows) = block.metadata.filter(|_| columns.metadata) {
+                metadata.push(rows.row(row).iter().copied());
+            }
+        }
+        sink.push(&picked.block(block.labels, columns, &metadata))
+    }
+
+    fn admit(
+        &self,
+        contested: &Contested,
+        block: &RowBlock<'_>,
+        row: usize,
+    ) -> Result<bool, BudgetError> {
+        let timestamp = block.timestamps[row];
+        if !contested.contains(timestamp) {
+            return Ok(true);
+        }
+        let pairs = block.metadata.map_or(&[][..], |rows| rows.row(row));
+        let pairs = pairs.iter().map(|(k, v)| (k.as_bytes(), v.as_bytes()));
+        let identity = RecordIdentity::of(timestamp, block.lines.line(row), pairs);
+        contested.admit(identity, self.budget)
+    }
+}
+
+impl Queue {
+    fn abort(self) {
+        for (_, reading) in self.ahead {
+            if let Some(reading) = reading {
+                reading.abort();
+            }
+        }
+    }
+}
+
+/// What each source spans of each stream. Rows outside of the range are never delivered.
+fn spans(planned: &[Planned], heads: &Heads, request: &ScanRequest) -> Vec<Span> {
+    let sources = planned.len() + usize::from(!heads.streams.is_empty());
+    if sources < 2 {
+        return Vec::new();
+    }
+    let range = request.range;
+    let mut spans = Vec::new();
+    for (at, planned) in planned.iter().enumerate() {
+        let chunks = planned.plan.chunks().iter();
+        spans.extend(chunks.flat_map(|chunk| &chunk.streams).map(|stream| Span {
+            stream: stream.id,
+            first: stream.first.max(range.start),
+            last: stream.last.min(range.end - 1),
+            source: at as u32,
+        }));
+    }
+    spans.extend(heads.streams.iter().map(|stream| {
+        let (first, last) = stream.bounds();
+        Span {
+            stream: stream.id,
+            first,
+            last,
+            source: planned.len() as u32,
+        }
+    }));
+    spans
+}
+
+fn works(planned: &[Planned], heads: &Heads, order: ScanOrder) -> Vec<Work> {
+    let mut works = Vec::new();
+    for (stream, head) in heads.streams.iter().enumerate() {
+        let (first, last) = head.bounds();
+        works.push(Work {
+            first,
+            last,
+            place: Place::Head { stream },
+        });
+    }
+    for (segment, planned) in planned.iter().enumerate() {
+        for (chunk, planned) in planned.plan.chunks().iter().enumerate() {
+            works.push(Work {
+                first: planned.first,
+                last: planned.last,
+                place: Place::Chunk { segment, chunk },
+            });
+        }
+    }
+    match order {
+        ScanOrder::Any => {}
+        ScanOrder::Backward => works.sort_by_key(|work| std::cmp::Reverse(work.last)),
+        ScanOrder::Forward => works.sort_by_key(|work| work.first),
+    }
+    works
+}

@@ -1,0 +1,235 @@
+//! Which streams have records in a range, and how many: from the stream tables of segments, and
+//! by counting where a table says only that a stream reaches into the range.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use model::{
+    Columns, Flow, Labels, LineColumn, LineFilter, RowBlock, Selector, TimeRange, Timestamp,
+};
+use query::{Budget, BudgetError, ScanOrder, ScanRequest, ScanStats, Sink, Source, SourceError};
+use segment::ScanSpec;
+
+use super::heads::Heads;
+use super::{Planned, SnapshotSource, scan};
+
+/// What a stream has in a range. Records that are stored twice count twice, until merging removes
+/// the copies.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StreamTotal {
+    pub(crate) records: u64,
+    /// Lines and metadata values. Where a segment holds only some of the stream's records inside
+    /// the range, these count with the stream's mean size.
+    pub(crate) bytes: u64,
+}
+
+/// The streams of a selection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Streams {
+    pub(crate) totals: HashMap<Arc<Labels>, StreamTotal>,
+    /// Chunks of segments and batches of heads that hold them.
+    pub(crate) chunks: u64,
+}
+
+impl SnapshotSource {
+    /// The streams with at least one record in the range.
+    ///
+    /// # Errors
+    /// As a scan.
+    pub(crate) fn streams(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        budget: &Budget,
+    ) -> Result<Streams, SourceError> {
+        let mut streams = Streams::default();
+        if range.is_empty() {
+            return Ok(streams);
+        }
+        let request = ScanRequest {
+            selector: selector.clone(),
+            range,
+            line_filter: LineFilter::default(),
+            columns: Columns {
+                timestamps: false,
+                lines: LineColumn::None,
+                metadata: false,
+            },
+            order: ScanOrder::Any,
+        };
+        let recent = self.recent_request(&request, range);
+        let snapshot = self.wait(budget, self.backend.snapshot(recent))?;
+        let mut stats = ScanStats::default();
+        let heads = Heads::search(snapshot.recent, &request, budget, &mut stats)?;
+        streams.chunks += stats.chunks;
+        streams.add_heads(&heads);
+        let segments = self.wait(budget, self.backend.open(&snapshot.segments))?;
+        let mut partial = Vec::new();
+        let mut sizes: HashMap<Arc<Labels>, StreamTotal> = HashMap::new();
+        for (meta, segment) in snapshot.segments.iter().zip(&segments) {
+            budget.check()?;
+            let entries = || {
+                segment.streams(&self.tenant).filter(|entry| {
+                    range.touches(entry.first, entry.last) && selector.is_match(entry.labels)
+                })
+            };
+            let whole = entries().all(|entry| range.covers(entry.first, entry.last));
+            let totals = if whole {
+                &mut streams.totals
+            } else {
+                &mut sizes
+            };
+            for entry in entries() {
+                let total = totals.entry_ref(entry.labels).or_default();
+                total.records += entry.records;
+                total.bytes += entry.content_bytes;
+            }
+            if !whole {
+                partial.push(Arc::clone(meta));
+            } else if let Some(tenant) = meta.of_tenant(&self.tenant) {
+                streams.chunks += chunks_of(tenant.content_bytes);
+            }
+        }
+        let spec = ScanSpec {
+            tenant: &self.tenant,
+            selector,
+            range,
+            line_filter: &request.line_filter,
+        };
+        let planned = self.plan(&partial, &spec, budget, &mut stats)?;
+        self.count(&mut streams, &request, budget, &planned, &sizes)?;
+        Ok(streams)
+    }
+
+    /// Bytes of lines by stream and step. Steps end at multiples of `step`, the last one with the
+    /// range; each is named by its end.
+    ///
+    /// # Errors
+    /// As a scan.
+    pub(crate) fn volumes(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        step: i64,
+        budget: &Budget,
+    ) -> Result<Volumes, SourceError> {
+        let request = ScanRequest {
+            selector: selector.clone(),
+            range,
+            line_filter: LineFilter::default(),
+            columns: Columns {
+                timestamps: true,
+                lines: LineColumn::Lengths,
+                metadata: false,
+            },
+            order: ScanOrder::Any,
+        };
+        let new_sink = || Steps {
+            step: step.max(1),
+            end: range.end,
+            volumes: HashMap::new(),
+        };
+        let (sinks, _) = self.scan(&request, budget, &new_sink)?;
+        let mut volumes = Volumes::new();
+        for (labels, steps) in sinks.into_iter().flat_map(|sink| sink.volumes) {
+            let sums = volumes.entry(labels).or_default();
+            for (at, bytes) in steps {
+                *sums.entry(at).or_default() += bytes;
+            }
+        }
+        Ok(volumes)
+    }
+
+    /// Counts the records of segments that reach over the ends of the range.
+    fn count(
+        &self,
+        streams: &mut Streams,
+        request: &ScanRequest,
+        budget: &Budget,
+        planned: &[Planned],
+        sizes: &HashMap<Arc<Labels>, StreamTotal>,
+    ) -> Result<(), SourceError> {
+        if planned.is_empty() {
+            return Ok(());
+        }
+        streams.chunks += planned
+            .iter()
+            .map(|planned| planned.plan.chunks().len() as u64)
+            .sum::<u64>();
+        let none = Heads::default();
+        let counting = scan::Scan::counting(self, request, budget, planned, &none);
+        let (counters, _) = counting.run(&Counter::default)?;
+        for (labels, rows) in counters.into_iter().flat_map(|counter| counter.rows) {
+            let size = sizes.get(&labels).cloned().unwrap_or_default();
+            let mean = size.bytes as f64 / size.records.max(1) as f64;
+            let total = streams.totals.entry(labels).or_default();
+            total.records += rows;
+            total.bytes += (rows as f64 * mean).round() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes by stream and by end of step.
+pub(crate) type Volumes = HashMap<Arc<Labels>, BTreeMap<Timestamp, u64>>;
+
+impl Streams {
+    /// All of it as one step.
+    pub(crate) fn volumes(self, end: Timestamp) -> Volumes {
+        let totals = self.totals.into_iter();
+        totals
+            .map(|(labels, total)| (labels, BTreeMap::from([(end, total.bytes)])))
+            .collect()
+    }
+
+    fn add_heads(&mut self, heads: &Heads) {
+        for stream in &heads.streams {
+            let total = self.totals.entry_ref(&stream.labels).or_default();
+            total.records += stream.rows.len() as u64;
+            for place in &stream.rows {
+                let row = heads.batches[place.batch as usize].row(place.row as usize);
+                let metadata: usize = row.metadata().map(|(_, value)| value.len()).sum();
+                total.bytes += (row.line().len() + metadata) as u64;
+            }
+        }
+    }
+}
+
+/// Chunks are cut at this many bytes of content; the exact number is in the chunk directory, which
+/// a whole segment is not asked for.
+fn chunks_of(content_bytes: u64) -> u64 {
+    content_bytes.div_ceil(1 << 20).max(1)
+}
+
+/// Counts rows by stream.
+#[derive(Default)]
+struct Counter {
+    rows: HashMap<Arc<Labels>, u64>,
+}
+
+impl Sink for Counter {
+    fn push(&mut self, block: &RowBlock<'_>) -> Result<Flow, BudgetError> {
+        *self.rows.entry_ref(block.labels).or_default() += block.rows as u64;
+        Ok(Flow::Continue)
+    }
+}
+
+/// Sums line lengths by stream and step.
+struct Steps {
+    step: i64,
+    end: Timestamp,
+    volumes: Volumes,
+}
+
+impl Sink for Steps {
+    fn push(&mut self, block: &RowBlock<'_>) -> Result<Flow, BudgetError> {
+        let sums = self.volumes.entry_ref(block.labels).or_default();
+        for (row, at) in block.timestamps.iter().enumerate() {
+            let start = at - at.rem_euclid(self.step);
+            let end = start.saturating_add(self.step).min(self.end);
+            *sums.entry(end).or_default() += block.lines.line_length(row) as u64;
+        }
+        Ok(Flow::Continue)
+    }
+}

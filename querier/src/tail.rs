@@ -1,0 +1,235 @@
+//! Live views: what arrives, as it arrives, through the pipeline of a query.
+//!
+//! What it is: the state of one connection, pure, and the count of connections of each tenant. The
+//! WebSockets are in `http::tail` and `http::live`.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use model::{LogBatch, TenantId, Timestamp};
+use parking_lot::Mutex;
+use query::logql::ast::{Expr, LogExpr};
+use query::logql::engine::{self, MergedStream, StreamResult, Value};
+use query::Budget;
+
+use crate::Error;
+use crate::source::BatchSource;
+
+/// Most dropped entries that one notice names; it counts the others.
+const DROPPED_NAMED_MAX: usize = 100;
+
+/// How many live views each tenant has open.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tails {
+    open: Arc<Mutex<HashMap<TenantId, usize>>>,
+}
+
+/// One open view; counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenTail {
+    tails: Tails,
+    tenant: TenantId,
+}
+
+impl Tails {
+    /// Counts one more view, unless there are `max` already.
+    pub(crate) fn open(&self, tenant: &TenantId, max: usize) -> Result<OpenTail, Error> {
+        let mut open = self.open.lock();
+        let count = open.entry(tenant.clone()).or_default();
+        if *count >= max {
+            return Err(Error::Invalid(format!(
+                "max concurrent tail requests limit exceeded, count > limit ({} > {max})",
+                *count + 1
+            )));
+        }
+        *count += 1;
+        Ok(OpenTail {
+            tails: self.clone(),
+            tenant: tenant.clone(),
+        })
+    }
+}
+
+impl Drop for OpenTail {
+    fn drop(&mut self) {
+        let mut open = self.tails.open.lock();
+        if let Some(count) = open.get_mut(&self.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.tenant);
+            }
+        }
+    }
+}
+
+/// What a connection has not sent yet.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    tenant: TenantId,
+    batches: VecDeque<(Timestamp, Arc<LogBatch>)>,
+    entries: usize,
+    entries_max: usize,
+    dropped: Dropped,
+}
+
+/// Entries that the client will not get because it reads too slowly.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    /// How many entries. Of whole batches that were missed, each counts once, because nobody
+    /// knows what was in them.
+    pub(crate) count: u64,
+    /// Labels and times of some of them.
+    pub(crate) named: Vec<(String, Timestamp)>,
+}
+
+impl Pending {
+    pub(crate) fn new(tenant: TenantId, entries_max: usize) -> Self {
+        Pending {
+            tenant,
+            batches: VecDeque::new(),
+            entries: 0,
+            entries_max,
+            dropped: Dropped::default(),
+        }
+    }
+
+    /// A batch arrived. When there is no room for it, the oldest ones go.
+    pub(crate) fn push(&mut self, now: Timestamp, batch: Arc<LogBatch>) {
+        if batch.tenant != self.tenant {
+            return;
+        }
+        self.entries += batch.len();
+        self.batches.push_back((now, batch));
+        while self.entries > self.entries_max && self.batches.len() > 1 {
+            if let Some((_, oldest)) = self.batches.pop_front() {
+                self.entries -= oldest.len();
+                self.dropped.add(&oldest);
+            }
+        }
+    }
+
+    /// So many batches passed by unseen.
+    pub(crate) fn missed(&mut self, now: Timestamp, batches: u64) {
+        self.dropped.count += batches;
+        if self.dropped.named.len() < DROPPED_NAMED_MAX {
+            self.dropped.named.push(("{}".into(), now));
+        }
+    }
+
+    /// The batches that arrived before a time.
+    pub(crate) fn take_before(&mut self, until: Timestamp) -> Vec<Arc<LogBatch>> {
+        let ready = self.batches.iter().take_while(|(at, _)| *at <= until);
+        let ready = ready.count();
+        let taken: Vec<_> = self.batches.drain(..ready).map(|(_, batch)| batch).collect();
+        self.entries -= taken.iter().map(|batch| batch.len()).sum::<usize>();
+        taken
+    }
+
+    /// What was dropped since the last time.
+    pub(crate) fn take_dropped(&mut self) -> Option<Dropped> {
+        (self.dropped.count > 0).then(|| std::mem::take(&mut self.dropped))
+    }
+}
+
+impl Dropped {
+    fn add(&mut self, batch: &LogBatch) {
+        self.count += batch.len() as u64;
+        for stream in &batch.streams {
+            for row in stream.rows.clone() {
+                if self.named.len() >= DROPPED_NAMED_MAX {
+                    return;
+                }
+                let at = batch.timestamps[row as usize];
+                self.named.push((stream.labels.to_string(), at));
+            }
+        }
+    }
+}
+
+/// Entries that were shown as history: when they arrive while it is read, they are not shown twice.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    entries: HashSet<u64>,
+}
+
+impl Shown {
+    pub(crate) fn of(streams: &[StreamResult]) -> Shown {
+        let mut shown = Shown::default();
+        for stream in streams {
+            for entry in &stream.entries {
+                shown.entries.insert(fingerprint(stream, entry));
+            }
+        }
+        shown
+    }
+
+    /// Leaves out what was shown.
+    pub(crate) fn remove_from(&self, streams: &mut Vec<StreamResult>) {
+        if self.entries.is_empty() {
+            return;
+        }
+        for at in 0..streams.len() {
+            let mut entries = std::mem::take(&mut streams[at].entries);
+            entries.retain(|entry| !self.entries.contains(&fingerprint(&streams[at], entry)));
+            streams[at].entries = entries;
+        }
+        streams.retain(|stream| !stream.entries.is_empty());
+    }
+}
+
+fn fingerprint(stream: &StreamResult, entry: &engine::LogEntry) -> u64 {
+    let mut hash = DefaultHasher::new();
+    entry.at.hash(&mut hash);
+    entry.line.hash(&mut hash);
+    for set in [&stream.labels, &entry.metadata, &entry.parsed] {
+        for pair in set.iter() {
+            pair.hash(&mut hash);
+        }
+        hash.write_u8(0);
+    }
+    hash.finish()
+}
+
+/// The entries of some batches that pass a query, oldest first.
+///
+/// # Errors
+/// When the pipeline needs more memory than a query may have.
+pub(crate) fn filter(
+    expr: &LogExpr,
+    batches: Vec<Arc<LogBatch>>,
+    memory_bytes_max: u64,
+) -> Result<Vec<StreamResult>, Error> {
+    let params = engine::Params {
+        start: Timestamp::MIN,
+        end: Timestamp::MAX,
+        step: 0,
+        interval: 0,
+        limit: u32::MAX,
+        direction: engine::Direction::Forward,
+    };
+    let budget = Budget::new(memory_bytes_max, 0);
+    let source = BatchSource { batches };
+    let limits = engine::Limits::default();
+    let expr = Expr::Log(expr.clone());
+    let answer = engine::execute(&expr, &params, &limits, &source, &budget)?;
+    match answer.value {
+        Value::Streams(streams) => Ok(streams),
+        _ => Err(Error::Internal("a log query gave no streams".into())),
+    }
+}
+
+/// The entries of all streams in one row, oldest first.
+pub(crate) fn flat<'a>(
+    streams: &'a [MergedStream<'a>],
+) -> Vec<(Timestamp, &'a str, &'a engine::LabelSet)> {
+    let mut entries: Vec<_> = streams
+        .iter()
+        .flat_map(|stream| {
+            let entries = stream.entries.iter();
+            entries.map(move |(at, line)| (*at, *line, &stream.labels))
+        })
+        .collect();
+    entries.sort_by_key(|entry| entry.0);
+    entries
+}

@@ -1,0 +1,147 @@
+//! One query over the records of several tenants, which then carry their tenant as a label.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use model::{Flow, LabelMatcher, Labels, RowBlock, Selector, TenantError, TenantId, Timestamp};
+use query::{Budget, BudgetError, ScanRequest, ScanStats, Sink, Source, SourceError};
+
+use crate::source::SnapshotSource;
+
+/// The label that tells whose a record is.
+pub(crate) const TENANT_LABEL: &str = "__tenant_id__";
+
+/// Whose records a request may see: at least one tenant, in order, each once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tenants(Vec<TenantId>);
+
+impl Tenants {
+    /// Reads `A` or `A|B`; without a header it is the default tenant.
+    pub(crate) fn parse(header: Option<&str>) -> Result<Tenants, TenantError> {
+        let Some(header) = header else {
+            return Ok(Tenants(vec![TenantId::default()]));
+        };
+        let tenants: Result<Vec<TenantId>, TenantError> =
+            header.split('|').map(TenantId::new).collect();
+        let mut tenants = tenants?;
+        tenants.sort();
+        tenants.dedup();
+        Ok(Tenants(tenants))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &TenantId> {
+        self.0.iter()
+    }
+
+    pub(crate) fn is_many(&self) -> bool {
+        self.0.len() > 1
+    }
+
+    /// Whose turn in the queue it is.
+    pub(crate) fn first(&self) -> &TenantId {
+        &self.0[0]
+    }
+}
+
+/// The records of the tenants of a request.
+pub(crate) struct TenantsSource {
+    pub(crate) sources: Vec<SnapshotSource>,
+}
+
+impl TenantsSource {
+    /// Whether records get the tenant's label.
+    fn tags(&self) -> bool {
+        self.sources.len() > 1
+    }
+
+    /// The tenants that the selector admits, each with what is left of the selector and with the
+    /// tag to put on its labels.
+    pub(crate) fn select<'a>(
+        &'a self,
+        selector: &Selector,
+    ) -> impl Iterator<Item = (&'a SnapshotSource, Selector, Option<&'a str>)> {
+        let tags = self.tags();
+        let (tenant, rest): (Vec<LabelMatcher>, Vec<LabelMatcher>) = selector
+            .matchers
+            .iter()
+            .cloned()
+            .partition(|matcher| tags && &*matcher.name == TENANT_LABEL);
+        let rest = Selector { matchers: rest };
+        self.sources
+            .iter()
+            .filter(move |source| {
+                let id = source.tenant.as_str();
+                tenant.iter().all(|matcher| matcher.is_match(id))
+            })
+            .map(move |source| {
+                let tag = tags.then(|| source.tenant.as_str());
+                (source, rest.clone(), tag)
+            })
+    }
+}
+
+impl Source for TenantsSource {
+    fn scan<K: Sink>(
+        &self,
+        request: &ScanRequest,
+        budget: &Budget,
+        new_sink: &(dyn Fn() -> K + Sync),
+    ) -> Result<(Vec<K>, ScanStats), SourceError> {
+        if let [source] = self.sources.as_slice() {
+            return source.scan(request, budget, new_sink);
+        }
+        let mut sinks = Vec::new();
+        let mut stats = ScanStats::default();
+        for (source, selector, tag) in self.select(&request.selector) {
+            let request = ScanRequest {
+                selector,
+                ..request.clone()
+            };
+            let new_tagged = || Tagged {
+                sink: new_sink(),
+                tenant: tag.unwrap_or_default(),
+                labels: HashMap::new(),
+            };
+            let (tagged, scanned) = source.scan(&request, budget, &new_tagged)?;
+            sinks.extend(tagged.into_iter().map(|tagged| tagged.sink));
+            stats.add(&scanned);
+        }
+        if sinks.is_empty() {
+            sinks.push(new_sink());
+        }
+        Ok((sinks, stats))
+    }
+}
+
+/// Adds the tenant to the labels of every block.
+struct Tagged<'a, K> {
+    sink: K,
+    tenant: &'a str,
+    labels: HashMap<Arc<Labels>, Arc<Labels>>,
+}
+
+impl<K: Sink> Sink for Tagged<'_, K> {
+    fn push(&mut self, block: &RowBlock<'_>) -> Result<Flow, BudgetError> {
+        let tenant = self.tenant;
+        let labels = self
+            .labels
+            .entry_ref(block.labels)
+            .or_insert_with(|| tagged(block.labels, tenant));
+        self.sink.push(&RowBlock { labels, ..*block })
+    }
+
+    fn bound(&self) -> Option<Timestamp> {
+        self.sink.bound()
+    }
+}
+
+/// The labels with the tenant's; a label of that name that was there gives way.
+pub(crate) fn tagged(labels: &Arc<Labels>, tenant: &str) -> Arc<Labels> {
+    let others = labels.iter().filter(|(name, _)| *name != TENANT_LABEL);
+    let pairs = others.chain(std::iter::once((TENANT_LABEL, tenant)));
+    match Labels::new(pairs) {
+        Ok(tagged) => Arc::new(tagged),
+        // Cannot be: the names were valid, and the new one is valid and stands once.
+        Err(_) => Arc::clone(labels),
+    }
+}

@@ -1,0 +1,6 @@
+//! The querier from HTTP to fakes of its neighbours, over real segments.
+
+mod limits;
+mod once;
+mod routes;
+mod world;

@@ -1,0 +1,283 @@
+//! A querier over records that a test puts where it wants them: heads, segments, or both.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use model::{HeadId, Labels, LogBatch, LogBatchBuilder, Signal, StreamId, TenantId, Timestamp};
+use parking_lot::Mutex;
+use prometheus::Registry;
+use querier::{Config, Metrics, Querier, Sources, http_router};
+use rpc::{
+    Catalog, Command, CoveredHeads, Error, HeadBatches, MetaApi, Outcome, RecentRequest, SearchApi,
+    SegmentId, SegmentMeta, TenantSegment,
+};
+use store::ObjectStorage;
+use tokio::sync::broadcast;
+use tower::ServiceExt;
+
+/// 2023-11-14T22:13:20Z
+pub const NOW: Timestamp = 1_700_000_000_000_000_000;
+pub const SECOND: i64 = 1_000_000_000;
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Record {
+    pub tenant: &'static str,
+    pub labels: Vec<(&'static str, &'static str)>,
+    pub at: Timestamp,
+    pub line: String,
+    pub metadata: Vec<(&'static str, String)>,
+}
+
+/// A record of the default tenant, so many seconds before [`NOW`].
+pub fn record(app: &'static str, seconds_ago: i64, line: &str) -> Record {
+    Record {
+        tenant: TenantId::DEFAULT,
+        labels: vec![("app", app)],
+        at: NOW - seconds_ago * SECOND,
+        line: line.to_owned(),
+        metadata: Vec::new(),
+    }
+}
+
+impl Record {
+    pub fn of(mut self, tenant: &'static str) -> Record {
+        self.tenant = tenant;
+        self
+    }
+
+    pub fn with(mut self, key: &'static str, value: &str) -> Record {
+        self.metadata.push((key, value.to_owned()));
+        self
+    }
+
+    pub fn label(mut self, name: &'static str, value: &'static str) -> Record {
+        self.labels.push((name, value));
+        self
+    }
+}
+
+/// The records as batches, one for each tenant, streams side by side, otherwise in this order.
+pub fn batches(records: &[Record]) -> Vec<Arc<LogBatch>> {
+    let mut tenants: BTreeMap<&str, BTreeMap<Labels, Vec<&Record>>> = BTreeMap::new();
+    for record in records {
+        let labels = Labels::new(record.labels.iter().copied()).unwrap();
+        let streams = tenants.entry(record.tenant).or_default();
+        streams.entry(labels).or_default().push(record);
+    }
+    let mut batches = Vec::new();
+    for (tenant, streams) in tenants {
+        let tenant = TenantId::new(tenant).unwrap();
+        let mut builder = LogBatchBuilder::new(tenant.clone());
+        for (labels, records) in streams {
+            let id = StreamId::of(&tenant, Signal::Logs, &labels);
+            builder.stream(id, &Arc::new(labels));
+            for record in records {
+                let mut pairs: Vec<(&str, &[u8])> = record
+                    .metadata
+                    .iter()
+                    .map(|(key, value)| (*key, value.as_bytes()))
+                    .collect();
+                builder.push(record.at, record.line.as_bytes(), &mut pairs);
+            }
+        }
+        batches.push(Arc::new(builder.finish()));
+    }
+    batches
+}
+
+pub struct FakeSearch {
+    heads: Mutex<Vec<HeadBatches>>,
+    pub tail: broadcast::Sender<Arc<LogBatch>>,
+    /// What `recent` answers instead.
+    failure: Mutex<Option<Failure>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Failure {
+    Unavailable,
+    /// It never answers.
+    Hangs,
+}
+
+#[async_trait]
+impl SearchApi for FakeSearch {
+    async fn recent(&self, _: RecentRequest) -> Result<Vec<HeadBatches>, Error> {
+        let failure = *self.failure.lock();
+        match failure {
+            None => Ok(self.heads.lock().clone()),
+            Some(Failure::Unavailable) => Err(Error::Unavailable("ingester 1 is down".into())),
+            Some(Failure::Hangs) => std::future::pending().await,
+        }
+    }
+
+    fn tail(&self) -> broadcast::Receiver<Arc<LogBatch>> {
+        self.tail.subscribe()
+    }
+}
+
+#[derive(Default)]
+pub struct FakeMeta {
+    catalog: Mutex<Arc<Catalog>>,
+}
+
+#[async_trait]
+impl MetaApi for FakeMeta {
+    fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.lock())
+    }
+
+    async fn changed(&self, _: u64) -> Arc<Catalog> {
+        std::future::pending().await
+    }
+
+    async fn propose(&self, _: Command) -> Result<Outcome, Error> {
+        Err(Error::Unavailable("nothing is proposed here".into()))
+    }
+}
+
+pub struct World {
+    pub search: Arc<FakeSearch>,
+    pub meta: Arc<FakeMeta>,
+    pub storage: ObjectStorage,
+    pub router: Router,
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub kind: String,
+    pub body: String,
+}
+
+impl World {
+    pub fn new() -> World {
+        World::with(Config {
+            query_workers: 2,
+            ..Config::default()
+        })
+    }
+
+    pub fn with(config: Config) -> World {
+        World::over(config, ObjectStorage::in_memory())
+    }
+
+    pub fn over(config: Config, storage: ObjectStorage) -> World {
+        let search = Arc::new(FakeSearch {
+            heads: Mutex::default(),
+            tail: broadcast::channel(64).0,
+            failure: Mutex::default(),
+        });
+        let meta = Arc::new(FakeMeta::default());
+        let sources = Sources {
+            search: Arc::clone(&search) as Arc<dyn SearchApi>,
+            meta: Arc::clone(&meta) as Arc<dyn MetaApi>,
+            storage: storage.clone(),
+        };
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let querier = Querier::new(config, sources, metrics, Arc::new(|| NOW));
+        World {
+            search,
+            meta,
+            storage,
+            router: http_router(querier),
+        }
+    }
+
+    pub fn fail(&self, failure: Option<Failure>) {
+        *self.search.failure.lock() = failure;
+    }
+
+    /// Puts records into a head of their own.
+    pub fn head(&self, records: &[Record]) -> HeadId {
+        let mut heads = self.search.heads.lock();
+        let head = HeadId {
+            ingester: 1,
+            sequence: heads.len() as u64 + 1,
+        };
+        // Small batches, as they come from clients.
+        let batches = records.chunks(3).flat_map(batches).collect();
+        heads.push(HeadBatches { head, batches });
+        head
+    }
+
+    /// Says that the records of a head are in segments.
+    pub fn cover(&self, head: HeadId) {
+        let mut catalog = self.meta.catalog.lock();
+        let covered = &mut Arc::make_mut(&mut *catalog).covered;
+        let entry: &mut CoveredHeads = covered.entry(head.ingester).or_default();
+        entry.also.insert(head.sequence);
+    }
+
+    /// Writes records as a segment of small chunks; returns its path.
+    pub async fn segment(&self, records: &[Record]) -> Arc<str> {
+        let options = segment::EncodeOptions {
+            chunk_bytes: 200,
+            ..segment::EncodeOptions::default()
+        };
+        let mut object = Vec::new();
+        let encoded = segment::encode(&batches(records), &options, &mut object).unwrap();
+        let mut next = Catalog::clone(&self.meta.catalog());
+        next.version += 1;
+        next.last_segment += 1;
+        let id = SegmentId(next.last_segment);
+        let path: Arc<str> = format!("segments/{}", id.0).into();
+        let meta = SegmentMeta {
+            id,
+            signal: Signal::Logs,
+            path: Arc::clone(&path),
+            object_bytes: encoded.object_bytes,
+            created: NOW,
+            level: 0,
+            tenants: encoded
+                .tenants
+                .iter()
+                .map(|tenant| TenantSegment {
+                    tenant: tenant.tenant.clone(),
+                    records: tenant.records,
+                    content_bytes: tenant.content_bytes,
+                    first: tenant.first,
+                    last: tenant.last,
+                })
+                .collect(),
+        };
+        let parts = vec![Bytes::from(object)];
+        self.storage.put(&path, parts).await.unwrap();
+        next.segments.insert(id, Arc::new(meta));
+        *self.meta.catalog.lock() = Arc::new(next);
+        path
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        self.send(request).await
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response: Response<Body> = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let kind = response.headers().get("content-type");
+        let kind = kind.map_or("", |kind| kind.to_str().unwrap()).to_owned();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        Answer {
+            status,
+            kind,
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+}
+
+/// Percent-encodes a parameter.
+pub fn escape(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    text.bytes()
+        .map(|byte| match plain(byte) {
+            true => (byte as char).to_string(),
+            false => format!("%{byte:02X}"),
+        })
+        .collect()
+}
