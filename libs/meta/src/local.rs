@@ -11,6 +11,7 @@ use log::Log;
 use worker::{Proposal, Worker};
 
 mod log;
+mod witness;
 mod worker;
 
 /// Proposals that may wait in the queue; `propose` waits for room beyond that. A proposal is a few

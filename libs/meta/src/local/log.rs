@@ -12,9 +12,9 @@
 //!
 //! sled's flush starts and awaits the write-out of its pages (`sync_file_range`), but neither makes
 //! the file's length durable nor empties the disk's cache; so each flush is followed by an fsync of
-//! the same file.
+//! the same file, and then by the [`Witness`].
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ use std::time::Duration;
 use rpc::Catalog;
 use serde::{Deserialize, Serialize};
 
+use super::witness::Witness;
 use crate::wire::{self, WireError};
 use crate::{Error, StateMachine};
 
@@ -42,8 +43,8 @@ pub(super) struct Log {
     file: File,
     /// Commands in the log.
     commands: u64,
-    /// Held while the log is open; declared last, so that sled is closed first.
-    _lock: File,
+    /// Holds the folder's lock; declared last, so that sled is closed first.
+    witness: Witness,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,16 +58,23 @@ struct Current {
 impl Log {
     /// Opens the folder and recovers the state that it describes.
     pub(super) fn open(folder: &Path) -> Result<(Self, Catalog), Error> {
-        let lock = lock(folder)?;
-        let (db, file) = guarded(folder, || open_sled(folder))?;
+        let path = folder.join("log");
+        let witness = Witness::open(folder, &path)?;
+        let (db, file) = guarded(folder, || open_sled(&path))?;
         let mut log = Log {
             folder: folder.to_owned(),
             db,
             file,
             commands: 0,
-            _lock: lock,
+            witness,
         };
         let catalog = log.recover()?;
+        let (found, expected) = (catalog.version, log.witness.version());
+        if found < expected {
+            return Err(log.corrupt(format!(
+                "expected version {expected} or later, found version {found}"
+            )));
+        }
         Ok((log, catalog))
     }
 
@@ -88,6 +96,10 @@ impl Log {
             }
         }
         guarded(&self.folder, || self.write(batch))?;
+        if let Some((version, _)) = entries.last() {
+            let witnessed = self.witness.write(*version);
+            witnessed.map_err(|error| failed(&self.folder, &error))?;
+        }
         self.commands += entries.len() as u64;
         Ok(())
     }
@@ -239,27 +251,9 @@ fn encode_current(current: &Current) -> Result<Vec<u8>, sled::Error> {
     serde_json::to_vec(current).map_err(|error| sled::Error::Io(error.into()))
 }
 
-/// Makes the folder and takes it for this process.
-fn lock(folder: &Path) -> Result<File, Error> {
-    let made = (|| {
-        fs::create_dir_all(folder)?;
-        let lock = File::create(folder.join("lock"))?;
-        Ok(lock)
-    })();
-    let lock = made.map_err(|error: io::Error| failed(folder, &error))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(Error::Busy {
-            folder: folder.to_owned(),
-        }),
-        Err(TryLockError::Error(error)) => Err(failed(folder, &error)),
-    }
-}
-
-fn open_sled(folder: &Path) -> Result<(sled::Db, File), sled::Error> {
-    let path = folder.join("log");
+fn open_sled(path: &Path) -> Result<(sled::Db, File), sled::Error> {
     let config = sled::Config::new()
-        .path(&path)
+        .path(path)
         .cache_capacity(CACHE_BYTES)
         .flush_every_ms(None);
     let mut tries = 1;
@@ -277,7 +271,7 @@ fn open_sled(folder: &Path) -> Result<(sled::Db, File), sled::Error> {
     let file = File::open(path.join("db"))?;
     file.sync_all()?;
     // The names of new files and folders.
-    let absolute = fs::canonicalize(&path)?;
+    let absolute = fs::canonicalize(path)?;
     for folder in absolute.ancestors().take(3) {
         File::open(folder)?.sync_all()?;
     }
@@ -304,7 +298,7 @@ fn guarded<T>(folder: &Path, act: impl FnOnce() -> Result<T, sled::Error>) -> Re
     }
 }
 
-fn failed(folder: &Path, error: &io::Error) -> Error {
+pub(super) fn failed(folder: &Path, error: &io::Error) -> Error {
     let (folder, reason) = (folder.to_owned(), error.to_string());
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -313,3 +307,6 @@ fn failed(folder: &Path, error: &io::Error) -> Error {
         _ => Error::Unavailable { folder, reason },
     }
 }
+
+#[cfg(test)]
+mod tests;

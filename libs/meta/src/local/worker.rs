@@ -152,3 +152,6 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
