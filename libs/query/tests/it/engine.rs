@@ -1,8 +1,15 @@
 //! The engine over records in memory.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests: a panic is the failure of the test"
+)]
 
 mod log;
 mod metric;
 mod property;
+mod pushdown;
+mod stages;
 mod twin;
 
 use std::sync::Arc;
@@ -18,7 +25,7 @@ use testkit::MemorySource;
 pub(crate) const SECOND: i64 = 1_000_000_000;
 
 pub(crate) fn labels(pairs: &[(&str, &str)]) -> Arc<Labels> {
-    Arc::new(Labels::new(pairs.iter().copied()).unwrap())
+    Arc::new(Labels::new(pairs.iter().copied()).expect("a label set"))
 }
 
 pub(crate) fn run(

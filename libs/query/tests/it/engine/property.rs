@@ -1,11 +1,6 @@
 //! Random records and windows: the engine, whatever the split of rows over blocks and sinks, must
 //! agree with the twin.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper of tests: a panic is their failure"
-)]
-
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -2,11 +2,6 @@
 //! every record, for each window at every row. It knows the operators, and of stages only
 //! `|= "text"`, `| logfmt` on lines of plain `key=value` words, and `| unwrap`.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test's own evaluator: a panic is its failure"
-)]
-
 use std::collections::BTreeMap;
 
 use query::logql::ast::{
