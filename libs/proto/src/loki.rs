@@ -7,6 +7,3 @@ mod protobuf;
 pub use json::decode_json;
 pub use label_text::{LabelTextError, parse_labels};
 pub use protobuf::decode_protobuf;
-
-#[cfg(test)]
-mod tests;

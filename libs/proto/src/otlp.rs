@@ -49,6 +49,3 @@ pub const INDEXED_ATTRIBUTES: [&str; 18] = [
     "k8s.cronjob.name",
     "k8s.job.name",
 ];
-
-#[cfg(test)]
-mod tests;

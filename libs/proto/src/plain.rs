@@ -175,6 +175,3 @@ fn parse_time(time: Option<&RawValue>, arrival: Timestamp) -> Result<Timestamp, 
         .and_then(|time| Timestamp::try_from(time.as_nanosecond()).ok())
         .ok_or_else(|| Flaw::Timestamp(text.into_owned()))
 }
-
-#[cfg(test)]
-mod tests;

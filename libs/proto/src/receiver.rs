@@ -40,14 +40,3 @@ pub enum Flaw {
     #[error("{0}")]
     Shape(String),
 }
-
-impl Flaw {
-    /// Short name of the reason, for metrics.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Flaw::Utf8 { .. } => "invalid_utf8",
-            Flaw::Timestamp(_) => "invalid_timestamp",
-            Flaw::Shape(_) => "invalid_record",
-        }
-    }
-}
