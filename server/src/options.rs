@@ -1,0 +1,194 @@
+//! The options of `pharos serve`: one section per role, each declared by its owner.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+#[cfg(test)]
+use runtime::OptionDoc;
+use runtime::{DurationText, TelemetryConfig, TelemetryOptions};
+use serde::Deserialize;
+
+runtime::options! {
+    /// The process itself.
+    pub struct ServerConfig / ServerOptions {
+        /// Roles that this process plays: `all`, or some of `distributor`, `ingester` and `querier`, with commas
+        /// between. A distributor or querier needs an ingester in the same process.
+        roles: Roles = "all",
+        /// Folder of the write-ahead log, of the catalog and, unless `storage_url` says otherwise, of the segments.
+        data_dir: PathBuf = "./data",
+        /// Address of the HTTP port: Loki's API, the simple endpoints, administration, `/metrics`.
+        http_addr: SocketAddr = "127.0.0.1:3100",
+        /// Address of OTLP over gRPC.
+        otlp_grpc_addr: SocketAddr = "127.0.0.1:4317",
+        /// Address of OTLP over HTTP.
+        otlp_http_addr: SocketAddr = "127.0.0.1:4318",
+        /// Equal ranges of the stream-hash space; each is flushed on its own.
+        shards: u32 = "1",
+        /// How long a slot is: records that arrive in the same slot and shard are flushed together.
+        slot_duration: i64 as DurationText = "2m",
+        /// How long open connections may take to finish after SIGTERM.
+        shutdown_patience: std::time::Duration as DurationText = "10s",
+    }
+}
+
+runtime::options! {
+    /// Where segments are kept.
+    pub struct StorageConfig / StorageOptions {
+        /// A folder, `file:///folder` or `s3://bucket/prefix`; empty: `segments` under `data_dir`.
+        storage_url: String = "",
+        /// Address of the S3 service, such as `http://127.0.0.1:9000`; empty: Amazon's, by region.
+        storage_s3_endpoint: String = "",
+        /// Region of the bucket.
+        storage_s3_region: String = "us-east-1",
+        /// Access key; empty: what the `AWS_` variables or the machine's identity give.
+        storage_s3_access_key: String = "",
+        /// The secret that belongs to the access key.
+        storage_s3_secret_key: String = "",
+        /// Whether the S3 service may be spoken to without TLS.
+        storage_s3_allow_http: bool = "false",
+        /// Whether the bucket is named in the path rather than in the host name; most services but Amazon's need it.
+        storage_s3_path_style: bool = "false",
+    }
+}
+
+/// Flags of `pharos serve`; each can also be given as `PHAROS_NAME` or in the file.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// A YAML file with the sections `server`, `storage`, `telemetry`, `distributor`, `ingester` and
+    /// `querier`; flags and variables win over it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    server: ServerOptions,
+    #[command(flatten)]
+    storage: StorageOptions,
+    #[command(flatten)]
+    telemetry: TelemetryOptions,
+    #[command(flatten)]
+    distributor: distributor::Options,
+    #[command(flatten)]
+    ingester: ingester::Options,
+    #[command(flatten)]
+    querier: querier::Options,
+}
+
+/// The file's sections.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    server: ServerOptions,
+    storage: StorageOptions,
+    telemetry: TelemetryOptions,
+    distributor: distributor::Options,
+    ingester: ingester::Options,
+    querier: querier::Options,
+}
+
+/// Everything decided.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) server: ServerConfig,
+    pub(crate) storage: StorageConfig,
+    pub(crate) telemetry: TelemetryConfig,
+    pub(crate) distributor: distributor::Settings,
+    pub(crate) ingester: ingester::Settings,
+    pub(crate) querier: querier::Config,
+}
+
+/// Which roles a process plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Roles {
+    pub(crate) distributor: bool,
+    pub(crate) querier: bool,
+}
+
+impl ServeArguments {
+    /// Flags over variables over file over defaults.
+    pub(crate) fn settings(self) -> anyhow::Result<Settings> {
+        let file: File = match &self.config {
+            Some(path) => runtime::config::read_file(path)?,
+            None => File::default(),
+        };
+        Ok(Settings {
+            server: self.server.or(file.server).resolve(),
+            storage: self.storage.or(file.storage).resolve(),
+            telemetry: self.telemetry.or(file.telemetry).resolve(),
+            distributor: self.distributor.or(file.distributor).resolve(),
+            ingester: self.ingester.or(file.ingester).resolve(),
+            querier: self.querier.or(file.querier).resolve(),
+        })
+    }
+}
+
+/// Every option, by section, for the reference page.
+#[cfg(test)]
+pub(crate) fn reference() -> Vec<(&'static str, Vec<OptionDoc>)> {
+    vec![
+        ("server", ServerOptions::reference()),
+        ("storage", StorageOptions::reference()),
+        ("telemetry", TelemetryOptions::reference()),
+        ("distributor", distributor::Options::reference()),
+        ("ingester", ingester::Options::reference()),
+        ("querier", querier::Options::reference()),
+    ]
+}
+
+impl StorageConfig {
+    /// As the store takes it; segments go under the data folder unless a place is named.
+    pub(crate) fn store(&self, data_dir: &std::path::Path) -> store::Config {
+        let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let url = given(&self.storage_url);
+        store::Config {
+            url: url.unwrap_or_else(|| data_dir.join("segments").display().to_string()),
+            endpoint: given(&self.storage_s3_endpoint),
+            region: given(&self.storage_s3_region),
+            access_key: given(&self.storage_s3_access_key),
+            secret_key: given(&self.storage_s3_secret_key),
+            session_token: None,
+            allow_http: self.storage_s3_allow_http,
+            path_style: self.storage_s3_path_style,
+            aws: std::env::vars()
+                .filter(|(name, _)| name.starts_with("AWS_"))
+                .collect(),
+        }
+    }
+}
+
+impl FromStr for Roles {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Roles {
+                distributor: true,
+                querier: true,
+            });
+        }
+        let names: Vec<&str> = text.split(',').map(str::trim).collect();
+        let known = ["distributor", "ingester", "querier"];
+        if let Some(name) = names.iter().find(|name| !known.contains(name)) {
+            return Err(format!(
+                "\"{name}\" is not a role; write all, or some of {}",
+                known.join(", ")
+            ));
+        }
+        if !names.contains(&"ingester") {
+            return Err("a process without an ingester has nothing to write to or read from; add the role ingester".to_owned());
+        }
+        Ok(Roles {
+            distributor: names.contains(&"distributor"),
+            querier: names.contains(&"querier"),
+        })
+    }
+}
+
+impl TryFrom<String> for Roles {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
