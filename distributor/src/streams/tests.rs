@@ -1,1 +1,135 @@
+use super::*;
 
+fn streams() -> Streams {
+    let limits = Limits {
+        label_names_max: 3,
+        label_name_bytes_max: 12,
+        label_value_bytes_max: 12,
+        ..Limits::default()
+    };
+    Streams::new(limits, 4)
+}
+
+fn of_text(streams: &Streams, text: &[u8]) -> Result<Arc<Stream>, StreamRefusal> {
+    streams.of_text(&TenantId::default(), text, &mut Vec::new())
+}
+
+#[test]
+fn the_service_is_taken_from_the_first_label_that_can_tell_it() {
+    let streams = streams();
+    for (text, want) in [
+        (r#"{x="y"}"#, r#"{service_name="unknown_service", x="y"}"#),
+        (
+            r#"{service_name="s",app="a"}"#,
+            r#"{app="a", service_name="s"}"#,
+        ),
+        (
+            r#"{job="j",app="a"}"#,
+            r#"{app="a", job="j", service_name="a"}"#,
+        ),
+        (r#"{app="",job="j"}"#, r#"{job="j", service_name="j"}"#),
+        (r#"{ job = `j`, }"#, r#"{job="j", service_name="j"}"#),
+    ] {
+        let stream = of_text(&streams, text.as_bytes()).unwrap();
+        assert_eq!(stream.labels.to_string(), want, "{text}");
+    }
+}
+
+#[test]
+fn bad_label_sets_are_refused_with_their_reason() {
+    let streams = streams();
+    for (text, reason, message) in [
+        (
+            "{}",
+            Reason::MissingLabels,
+            "stream '{}' has no labels: at least one is required",
+        ),
+        (
+            r#"{a=""}"#,
+            Reason::MissingLabels,
+            "stream '{}' has no labels: at least one is required",
+        ),
+        (
+            "",
+            Reason::InvalidLabels,
+            "error parsing labels '' with error: 1:1: parse error: unexpected end, want '{'",
+        ),
+        (
+            r#"{a="1",b="2",c="3",d="4"}"#,
+            Reason::TooManyLabels,
+            r#"stream '{a="1", b="2", c="3", d="4"}' has 4 label names; limit 3"#,
+        ),
+        (
+            r#"{abcdefghijklm="1"}"#,
+            Reason::LabelNameTooLong,
+            r#"stream '{abcdefghijklm="1"}' has label name too long: 'abcdefghijklm' has 13 bytes, limit 12"#,
+        ),
+        (
+            r#"{a="1234567890123"}"#,
+            Reason::LabelValueTooLong,
+            r#"stream '{a="1234567890123"}' has label value too long: '1234567890123' of 'a' has 13 bytes, limit 12"#,
+        ),
+        (
+            r#"{a="1",a="2"}"#,
+            Reason::DuplicateLabelNames,
+            r#"stream '{a="1", a="2"}' has duplicate label name: 'a'"#,
+        ),
+    ] {
+        let refusal = of_text(&streams, text.as_bytes()).unwrap_err();
+        let message = message.to_owned();
+        assert_eq!(refusal, StreamRefusal { reason, message }, "{text}");
+    }
+    let refusal = of_text(&streams, b"{a=\"\xff\"}").unwrap_err();
+    assert_eq!(refusal.reason, Reason::InvalidUtf8);
+    assert!(refusal.message.ends_with("not valid UTF-8 at byte 4"));
+    of_text(&streams, br#"{a="1",b="2",c="3",service_name="4"}"#)
+        .expect("service_name does not count");
+}
+
+#[test]
+fn ten_thousand_labels_are_refused_with_a_short_message() {
+    let pairs: Vec<String> = (0..10_000).map(|n| format!("l{n}=\"v\"")).collect();
+    let text = format!("{{{}}}", pairs.join(","));
+    let refusal = of_text(&streams(), text.as_bytes()).unwrap_err();
+    assert_eq!(refusal.reason, Reason::TooManyLabels);
+    assert!(refusal.message.len() < 500, "{}", refusal.message);
+}
+
+#[test]
+fn the_same_labels_are_the_same_stream_however_they_are_written() {
+    let streams = streams();
+    let tenant = TenantId::default();
+    let one = of_text(&streams, br#"{a="1", b="2"}"#).unwrap();
+    let again = of_text(&streams, br#"{a="1", b="2"}"#).unwrap();
+    assert!(Arc::ptr_eq(&one, &again), "found in the cache");
+    let other = of_text(&streams, br#"{b="2",a="1"}"#).unwrap();
+    let pairs = [("b", "0"), ("a", "1"), ("b", "2")];
+    let pairs = streams
+        .of_pairs(&tenant, &pairs, false, &mut Vec::new())
+        .unwrap();
+    assert_eq!((one.id, one.id), (other.id, pairs.id));
+    assert_eq!(one.shard, Shard::of(one.id, 4));
+    let team = TenantId::new("team").unwrap();
+    let foreign = streams
+        .of_text(&team, br#"{a="1", b="2"}"#, &mut Vec::new())
+        .unwrap();
+    assert_ne!(one.id, foreign.id);
+}
+
+#[test]
+fn pairs_without_labels_are_taken_only_where_the_protocol_has_none() {
+    let streams = streams();
+    let tenant = TenantId::default();
+    let of = |pairs: &[(&str, &str)], unlabelled| {
+        streams.of_pairs(&tenant, pairs, unlabelled, &mut Vec::new())
+    };
+    let stream = of(&[], true).unwrap();
+    assert_eq!(
+        stream.labels.to_string(),
+        r#"{service_name="unknown_service"}"#
+    );
+    assert_eq!(of(&[], false).unwrap_err().reason, Reason::MissingLabels);
+    let refusal = of(&[("a-b", "c")], false).unwrap_err();
+    assert_eq!(refusal.reason, Reason::InvalidLabels);
+    assert!(refusal.message.contains("invalid label name: 'a-b'"));
+}

@@ -1,6 +1,5 @@
 //! Scalars in all the forms in which JSON senders write them.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine;
@@ -195,7 +194,7 @@ impl<'de> Deserialize<'de> for HexId {
     }
 }
 
-fn unhex(text: &Cow<'_, str>) -> Option<Vec<u8>> {
+fn unhex(text: &str) -> Option<Vec<u8>> {
     let pairs = text.as_bytes().chunks(2);
     pairs
         .map(|pair| {
