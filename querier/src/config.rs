@@ -21,6 +21,9 @@ runtime::options! {
         entries_max: u64 = "5000",
         /// Series that one query may return.
         series_max: usize = "500",
+        /// Whether records without a `detected_level` show one that is found in their level fields
+        /// or lines, as in Loki.
+        discover_log_levels: bool = "true",
         /// Longest time range of a query; zero means no limit.
         query_length_max: Duration as DurationText = "721h",
         /// Bytes of opened segments (their footers) kept in memory.
@@ -32,6 +35,6 @@ runtime::options! {
         /// A tail connection is closed after this time.
         tail_duration_max: Duration as DurationText = "1h",
         /// Entries kept for a tail client that reads slowly; older ones are dropped, and it is told.
-        tail_entries_max: usize = "10_000",
+        tail_entries_max: usize = "10000",
     }
 }

@@ -5,6 +5,7 @@ mod call;
 mod duration;
 mod json;
 mod labels;
+mod live;
 mod misc;
 mod params;
 mod plain;
@@ -12,7 +13,9 @@ mod query;
 mod selector;
 mod series;
 mod stats;
+mod tail;
 mod volume;
+mod watch;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -93,6 +96,8 @@ fn routes() -> Vec<(&'static [&'static str], MethodRouter<Querier>)> {
             &["/loki/api/v1/drilldown-limits"],
             get(misc::drilldown_limits),
         ),
+        (&["/loki/api/v1/tail", "/api/prom/tail"], get(tail::tail)),
+        (&["/stream"], get(live::stream)),
         (&["/query"], get(plain::query).post(plain::query)),
         (&["/labels"], get(plain::labels)),
         (&["/labels/{name}/values"], get(plain::values)),

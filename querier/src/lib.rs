@@ -23,6 +23,7 @@ mod metrics;
 mod run;
 mod segments;
 mod source;
+mod tail;
 mod tenants;
 
 use std::sync::Arc;
@@ -90,6 +91,7 @@ impl Querier {
                 admission,
                 metrics,
                 clock,
+                tails: tail::Tails::default(),
             }),
         }
     }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Permit};
 use crate::source::{Backend, SnapshotSource, Tally};
+use crate::tail::Tails;
 use crate::tenants::{Tenants, TenantsSource};
 use crate::{Clock, Config, Error, Metrics};
 
@@ -19,6 +20,7 @@ pub(crate) struct Shared {
     pub(crate) admission: Admission,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
+    pub(crate) tails: Tails,
 }
 
 /// How long a query waited and worked, and where its records came from.

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::segments::{Segments, segment_error, storage_error};
 pub(crate) use batches::BatchSource;
 use heads::Heads;
-pub(crate) use streams::Volumes;
+pub(crate) use streams::{Volumes, Wanted};
 
 /// What all queries of a querier share.
 #[derive(Clone)]
@@ -196,7 +196,7 @@ impl Source for SnapshotSource {
         }
         let recent = self.recent_request(request, request.range);
         let snapshot = self.wait(budget, self.backend.snapshot(recent))?;
-        let heads = Heads::search(snapshot.recent, request, budget, &mut stats)?;
+        let heads = Heads::search(&self.tenant, snapshot.recent, request, budget, &mut stats)?;
         self.tally.add_heads(&heads, &stats);
         let spec = ScanSpec {
             tenant: &self.tenant,

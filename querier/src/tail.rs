@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use model::{LogBatch, TenantId, Timestamp};
 use parking_lot::Mutex;
+use query::Budget;
 use query::logql::ast::{Expr, LogExpr};
 use query::logql::engine::{self, MergedStream, StreamResult, Value};
-use query::Budget;
 
 use crate::Error;
 use crate::source::BatchSource;
@@ -94,6 +94,11 @@ impl Pending {
         }
     }
 
+    /// Whose records these are.
+    pub(crate) fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
     /// A batch arrived. When there is no room for it, the oldest ones go.
     pub(crate) fn push(&mut self, now: Timestamp, batch: Arc<LogBatch>) {
         if batch.tenant != self.tenant {
@@ -121,7 +126,11 @@ impl Pending {
     pub(crate) fn take_before(&mut self, until: Timestamp) -> Vec<Arc<LogBatch>> {
         let ready = self.batches.iter().take_while(|(at, _)| *at <= until);
         let ready = ready.count();
-        let taken: Vec<_> = self.batches.drain(..ready).map(|(_, batch)| batch).collect();
+        let taken: Vec<_> = self
+            .batches
+            .drain(..ready)
+            .map(|(_, batch)| batch)
+            .collect();
         self.entries -= taken.iter().map(|batch| batch.len()).sum::<usize>();
         taken
     }
@@ -191,14 +200,22 @@ fn fingerprint(stream: &StreamResult, entry: &engine::LogEntry) -> u64 {
     hash.finish()
 }
 
+/// What a live view may do with each frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FilterLimits {
+    pub(crate) memory_bytes_max: u64,
+    pub(crate) detect_level: bool,
+}
+
 /// The entries of some batches that pass a query, oldest first.
 ///
 /// # Errors
 /// When the pipeline needs more memory than a query may have.
 pub(crate) fn filter(
     expr: &LogExpr,
+    tenant: TenantId,
     batches: Vec<Arc<LogBatch>>,
-    memory_bytes_max: u64,
+    limits: &FilterLimits,
 ) -> Result<Vec<StreamResult>, Error> {
     let params = engine::Params {
         start: Timestamp::MIN,
@@ -208,9 +225,12 @@ pub(crate) fn filter(
         limit: u32::MAX,
         direction: engine::Direction::Forward,
     };
-    let budget = Budget::new(memory_bytes_max, 0);
-    let source = BatchSource { batches };
-    let limits = engine::Limits::default();
+    let budget = Budget::new(limits.memory_bytes_max, 0);
+    let source = BatchSource { tenant, batches };
+    let limits = engine::Limits {
+        detect_level: limits.detect_level,
+        ..engine::Limits::default()
+    };
     let expr = Expr::Log(expr.clone());
     let answer = engine::execute(&expr, &params, &limits, &source, &budget)?;
     match answer.value {

@@ -35,8 +35,7 @@ pub(super) fn envelope(answer: &Answer, effort: &Effort, call: &Call) -> Json {
 /// The result alone.
 pub(super) fn result(json: &mut Json, value: &Value, categorize_labels: bool) {
     match value {
-        Value::Streams(streams) if categorize_labels => categorized(json, streams),
-        Value::Streams(streams) => plain_streams(json, streams),
+        Value::Streams(values) => streams(json, values, categorize_labels),
         Value::Matrix(series) => json.array(|json| {
             for series in series {
                 json.object(|json| {
@@ -58,6 +57,15 @@ pub(super) fn result(json: &mut Json, value: &Value, categorize_labels: bool) {
             }
         }),
         Value::Scalar { at, value } => point(json, *at, *value),
+    }
+}
+
+/// Streams with their entries, categories of labels told apart or not.
+pub(super) fn streams(json: &mut Json, streams: &[StreamResult], categorize_labels: bool) {
+    if categorize_labels {
+        categorized(json, streams);
+    } else {
+        plain_streams(json, streams);
     }
 }
 

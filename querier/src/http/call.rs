@@ -12,6 +12,8 @@ use crate::{Error, Querier};
 /// Asks for the categories of labels to be told apart.
 const FLAGS_HEADER: &str = "x-loki-response-encoding-flags";
 const CATEGORIZE_LABELS: &str = "categorize-labels";
+const TAGS_HEADER: &str = "x-query-tags";
+const DRILLDOWN_TAG: &str = "Source=grafana-lokiexplore-app";
 const TENANT_HEADER: &str = "x-scope-orgid";
 
 /// One request.
@@ -20,6 +22,8 @@ pub(super) struct Call {
     pub(super) tenants: Tenants,
     pub(super) params: Params,
     pub(super) categorize_labels: bool,
+    /// Whether Grafana's Logs Drilldown asks: it wants a part of too many series, not an error.
+    pub(super) is_drilldown: bool,
 }
 
 impl From<ParamError> for Error {
@@ -41,7 +45,11 @@ impl Call {
         let tenants = Tenants::parse(text(TENANT_HEADER).filter(|id| !id.is_empty()))
             .map_err(|error| Error::Invalid(error.to_string()))?;
         let flags = text(FLAGS_HEADER).unwrap_or_default();
+        let tags = text(TAGS_HEADER).unwrap_or_default();
         Ok(Call {
+            is_drilldown: tags
+                .split(',')
+                .any(|tag| tag.trim().eq_ignore_ascii_case(DRILLDOWN_TAG)),
             tenants,
             params: Params::decode(&[form, query.unwrap_or_default().as_bytes()]),
             categorize_labels: flags

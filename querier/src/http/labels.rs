@@ -11,6 +11,7 @@ use model::{Labels, Selector, TimeRange};
 use super::call::Call;
 use super::json::Json;
 use super::selector::selector;
+use crate::source::Wanted;
 use crate::tenants::tagged;
 use crate::{Error, Querier};
 
@@ -95,7 +96,7 @@ pub(super) async fn streams(
         let mut found = HashSet::new();
         for selector in &selectors {
             for (source, selector, tag) in source.select(selector) {
-                let streams = source.streams(&selector, range, budget)?;
+                let streams = source.streams(&selector, range, Wanted::Totals, budget)?;
                 let labels = streams.totals.into_keys();
                 match tag {
                     None => found.extend(labels),

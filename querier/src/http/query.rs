@@ -68,7 +68,8 @@ pub(super) async fn run_range(
     execute(querier, call, expr, params).await
 }
 
-async fn execute(
+/// Runs a parsed query.
+pub(super) async fn execute(
     querier: &Querier,
     call: &Call,
     expr: Expr,
@@ -76,6 +77,8 @@ async fn execute(
 ) -> Result<(Answer, Effort), Error> {
     let limits = engine::Limits {
         series_max: querier.shared.config.series_max,
+        detect_level: querier.shared.config.discover_log_levels,
+        series_partial: call.is_drilldown,
     };
     let work = move |source: &crate::tenants::TenantsSource, budget: &query::Budget| {
         engine::execute(&expr, &params, &limits, source, budget).map_err(Error::from)

@@ -12,7 +12,7 @@ use super::json::Json;
 use super::selector::selector;
 use super::stats;
 use crate::run::Effort;
-use crate::source::Volumes;
+use crate::source::{Volumes, Wanted};
 use crate::tenants::{TenantsSource, tagged};
 use crate::{Error, Querier};
 
@@ -26,7 +26,7 @@ pub(super) async fn stats(State(querier): State<Querier>, call: Call) -> Result<
     let work = move |source: &TenantsSource, budget: &query::Budget| {
         let mut sums = [0u64; 4];
         for (source, selector, _) in source.select(&selector) {
-            let streams = source.streams(&selector, range, budget)?;
+            let streams = source.streams(&selector, range, Wanted::Chunks, budget)?;
             sums[0] += streams.totals.len() as u64;
             sums[1] += streams.chunks;
             sums[2] += streams
@@ -58,8 +58,10 @@ pub(super) async fn stats(State(querier): State<Querier>, call: Call) -> Result<
 /// What volumes are grouped by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Grouping {
-    /// By these labels of a stream; empty: by all.
-    Series(Vec<String>),
+    /// By these labels of a stream, as far as it has them; empty: by all.
+    Matched(Vec<String>),
+    /// By these labels of the streams that have them all.
+    Targets(Vec<String>),
     /// By label name, whatever the value; of these names, or of all.
     Names(Vec<String>),
 }
@@ -95,7 +97,9 @@ async fn volumes(
         let mut groups: HashMap<Vec<(String, String)>, BTreeMap<Timestamp, u64>> = HashMap::new();
         for (source, selector, tag) in source.select(&selector) {
             let volumes: Volumes = match step {
-                None => source.streams(&selector, range, budget)?.volumes(range.end),
+                None => source
+                    .streams(&selector, range, Wanted::Totals, budget)?
+                    .volumes(range.end),
                 Some(step) => source.volumes(&selector, range, step, budget)?,
             };
             for (labels, by_step) in volumes {
@@ -139,9 +143,9 @@ fn grouping(call: &Call, selector: &Selector) -> Result<Grouping, Error> {
     match call.params.get("aggregateBy") {
         None | Some("series") if targets.is_empty() => {
             let named = selector.matchers.iter().map(|m| m.name.to_string());
-            Ok(Grouping::Series(named.collect()))
+            Ok(Grouping::Matched(named.collect()))
         }
-        None | Some("series") => Ok(Grouping::Series(targets)),
+        None | Some("series") => Ok(Grouping::Targets(targets)),
         Some("labels") => Ok(Grouping::Names(targets)),
         Some(_) => Err(Error::Invalid("invalid aggregation option".into())),
     }
@@ -154,7 +158,12 @@ impl Grouping {
             names.is_empty() || names.iter().any(|wanted| wanted == name)
         };
         match self {
-            Grouping::Series(names) => {
+            Grouping::Targets(names) | Grouping::Names(names)
+                if names.iter().any(|name| labels.get(name).is_none()) =>
+            {
+                Vec::new()
+            }
+            Grouping::Matched(names) | Grouping::Targets(names) => {
                 let pairs = labels.iter().filter(|(name, _)| wanted(names, name));
                 vec![pairs.map(|(n, v)| (n.to_owned(), v.to_owned())).collect()]
             }

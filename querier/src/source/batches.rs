@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::LogBatch;
+use model::{LogBatch, TenantId};
 use query::{Budget, ScanRequest, ScanStats, Sink, Source, SourceError};
 
 use super::heads::{Delivery, Heads};
@@ -11,6 +11,7 @@ use super::rows::Picked;
 /// The records of some batches of one tenant.
 #[derive(Debug)]
 pub(crate) struct BatchSource {
+    pub(crate) tenant: TenantId,
     pub(crate) batches: Vec<Arc<LogBatch>>,
 }
 
@@ -22,7 +23,13 @@ impl Source for BatchSource {
         new_sink: &(dyn Fn() -> K + Sync),
     ) -> Result<(Vec<K>, ScanStats), SourceError> {
         let mut stats = ScanStats::default();
-        let heads = Heads::search(self.batches.clone(), request, budget, &mut stats)?;
+        let heads = Heads::search(
+            &self.tenant,
+            self.batches.clone(),
+            request,
+            budget,
+            &mut stats,
+        )?;
         let mut sink = new_sink();
         let mut delivery = Delivery {
             request,

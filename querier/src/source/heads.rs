@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::Flow;
-use model::{Labels, LogBatch, StreamId, Timestamp};
+use model::{Labels, LogBatch, StreamId, TenantId, Timestamp};
 use query::{Budget, BudgetError, ScanOrder, ScanRequest, ScanStats, Sink};
 
 use super::contest::Contested;
@@ -42,16 +42,18 @@ pub(super) struct Heads {
 }
 
 impl Heads {
-    /// Searches the heads. Copies, within a head and across heads, are left out.
+    /// Searches batches for records of the tenant. Copies, within a head and across heads, are left out.
     ///
     /// # Errors
     /// When the budget is used up.
     pub(super) fn search(
-        batches: Vec<Arc<LogBatch>>,
+        tenant: &TenantId,
+        mut batches: Vec<Arc<LogBatch>>,
         request: &ScanRequest,
         budget: &Budget,
         stats: &mut ScanStats,
     ) -> Result<Heads, BudgetError> {
+        batches.retain(|batch| batch.tenant == *tenant);
         let search = LineSearch::new(&request.line_filter);
         let mut found = Found::default();
         for (at, batch) in batches.iter().enumerate() {

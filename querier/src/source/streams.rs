@@ -24,11 +24,20 @@ pub(crate) struct StreamTotal {
     pub(crate) bytes: u64,
 }
 
+/// How much is to be found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// The streams and what they have.
+    Totals,
+    /// Also in how many chunks.
+    Chunks,
+}
+
 /// The streams of a selection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Streams {
     pub(crate) totals: HashMap<Arc<Labels>, StreamTotal>,
-    /// Chunks of segments and batches of heads that hold them.
+    /// Chunks of segments and batches of heads that hold them; 0 unless asked for.
     pub(crate) chunks: u64,
 }
 
@@ -41,6 +50,7 @@ impl SnapshotSource {
         &self,
         selector: &Selector,
         range: TimeRange,
+        wanted: Wanted,
         budget: &Budget,
     ) -> Result<Streams, SourceError> {
         let mut streams = Streams::default();
@@ -61,10 +71,16 @@ impl SnapshotSource {
         let recent = self.recent_request(&request, range);
         let snapshot = self.wait(budget, self.backend.snapshot(recent))?;
         let mut stats = ScanStats::default();
-        let heads = Heads::search(snapshot.recent, &request, budget, &mut stats)?;
+        let heads = Heads::search(&self.tenant, snapshot.recent, &request, budget, &mut stats)?;
         streams.chunks += stats.chunks;
         streams.add_heads(&heads);
         let segments = self.wait(budget, self.backend.open(&snapshot.segments))?;
+        let spec = ScanSpec {
+            tenant: &self.tenant,
+            selector,
+            range,
+            line_filter: &request.line_filter,
+        };
         let mut partial = Vec::new();
         let mut sizes: HashMap<Arc<Labels>, StreamTotal> = HashMap::new();
         for (meta, segment) in snapshot.segments.iter().zip(&segments) {
@@ -87,16 +103,10 @@ impl SnapshotSource {
             }
             if !whole {
                 partial.push(Arc::clone(meta));
-            } else if let Some(tenant) = meta.of_tenant(&self.tenant) {
-                streams.chunks += chunks_of(tenant.content_bytes);
+            } else if wanted == Wanted::Chunks {
+                streams.chunks += segment.plan(&spec).chunks().len() as u64;
             }
         }
-        let spec = ScanSpec {
-            tenant: &self.tenant,
-            selector,
-            range,
-            line_filter: &request.line_filter,
-        };
         let planned = self.plan(&partial, &spec, budget, &mut stats)?;
         self.count(&mut streams, &request, budget, &planned, &sizes)?;
         Ok(streams)
@@ -194,12 +204,6 @@ impl Streams {
             }
         }
     }
-}
-
-/// Chunks are cut at this many bytes of content; the exact number is in the chunk directory, which
-/// a whole segment is not asked for.
-fn chunks_of(content_bytes: u64) -> u64 {
-    content_bytes.div_ceil(1 << 20).max(1)
 }
 
 /// Counts rows by stream.

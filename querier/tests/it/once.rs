@@ -77,7 +77,10 @@ fn expected(records: &[Record], query: &str, forward: bool, limit: u32) -> Rows 
     };
     let expr = query::logql::parse(query).unwrap();
     let budget = Budget::unlimited();
-    let limits = engine::Limits::default();
+    let limits = engine::Limits {
+        detect_level: true,
+        ..engine::Limits::default()
+    };
     let answer = engine::execute(&expr, &params, &limits, &source, &budget).unwrap();
     let mut rows = Rows::new();
     let text = |labels: &engine::LabelSet| {
@@ -196,7 +199,7 @@ fn places() -> impl Strategy<Value = Vec<u8>> {
 const QUERIES: [&str; 6] = [
     "{app=~\".+\"}",
     "{app=\"a\"} |= \"error\"",
-    "{app!=\"b\"} != \"ok\" |~ \"e.*r\"",
+    "{app=~\".+\",app!=\"b\"} != \"ok\" |~ \"e.*r\"",
     "sum by (app) (count_over_time({app=~\".+\"}[30s]))",
     "sum(bytes_over_time({app=~\".+\"} |= \"error\" [40s]))",
     "count_over_time({app=\"b\"} | m=\"1\" [1m])",

@@ -1,0 +1,187 @@
+//! `tail`: a WebSocket that shows recent entries and then what arrives.
+
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use futures::{SinkExt, StreamExt};
+use model::{NANOS_PER_SECOND, TenantId, Timestamp};
+use query::logql::ast::{Expr, LogExpr};
+use query::logql::engine::{self, StreamResult, Value};
+
+use super::answer;
+use super::call::Call;
+use super::json::Json;
+use super::watch::{Sight, Watch};
+use crate::tail::{Dropped, OpenTail, Shown};
+use crate::{Error, Querier};
+
+/// How long entries may be held back to come in order.
+const DELAY_SECONDS_MAX: i64 = 5;
+/// How far back a view begins when the client does not say.
+const HISTORY_NANOS: i64 = 3600 * NANOS_PER_SECOND;
+/// How many entries of history are shown when the client does not say.
+const HISTORY_ENTRIES: u64 = 100;
+/// How often the client hears that the connection lives.
+const PING_EVERY: Duration = Duration::from_secs(1);
+
+/// What a client asks to see.
+struct Asked {
+    tenant: TenantId,
+    expr: LogExpr,
+    start: Timestamp,
+    limit: u64,
+    delay_nanos: i64,
+    categorize_labels: bool,
+}
+
+/// `/loki/api/v1/tail`
+pub(super) async fn tail(
+    State(querier): State<Querier>,
+    upgrade: WebSocketUpgrade,
+    request: Request,
+) -> Result<Response, Error> {
+    let call = Call::of(request.headers(), request.uri().query(), &[])?;
+    let asked = asked(&querier, &call)?;
+    let open = open(&querier, &asked.tenant)?;
+    Ok(upgrade.on_upgrade(move |socket| show(querier, asked, call, open, socket)))
+}
+
+/// Counts one more live view of a tenant.
+pub(super) fn open(querier: &Querier, tenant: &TenantId) -> Result<OpenTail, Error> {
+    let shared = &querier.shared;
+    shared.tails.open(tenant, shared.config.tails_max)
+}
+
+/// The one tenant of a live view.
+pub(super) fn only_tenant(call: &Call) -> Result<TenantId, Error> {
+    if call.tenants.is_many() {
+        return Err(Error::Invalid("multiple org IDs present".into()));
+    }
+    Ok(call.tenants.first().clone())
+}
+
+fn asked(querier: &Querier, call: &Call) -> Result<Asked, Error> {
+    let params = &call.params;
+    let expr = query::logql::parse_log(params.query())?;
+    let delay = params.integer("delay_for")?.unwrap_or(0);
+    if delay > DELAY_SECONDS_MAX {
+        return Err(Error::Invalid(format!(
+            "delay_for can't be greater than {DELAY_SECONDS_MAX}"
+        )));
+    }
+    let limit = params.limit("limit", HISTORY_ENTRIES)?;
+    let start = params.timestamp("start", querier.shared.now() - HISTORY_NANOS)?;
+    Ok(Asked {
+        tenant: only_tenant(call)?,
+        expr,
+        start,
+        limit: limit.min(querier.shared.config.entries_max),
+        delay_nanos: delay.max(0) * NANOS_PER_SECOND,
+        categorize_labels: call.categorize_labels,
+    })
+}
+
+async fn show(querier: Querier, asked: Asked, call: Call, open: OpenTail, socket: WebSocket) {
+    let shared = &querier.shared;
+    let _open = open;
+    // Listening begins before history is read, so that nothing falls between the two.
+    let mut watch = Watch::new(&querier, asked.tenant.clone(), asked.delay_nanos);
+    let (mut sender, mut receiver) = socket.split();
+    let shown = match history(&querier, &asked, &call).await {
+        Ok(streams) => {
+            let shown = Shown::of(&streams);
+            if !streams.is_empty() {
+                watch.offer(frame(&streams, None, asked.categorize_labels));
+            }
+            shown
+        }
+        Err(error) => {
+            let _ = sender.send(super::watch::closing(&error)).await;
+            return;
+        }
+    };
+    let mut ping = tokio::time::interval(PING_EVERY);
+    let end = tokio::time::sleep(shared.config.tail_duration_max);
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut end => {
+                let _ = sender.send(Message::Close(None)).await;
+                return;
+            }
+            message = receiver.next() => match message {
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(_)) => {}
+            },
+            sight = watch.next(&mut sender) => match sight {
+                Sight::Sent => {}
+                Sight::Gone => return,
+                Sight::Ready { batches, dropped } => {
+                    let filtered = watch.filter(&asked.expr, batches).await;
+                    let mut streams = match filtered {
+                        Ok(streams) => streams,
+                        Err(error) => {
+                            let _ = sender.send(super::watch::closing(&error)).await;
+                            return;
+                        }
+                    };
+                    shown.remove_from(&mut streams);
+                    if !streams.is_empty() || dropped.is_some() {
+                        watch.offer(frame(&streams, dropped.as_ref(), asked.categorize_labels));
+                    }
+                }
+            },
+            _ = ping.tick() => watch.ping(),
+        }
+    }
+}
+
+/// The newest entries from `start` on, oldest first.
+async fn history(
+    querier: &Querier,
+    asked: &Asked,
+    call: &Call,
+) -> Result<Vec<StreamResult>, Error> {
+    let params = engine::Params {
+        start: asked.start,
+        end: Timestamp::MAX,
+        step: 0,
+        interval: 0,
+        limit: u32::try_from(asked.limit).unwrap_or(u32::MAX),
+        direction: engine::Direction::Backward,
+    };
+    let expr = Expr::Log(asked.expr.clone());
+    let (answer, _) = super::query::execute(querier, call, expr, params).await?;
+    let Value::Streams(mut streams) = answer.value else {
+        return Err(Error::Internal("a log query gave no streams".into()));
+    };
+    for stream in &mut streams {
+        stream.entries.reverse();
+    }
+    Ok(streams)
+}
+
+/// `{"streams":[..],"dropped_entries":[..]}`
+fn frame(streams: &[StreamResult], dropped: Option<&Dropped>, categorize_labels: bool) -> Message {
+    let mut json = Json::default();
+    json.object(|json| {
+        answer::streams(json.key("streams"), streams, categorize_labels);
+        if let Some(dropped) = dropped {
+            json.key("dropped_entries").array(|json| {
+                for (labels, at) in &dropped.named {
+                    json.object(|json| {
+                        json.key("labels").string(labels);
+                        json.key("timestamp").nanos(*at);
+                    });
+                }
+            });
+        }
+        if categorize_labels {
+            answer::encoding_flags(json);
+        }
+    });
+    super::watch::text(json)
+}
