@@ -1,6 +1,7 @@
 //! Structured logs to standard error and, when an endpoint is configured, the process' own traces
 //! over OTLP.
 
+use std::io::IsTerminal;
 use std::str::FromStr;
 
 use opentelemetry::trace::TracerProvider as _;
@@ -93,7 +94,9 @@ impl Telemetry {
                 filter: config.log_filter.clone(),
                 reason: reason.to_string(),
             })?;
-        let lines = fmt::layer().with_writer(std::io::stderr);
+        let lines = fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal());
         let lines = match config.log_format {
             LogFormat::Text => lines.boxed(),
             LogFormat::Json => lines.json().flatten_event(true).boxed(),
