@@ -9,10 +9,10 @@ use bytes::Bytes;
 use model::{Columns, Flow, LineColumn, LineRows, MetadataRows, RowBlock};
 
 use crate::Error;
-use crate::decode::blocks::Blocks;
+use crate::decode::blocks::{Blocks, Parts};
 use crate::decode::lines::LineIndex;
 use crate::footer::{ChunkEntry, Templates};
-use crate::format::Block;
+use crate::format::{Block, TEXTS};
 use crate::metadata::MetadataColumns;
 use crate::plan::{Plan, PlannedChunk, PlannedStream};
 use crate::search::{Search, Verdict};
@@ -96,34 +96,45 @@ impl Plan {
             rows,
             out,
         } = scratch;
-        blocks.load(&self.segment, entry, needs, &ranges, bytes)?;
-        let damaged = |block: Block| {
-            move |damage: crate::error::Damage| {
-                damage.at(self.segment.name(), entry.range(block).start)
-            }
+        let parts = Parts {
+            segment: &self.segment,
+            chunk: entry,
+            ranges: &ranges,
+            bytes,
         };
-        let open = verdicts.iter().flatten().any(|v| *v == Verdict::Maybe);
-        let filtered = verdicts.iter().flatten().any(|v| *v != Verdict::All);
-        if filtered || columns.lines != LineColumn::None {
-            let block = blocks.raw(Block::Templates);
-            let read = index.read_templates(block, entry);
-            read.map_err(damaged(Block::Templates))?;
+        blocks.begin(entry);
+        if needs[Block::Timestamps as usize] {
+            blocks.load(&parts, &[Block::Timestamps])?;
         }
-        let text = blocks.raw(Block::Text);
-        if open || columns.lines != LineColumn::None {
-            let block = blocks.raw(Block::Lengths);
-            let text_bytes = entry.blocks[Block::Text as usize].raw_bytes as usize;
-            let read = index.read_lengths(block, text_bytes, entry, templates);
-            read.map_err(damaged(Block::Lengths))?;
-        }
+        let mut known = Known::default();
         if let (Some(verdicts), Some(search)) = (&mut verdicts, &self.search) {
-            look_through_variables(verdicts, search, index, entry, text);
+            look_into_variables(verdicts, search, &parts, blocks, index, &mut known)?;
+        }
+        let has = |verdict| verdicts.iter().flatten().any(|v| *v == verdict);
+        let open = has(Verdict::Maybe);
+        let filtered = open || has(Verdict::No);
+        let nothing = verdicts.is_some() && !open && !has(Verdict::All);
+        if nothing {
+            return Ok(ChunkStats {
+                rows_processed: self.rows_to_process(chunk, &blocks.timestamps),
+                ..ChunkStats::default()
+            });
+        }
+        if filtered || columns.lines != LineColumn::None {
+            known.templates(&parts, blocks, index)?;
+        }
+        if open || columns.lines != LineColumn::None {
+            known.variables(&parts, blocks, index)?;
+        }
+        if open || columns.lines == LineColumn::Bytes {
+            blocks.load(&parts, &TEXTS)?;
         }
         let metadata = match columns.metadata {
             true => {
+                blocks.load(&parts, &[Block::Metadata])?;
                 let block = blocks.raw(Block::Metadata);
                 let read = MetadataColumns::read(block, entry.rows as usize, true);
-                Some(read.map_err(damaged(Block::Metadata))?)
+                Some(read.map_err(parts.damaged(Block::Metadata))?)
             }
             false => None,
         };
@@ -131,7 +142,7 @@ impl Plan {
             entry,
             templates,
             index,
-            text,
+            text: &blocks.text,
             timestamps: &blocks.timestamps,
             metadata: metadata.filter(|columns| !columns.is_empty()),
         };
@@ -162,6 +173,13 @@ impl Plan {
         Ok(stats)
     }
 
+    fn rows_to_process(&self, chunk: &PlannedChunk, timestamps: &[i64]) -> u64 {
+        let streams = chunk.streams.iter();
+        streams
+            .map(|stream| self.rows_in_range(stream, timestamps).len() as u64)
+            .sum()
+    }
+
     /// The stream's rows within the range; rows ascend by time.
     fn rows_in_range(&self, stream: &PlannedStream, timestamps: &[i64]) -> Range<usize> {
         let rows = stream.start..stream.start + stream.rows as usize;
@@ -175,22 +193,104 @@ impl Plan {
     }
 }
 
-/// Decides open templates whose variables in this chunk lack a text that they need.
-fn look_through_variables(
+/// With more hits than this in a chunk, each open line is looked at instead.
+const HITS_MAX: usize = 4096;
+
+/// What has been read of the line index of the chunk at hand.
+#[derive(Default)]
+struct Known {
+    templates: bool,
+    variables: bool,
+}
+
+impl Known {
+    fn templates(
+        &mut self,
+        parts: &Parts<'_>,
+        blocks: &mut Blocks,
+        index: &mut LineIndex,
+    ) -> Result<(), Error> {
+        if std::mem::replace(&mut self.templates, true) {
+            return Ok(());
+        }
+        blocks.load(parts, &[Block::Templates])?;
+        index
+            .read_templates(blocks.raw(Block::Templates), parts.chunk)
+            .map_err(parts.damaged(Block::Templates))
+    }
+
+    fn variables(
+        &mut self,
+        parts: &Parts<'_>,
+        blocks: &mut Blocks,
+        index: &mut LineIndex,
+    ) -> Result<(), Error> {
+        self.templates(parts, blocks, index)?;
+        if std::mem::replace(&mut self.variables, true) {
+            return Ok(());
+        }
+        blocks.load(parts, &[Block::Lengths, Block::Indices])?;
+        let (lengths, indices) = (blocks.raw(Block::Lengths), blocks.raw(Block::Indices));
+        let templates = &parts.segment.footer().templates;
+        index
+            .read_variables(lengths, indices, parts.chunk, templates)
+            .map_err(parts.damaged(Block::Lengths))
+    }
+}
+
+/// Decides open templates whose variables in this chunk lack a text that they need, opening only
+/// the blocks of text that could hold it.
+fn look_into_variables(
     verdicts: &mut [Verdict],
     search: &Search,
-    index: &LineIndex,
-    entry: &ChunkEntry,
-    text: &[u8],
-) {
-    for (local, verdict) in verdicts.iter_mut().enumerate() {
-        if *verdict == Verdict::Maybe
-            && let Some(finder) = search.required(entry.templates[local])
-            && finder.find(&text[index.region(local)]).is_none()
+    parts: &Parts<'_>,
+    blocks: &mut Blocks,
+    index: &mut LineIndex,
+    known: &mut Known,
+) -> Result<(), Error> {
+    let Some(required) = search.required() else {
+        return Ok(());
+    };
+    let templates = &parts.chunk.templates;
+    let decidable = |local: usize, verdict: Verdict| {
+        verdict == Verdict::Maybe && required.decides(templates[local])
+    };
+    if !(0..verdicts.len()).any(|local| decidable(local, verdicts[local])) {
+        return Ok(());
+    }
+    let starts = parts.chunk.text_starts();
+    let mut hits = Vec::new();
+    for (class, block) in TEXTS.into_iter().enumerate() {
+        // Lines stored whole are in the first class.
+        if class > required.class {
+            continue;
+        }
+        blocks.load(parts, &[block])?;
+        let text = blocks.text.get(starts[class]..starts[class + 1]);
+        let text = text.unwrap_or_default();
+        let mut from = 0;
+        // Overlapping finds too: one that straddles two values must not hide the next.
+        while let Some(at) = required.finder.find(&text[from..])
+            && hits.len() < HITS_MAX
         {
-            *verdict = Verdict::No;
+            hits.push(starts[class] + from + at);
+            from += at + 1;
         }
     }
+    if hits.len() >= HITS_MAX {
+        return Ok(());
+    }
+    let mut hit = vec![false; verdicts.len()];
+    if !hits.is_empty() {
+        known.variables(parts, blocks, index)?;
+        index.owners(&hits, |local| hit[local] = true);
+    }
+    for local in 0..verdicts.len() {
+        if !hit[local] && decidable(local, verdicts[local]) {
+            verdicts[local] = Verdict::No;
+        }
+    }
+    Ok(())
 }
 
 /// The columns of a chunk, as far as they were read.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use model::{Labels, StreamId, TenantId, Timestamp};
 
 use crate::filter::FilterGroup;
-use crate::format::{BLOCKS, Block};
+use crate::format::{BLOCKS, Block, TEXTS};
 use crate::template::Stamp;
 
 pub(crate) use read::{Tail, read_tail};
@@ -54,6 +54,15 @@ impl ChunkEntry {
                 .map(|b| u64::from(b.stored_bytes))
                 .sum::<u64>();
         start..start + u64::from(self.blocks[block as usize].stored_bytes)
+    }
+
+    /// Where the text of each class begins when all are laid side by side, and where it ends.
+    pub(crate) fn text_starts(&self) -> [usize; TEXTS.len() + 1] {
+        let mut starts = [0; TEXTS.len() + 1];
+        for (class, block) in TEXTS.iter().enumerate() {
+            starts[class + 1] = starts[class] + self.blocks[*block as usize].raw_bytes as usize;
+        }
+        starts
     }
 
     pub(crate) fn stored_bytes(&self) -> u64 {

@@ -28,6 +28,11 @@ pub(crate) const FILTER_TOKEN_MIN: usize = 5;
 /// Bytes of one filter block: eight words of 32 bits, one bit set in each per token.
 pub(crate) const FILTER_BLOCK_BYTES: usize = 32;
 
+/// Most rows of one chunk.
+pub(crate) const CHUNK_ROWS_MAX: usize = 1 << 18;
+/// Most variables of one chunk, of its last line not counted.
+pub(crate) const CHUNK_VARIABLES_MAX: usize = 1 << 21;
+
 /// The blocks of a chunk, in the order in which they stand in the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -36,21 +41,35 @@ pub(crate) enum Block {
     Templates = 0,
     /// Time of each row.
     Timestamps = 1,
-    /// Length of each variable.
+    /// How each column of variables is stored, and the length of each value.
     Lengths = 2,
-    /// Text of all variables.
-    Text = 3,
+    /// Which value of its column's dictionary each variable is.
+    Indices = 3,
+    /// Values of columns with other letters than those of hexadecimal numbers; whole lines.
+    Words = 4,
+    /// Values of columns of digits, `_-.:` and at least one of `a-f`, `A-F`.
+    Hex = 5,
+    /// Values of columns of digits and `_-.:`.
+    Numbers = 6,
     /// Structured metadata.
-    Metadata = 4,
+    Metadata = 7,
 }
 
-pub(crate) const BLOCKS: [Block; 5] = [
+pub(crate) const BLOCKS: [Block; 8] = [
     Block::Templates,
     Block::Timestamps,
     Block::Lengths,
-    Block::Text,
+    Block::Indices,
+    Block::Words,
+    Block::Hex,
+    Block::Numbers,
     Block::Metadata,
 ];
 
-/// Most rows of one chunk.
-pub(crate) const CHUNK_ROWS_MAX: usize = 1 << 18;
+/// The blocks that hold text, by class.
+pub(crate) const TEXTS: [Block; 3] = [Block::Words, Block::Hex, Block::Numbers];
+
+/// Head of a column of variables: class in the low two bits, and these.
+pub(crate) const COLUMN_DICTIONARY: u8 = 4;
+/// All values are equally long.
+pub(crate) const COLUMN_FIXED: u8 = 8;

@@ -22,7 +22,7 @@ pub use encode::encode;
 pub use error::Error;
 pub use merge::{ReadAt, merge};
 pub use plan::{Plan, PlannedChunk, PlannedStream, ScanSpec};
-pub use segment::{Opened, Segment, StreamEntry, TAIL_BYTES};
+pub use segment::{Opened, PartBytes, Segment, StreamEntry, TAIL_BYTES};
 
 use model::{TenantId, Timestamp};
 

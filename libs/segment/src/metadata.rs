@@ -192,7 +192,7 @@ impl MetadataColumns {
         }
         let mut cursor = Cursor::new(block);
         let count = cursor.count()?;
-        let mut by_column: Vec<(Vec<u32>, Vec<(u32, u32)>)> = Vec::new();
+        let mut by_column = Vec::new();
         for _ in 0..count {
             columns.keys.push(cursor.text()?.to_owned());
             let at = read_rows(&mut cursor, rows)?;

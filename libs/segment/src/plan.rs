@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::error::Damage;
 use crate::filter::FilterGroup;
 use crate::footer::ChunkEntry;
-use crate::format::{BLOCKS, Block, CHECKSUM_BYTES, FILTER_BLOCK_BYTES};
+use crate::format::{BLOCKS, Block, CHECKSUM_BYTES, FILTER_BLOCK_BYTES, TEXTS};
 use crate::search::{Refuted, Search, Verdict};
 use crate::{Error, Segment};
 
@@ -227,8 +227,12 @@ impl Plan {
         let mut needs = [false; BLOCKS.len()];
         needs[Block::Templates as usize] = filtered || columns.lines != LineColumn::None;
         needs[Block::Timestamps as usize] = columns.timestamps || chunk.streams.iter().any(cut);
-        needs[Block::Lengths as usize] = open || columns.lines != LineColumn::None;
-        needs[Block::Text as usize] = open || columns.lines == LineColumn::Bytes;
+        for block in [Block::Lengths, Block::Indices] {
+            needs[block as usize] = open || columns.lines != LineColumn::None;
+        }
+        for block in TEXTS {
+            needs[block as usize] = open || columns.lines == LineColumn::Bytes;
+        }
         needs[Block::Metadata as usize] = columns.metadata;
         for (block, needed) in BLOCKS.iter().zip(&mut needs) {
             *needed &= !self.entry(chunk).range(*block).is_empty();

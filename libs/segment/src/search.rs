@@ -39,6 +39,14 @@ impl Verdict {
         }
     }
 
+    fn and(self, other: Verdict) -> Verdict {
+        match (self, other) {
+            (Verdict::No, _) | (_, Verdict::No) => Verdict::No,
+            (Verdict::All, Verdict::All) => Verdict::All,
+            _ => Verdict::Maybe,
+        }
+    }
+
     fn not(self) -> Verdict {
         match self {
             Verdict::No => Verdict::All,
@@ -53,6 +61,10 @@ impl Verdict {
 struct Needle {
     bytes: Box<[u8]>,
     finder: Finder<'static>,
+    /// A token of it that cannot be in a template's text: where the needle is not decided by the
+    /// template, one variable holds this token.
+    inner: Option<Finder<'static>>,
+    verdicts: Box<[Verdict]>,
 }
 
 /// A token that every passing line has as a whole token, if its template leaves the test open.
@@ -63,15 +75,16 @@ pub(crate) struct Probe {
     pub(crate) raw: bool,
 }
 
+/// Every passing line contains all needles; without a matcher, that is enough to pass.
 #[derive(Debug)]
-enum Kind {
-    Contains(Needle),
-    Matches(Arc<dyn LineMatcher>, Vec<Needle>),
+struct Condition {
+    needles: Vec<Needle>,
+    matcher: Option<Arc<dyn LineMatcher>>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Test {
-    kind: Kind,
+    condition: Condition,
     verdicts: Box<[Verdict]>,
     pub(crate) probes: Vec<Probe>,
 }
@@ -138,47 +151,59 @@ impl Search {
         })
     }
 
-    /// A text that every open line of the template holds inside its variables, if one is known:
-    /// when the template's variables in a chunk lack it, no line of the template passes.
-    pub(crate) fn required(&self, template: u32) -> Option<&Finder<'static>> {
-        let clause = self.clauses.iter().find(|clause| {
-            let open = |test: &Test| test.verdicts[template as usize] == Verdict::Maybe;
-            let tests = &self.tests[clause.tests.clone()];
-            !clause.negated && tests.len() == 1 && tests.iter().all(open)
-        })?;
-        let needles = match &self.tests[clause.tests.start].kind {
-            Kind::Contains(needle) => std::slice::from_ref(needle),
-            Kind::Matches(_, needles) if template == RAW => needles.as_slice(),
-            Kind::Matches(..) => &[],
-        };
-        let whole = |needle: &&Needle| template == RAW || needle.bytes.iter().all(|b| is_token(*b));
-        needles.iter().find(whole).map(|needle| &needle.finder)
+    /// A text that open lines hold inside their variables, if one is known.
+    pub(crate) fn required(&self) -> Option<Required<'_>> {
+        let clauses = self.clauses.iter();
+        let mut single = clauses.filter(|clause| !clause.negated && clause.tests.len() == 1);
+        single.find_map(|clause| {
+            let needles = &self.tests[clause.tests.start].condition.needles;
+            needles.iter().find_map(Needle::required)
+        })
+    }
+}
+
+/// A text that is inside one variable of every passing line that is left open by its template, or
+/// anywhere in a passing line that is stored whole.
+pub(crate) struct Required<'a> {
+    pub(crate) finder: &'a Finder<'static>,
+    /// The last of the classes of text that may hold it; it may be in those before too.
+    pub(crate) class: usize,
+    verdicts: &'a [Verdict],
+}
+
+impl Required<'_> {
+    /// Whether the absence of the text decides the lines of this template.
+    pub(crate) fn decides(&self, template: u32) -> bool {
+        self.verdicts[template as usize] == Verdict::Maybe
     }
 }
 
 impl Test {
     fn new(test: &LineTest, templates: &Templates) -> Self {
-        let kind = match test {
-            LineTest::Contains(needle) => Kind::Contains(Needle::new(needle)),
+        let condition = match test {
+            LineTest::Contains(needle) => Condition {
+                needles: vec![Needle::new(needle, templates)],
+                matcher: None,
+            },
             LineTest::Matches(matcher) => {
                 let literals = matcher.required_literals().iter();
                 let literals = literals.filter(|literal| !literal.is_empty());
-                let needles = literals.map(|literal| Needle::new(literal)).collect();
-                Kind::Matches(Arc::clone(matcher), needles)
+                Condition {
+                    needles: literals
+                        .map(|literal| Needle::new(literal, templates))
+                        .collect(),
+                    matcher: Some(Arc::clone(matcher)),
+                }
             }
         };
         let numbers = 0..templates.len() as u32;
-        let verdicts: Box<[Verdict]> = numbers.map(|t| kind.verdict(templates, t)).collect();
-        let needles = match &kind {
-            Kind::Contains(needle) => std::slice::from_ref(needle),
-            Kind::Matches(_, needles) => needles,
-        };
+        let verdicts: Box<[Verdict]> = numbers.map(|t| condition.verdict(templates, t)).collect();
+        let needles = condition.needles.iter();
         let probes = needles
-            .iter()
             .flat_map(|needle| needle.probes(templates, &verdicts))
             .collect();
         Test {
-            kind,
+            condition,
             verdicts,
             probes,
         }
@@ -197,45 +222,63 @@ impl Test {
     }
 
     fn is_match(&self, line: &[u8]) -> bool {
-        match &self.kind {
-            Kind::Contains(needle) => needle.finder.find(line).is_some(),
-            Kind::Matches(matcher, needles) => {
-                needles.iter().all(|n| n.finder.find(line).is_some()) && matcher.is_match(line)
-            }
-        }
+        let mut needles = self.condition.needles.iter();
+        needles.all(|needle| needle.finder.find(line).is_some())
+            && self
+                .condition
+                .matcher
+                .as_ref()
+                .is_none_or(|m| m.is_match(line))
     }
 }
 
-impl Kind {
+impl Condition {
     fn verdict(&self, templates: &Templates, template: u32) -> Verdict {
-        match self {
-            Kind::Contains(needle) => needle.verdict(templates, template),
-            Kind::Matches(matcher, needles) => {
-                if let Some(always) = matcher.always() {
-                    return Verdict::of(always);
-                }
-                if template != RAW && templates.slots(template).is_empty() {
-                    return Verdict::of(matcher.is_match(templates.text(template)));
-                }
-                let lacks = |needle: &Needle| needle.verdict(templates, template) == Verdict::No;
-                match needles.iter().any(lacks) {
-                    true => Verdict::No,
-                    false => Verdict::Maybe,
-                }
-            }
+        let needles = self.needles.iter();
+        let found = needles.map(|needle| needle.verdicts[template as usize]);
+        let Some(matcher) = &self.matcher else {
+            return found.fold(Verdict::All, Verdict::and);
+        };
+        if let Some(always) = matcher.always() {
+            return Verdict::of(always);
         }
+        if template != RAW && templates.slots(template).is_empty() {
+            return Verdict::of(matcher.is_match(templates.text(template)));
+        }
+        Verdict::Maybe.and(found.fold(Verdict::All, Verdict::and))
     }
 }
 
 impl Needle {
-    fn new(bytes: &[u8]) -> Self {
-        Needle {
+    fn new(bytes: &[u8], templates: &Templates) -> Self {
+        let tokens = bytes.split(|byte| !is_token(*byte));
+        let inner = match token_run(bytes) == bytes.len() {
+            // A needle without a separator is in one variable, if not in the text.
+            true => Some(bytes),
+            false => tokens.filter(|t| has_digit(t)).max_by_key(|t| t.len()),
+        };
+        let inner = inner.filter(|inner| !inner.is_empty());
+        let mut needle = Needle {
             bytes: bytes.into(),
             finder: Finder::new(bytes).into_owned(),
-        }
+            inner: inner.map(|inner| Finder::new(inner).into_owned()),
+            verdicts: Box::default(),
+        };
+        let numbers = 0..templates.len() as u32;
+        needle.verdicts = numbers.map(|t| needle.decide(templates, t)).collect();
+        needle
     }
 
-    fn verdict(&self, templates: &Templates, template: u32) -> Verdict {
+    fn required(&self) -> Option<Required<'_>> {
+        let finder = self.inner.as_ref()?;
+        Some(Required {
+            finder,
+            class: Stamp::of_needle(finder.needle()).class(),
+            verdicts: &self.verdicts,
+        })
+    }
+
+    fn decide(&self, templates: &Templates, template: u32) -> Verdict {
         if self.bytes.is_empty() {
             return Verdict::All;
         }
@@ -275,7 +318,7 @@ impl Needle {
         let head = token_run(&self.bytes);
         if head > 0 {
             // It starts inside a variable: its first token is the end of that variable.
-            let stamp = Stamp::of(&self.bytes[..head]);
+            let stamp = Stamp::of_needle(&self.bytes[..head]);
             for (slot, (at, of)) in slots.iter().zip(stamps).enumerate() {
                 let rest = &self.bytes[head..];
                 if of.may_hold(stamp) && walk(text, slots, stamps, *at as usize, slot + 1, rest) {
@@ -315,7 +358,7 @@ impl Needle {
 
 /// Whether no variable that may hold this token is longer than it: then it is the variable.
 fn is_whole(token: &[u8], templates: &Templates, verdicts: &[Verdict]) -> bool {
-    let stamp = Stamp::of(token);
+    let stamp = Stamp::of_needle(token);
     let open = (RAW + 1..templates.len() as u32)
         .filter(|template| verdicts[*template as usize] == Verdict::Maybe);
     open.flat_map(|template| templates.stamps(template))
@@ -339,7 +382,7 @@ fn walk(
     while let Some(first) = needle.first() {
         if slots.get(slot).is_some_and(|place| *place as usize == at) {
             let run = token_run(needle);
-            if run == 0 || !stamps[slot].may_hold(Stamp::of(&needle[..run])) {
+            if run == 0 || !stamps[slot].may_hold(Stamp::of_needle(&needle[..run])) {
                 return false;
             }
             needle = &needle[run..];

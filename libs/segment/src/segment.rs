@@ -7,6 +7,7 @@ use model::{Labels, StreamId, TenantId, Timestamp};
 
 use crate::Error;
 use crate::footer::{Footer, Tail, read_tail};
+use crate::format::{Block, TEXTS};
 use crate::plan::{Plan, ScanSpec};
 
 /// How many bytes from the end of an object to read first (or the whole object, if it is
@@ -33,6 +34,31 @@ pub enum Opened {
     /// The footer is longer than the bytes given: read this many bytes from the end of the object
     /// and open again.
     NeedTail(u64),
+}
+
+/// Bytes of an object by what they are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartBytes {
+    /// Which template each row has.
+    pub templates: u64,
+    /// Times.
+    pub timestamps: u64,
+    /// Lengths of variables.
+    pub lengths: u64,
+    /// Text of variables and of lines stored whole.
+    pub text: u64,
+    /// Structured metadata.
+    pub metadata: u64,
+    /// Token filters.
+    pub filters: u64,
+    /// Before compression: lengths of variables.
+    pub lengths_raw: u64,
+    /// Which value of its column's dictionary each variable is.
+    pub indices: u64,
+    /// Before compression: the same.
+    pub indices_raw: u64,
+    /// Before compression: text of variables and of lines stored whole.
+    pub text_raw: u64,
 }
 
 /// One stream of a segment.
@@ -64,7 +90,7 @@ impl Segment {
             Tail::Footer(footer) => Opened::Segment(Segment {
                 inner: Arc::new(Inner {
                     name: name.to_owned(),
-                    footer,
+                    footer: *footer,
                 }),
             }),
         })
@@ -81,6 +107,27 @@ impl Segment {
     /// About how many bytes of memory the segment holds.
     pub fn memory_bytes(&self) -> usize {
         self.inner.name.len() + self.inner.footer.memory_bytes()
+    }
+
+    /// Where the object's bytes go, footer not counted.
+    pub fn part_bytes(&self) -> PartBytes {
+        let mut parts = PartBytes::default();
+        for chunk in &self.footer().chunks {
+            let stored = |block: Block| u64::from(chunk.blocks[block as usize].stored_bytes);
+            let raw = |block: Block| u64::from(chunk.blocks[block as usize].raw_bytes);
+            parts.templates += stored(Block::Templates);
+            parts.timestamps += stored(Block::Timestamps);
+            parts.lengths += stored(Block::Lengths);
+            parts.text += TEXTS.into_iter().map(stored).sum::<u64>();
+            parts.indices += stored(Block::Indices);
+            parts.metadata += stored(Block::Metadata);
+            parts.lengths_raw += raw(Block::Lengths);
+            parts.text_raw += TEXTS.into_iter().map(raw).sum::<u64>();
+            parts.indices_raw += raw(Block::Indices);
+        }
+        let groups = self.footer().groups.iter();
+        parts.filters = groups.map(|group| group.stored_bytes()).sum();
+        parts
     }
 
     /// The streams of a tenant, in order of id.

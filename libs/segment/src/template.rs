@@ -66,12 +66,22 @@ const MASKS: [u64; 256] = {
     masks
 };
 
-/// What is known of all values of one slot: which bytes occur, and how long the longest is.
+/// Bits of [`MASKS`] of digits and `_-.:`.
+const NUMBER_MASK: u64 = 0x1f << 52;
+/// And of `a-f` and `A-F`.
+const HEX_MASK: u64 = NUMBER_MASK | 0x3f | 0x3f << 26;
+
+/// What is known of all values of one slot: which bytes occur, how long the longest is, and how
+/// long the longest run of hexadecimal digits (at least: short values count as such runs).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) mask: u64,
     pub(crate) longest: u32,
+    pub(crate) hex: u32,
 }
+
+/// Values up to this length are not searched for runs of hexadecimal digits.
+const SHORT: usize = 7;
 
 impl Stamp {
     #[inline]
@@ -80,9 +90,23 @@ impl Stamp {
         for byte in value {
             mask |= MASKS[*byte as usize];
         }
+        let hex = match value.len() {
+            0..=SHORT => value.len() as u32,
+            _ if mask & !HEX_MASK & !NUMBER_MASK == 0 => value.len() as u32,
+            _ => hex_run(value),
+        };
         Stamp {
             mask,
             longest: value.len() as u32,
+            hex,
+        }
+    }
+
+    /// The stamp of a text that is looked for: its runs are counted exactly.
+    pub(crate) fn of_needle(needle: &[u8]) -> Self {
+        Stamp {
+            hex: hex_run(needle),
+            ..Stamp::of(needle)
         }
     }
 
@@ -90,12 +114,33 @@ impl Stamp {
     pub(crate) fn add(&mut self, other: Stamp) {
         self.mask |= other.mask;
         self.longest = self.longest.max(other.longest);
+        self.hex = self.hex.max(other.hex);
     }
 
     /// Whether a value under this stamp may contain a text with the other stamp.
     pub(crate) fn may_hold(&self, other: Stamp) -> bool {
-        other.mask & !self.mask == 0 && other.longest <= self.longest
+        other.mask & !self.mask == 0 && other.longest <= self.longest && other.hex <= self.hex
     }
+
+    /// Which of [`TEXTS`](crate::format::TEXTS) holds a column of such values.
+    pub(crate) fn class(&self) -> usize {
+        if self.mask & !HEX_MASK != 0 {
+            0
+        } else if self.mask & !NUMBER_MASK != 0 {
+            1
+        } else {
+            2
+        }
+    }
+}
+
+fn hex_run(value: &[u8]) -> u32 {
+    let (mut longest, mut run) = (0, 0);
+    for byte in value {
+        run = if byte.is_ascii_hexdigit() { run + 1 } else { 0 };
+        longest = longest.max(run);
+    }
+    longest
 }
 
 /// A line taken apart. Kept and used again, so that nothing is allocated per line.

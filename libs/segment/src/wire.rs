@@ -35,10 +35,6 @@ impl<'a> Cursor<'a> {
         self.bytes.len() - self.at
     }
 
-    pub(crate) fn at(&self) -> usize {
-        self.at
-    }
-
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], Damage> {
         if count > self.left() {
             return Err(Damage::new(format!("{count} more bytes"), self.left()));

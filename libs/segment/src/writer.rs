@@ -5,6 +5,7 @@
 
 pub(crate) mod blocks;
 pub(crate) mod chunk;
+mod columns;
 pub(crate) mod footer;
 
 use std::io::Write;

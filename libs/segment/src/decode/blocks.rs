@@ -1,4 +1,4 @@
-//! Blocks of a chunk: checked and decompressed.
+//! Blocks of a chunk: checked and decompressed when they are first needed.
 
 use std::ops::Range;
 
@@ -9,13 +9,25 @@ use zstd::bulk::Decompressor;
 
 use crate::error::Damage;
 use crate::footer::ChunkEntry;
-use crate::format::{BLOCKS, Block};
+use crate::format::{BLOCKS, Block, TEXTS};
 use crate::{Error, Segment};
+
+/// Parts of an object that were read for one chunk.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts<'a> {
+    pub(crate) segment: &'a Segment,
+    pub(crate) chunk: &'a ChunkEntry,
+    pub(crate) ranges: &'a [Range<u64>],
+    pub(crate) bytes: &'a [Bytes],
+}
 
 /// Decompressed blocks of one chunk, and the buffers for them.
 #[derive(Default)]
 pub(crate) struct Blocks {
+    loaded: [bool; BLOCKS.len()],
     raw: [Vec<u8>; BLOCKS.len()],
+    /// The blocks of [`TEXTS`] side by side; zeros where one is not loaded.
+    pub(crate) text: Vec<u8>,
     pub(crate) timestamps: Vec<Timestamp>,
     decompressor: Option<Decompressor<'static>>,
 }
@@ -26,41 +38,61 @@ impl std::fmt::Debug for Blocks {
     }
 }
 
+impl Parts<'_> {
+    /// The stored bytes of a block, checked.
+    fn body(&self, block: Block) -> Result<&[u8], Error> {
+        let place = self.chunk.range(block);
+        let part = self
+            .ranges
+            .iter()
+            .zip(self.bytes)
+            .find_map(|(range, part)| {
+                let from = place.start.checked_sub(range.start)? as usize;
+                part.get(from..from + (place.end - place.start) as usize)
+            });
+        let part = part.ok_or_else(|| Error::Request {
+            object: self.segment.name().to_owned(),
+            what: format!("bytes {place:?} are not among those given"),
+        })?;
+        self.segment.verified(part, place.start)
+    }
+
+    pub(crate) fn damaged(&self, block: Block) -> impl Fn(Damage) -> Error {
+        let (segment, at) = (self.segment, self.chunk.range(block).start);
+        move |damage| damage.at(segment.name(), at)
+    }
+}
+
 impl Blocks {
     pub(crate) fn raw(&self, block: Block) -> &[u8] {
         &self.raw[block as usize]
     }
 
-    /// Reads the blocks that are needed out of the parts `bytes` of the object at `ranges`.
-    pub(crate) fn load(
-        &mut self,
-        segment: &Segment,
-        chunk: &ChunkEntry,
-        needs: [bool; BLOCKS.len()],
-        ranges: &[Range<u64>],
-        bytes: &[Bytes],
-    ) -> Result<(), Error> {
+    /// Forgets the chunk before.
+    pub(crate) fn begin(&mut self, chunk: &ChunkEntry) {
+        self.loaded = [false; BLOCKS.len()];
+        self.raw.iter_mut().for_each(Vec::clear);
         self.timestamps.clear();
-        for block in BLOCKS {
-            self.raw[block as usize].clear();
-            if !needs[block as usize] {
+        let text_bytes = chunk.text_starts()[TEXTS.len()];
+        if self.text.len() > text_bytes {
+            self.text.truncate(text_bytes);
+        }
+    }
+
+    /// Makes these blocks ready, as far as they are not yet.
+    pub(crate) fn load(&mut self, parts: &Parts<'_>, blocks: &[Block]) -> Result<(), Error> {
+        for block in blocks {
+            if std::mem::replace(&mut self.loaded[*block as usize], true)
+                || parts.chunk.range(*block).is_empty()
+            {
                 continue;
             }
-            let place = chunk.range(block);
-            let part = ranges.iter().zip(bytes).find_map(|(range, part)| {
-                let from = place.start.checked_sub(range.start)? as usize;
-                part.get(from..from + (place.end - place.start) as usize)
-            });
-            let part = part.ok_or_else(|| Error::Request {
-                object: segment.name().to_owned(),
-                what: format!("bytes {place:?} are not among those given"),
-            })?;
-            let body = segment.verified(part, place.start)?;
+            let body = parts.body(*block)?;
             let loaded = match block {
-                Block::Timestamps => self.load_timestamps(body, chunk.rows as usize),
-                _ => self.decompress(block, body, chunk),
+                Block::Timestamps => self.load_timestamps(body, parts.chunk.rows as usize),
+                _ => self.decompress(*block, body, parts.chunk),
             };
-            loaded.map_err(|damage| damage.at(segment.name(), place.start))?;
+            loaded.map_err(parts.damaged(*block))?;
         }
         Ok(())
     }
@@ -78,19 +110,28 @@ impl Blocks {
 
     fn decompress(&mut self, block: Block, body: &[u8], chunk: &ChunkEntry) -> Result<(), Damage> {
         let wanted = chunk.blocks[block as usize].raw_bytes as usize;
-        let out = &mut self.raw[block as usize];
-        out.reserve(wanted);
         let decompressor = match &mut self.decompressor {
             Some(decompressor) => decompressor,
             none => none
                 .insert(Decompressor::new().map_err(|error| Damage::new("a decompressor", error))?),
         };
-        decompressor
-            .decompress_to_buffer(body, out)
-            .map_err(|error| Damage::new("a zstd frame", error))?;
-        match out.len() == wanted {
+        let written = match TEXTS.iter().position(|text| *text == block) {
+            Some(class) => {
+                let starts = chunk.text_starts();
+                self.text.resize(starts[TEXTS.len()], 0);
+                let out = &mut self.text[starts[class]..starts[class + 1]];
+                decompressor.decompress_to_buffer(body, out)
+            }
+            None => {
+                let out = &mut self.raw[block as usize];
+                out.reserve(wanted);
+                decompressor.decompress_to_buffer(body, out)
+            }
+        };
+        let written = written.map_err(|error| Damage::new("a zstd frame", error))?;
+        match written == wanted {
             true => Ok(()),
-            false => Err(Damage::new(format!("{wanted} bytes"), out.len())),
+            false => Err(Damage::new(format!("{wanted} bytes"), written)),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::error::Damage;
 use crate::footer::{ChunkEntry, Templates};
+use crate::format::{CHUNK_VARIABLES_MAX, COLUMN_DICTIONARY, COLUMN_FIXED, SLOTS_MAX, TEXTS};
 use crate::wire::Cursor;
 
 /// Where each row's template and variables are. Buffers are kept from chunk to chunk.
@@ -15,10 +16,14 @@ pub(crate) struct LineIndex {
     occurrences: Vec<u32>,
     /// Rows of each template of the list.
     counts: Vec<u32>,
-    /// First variable of each template of the list; one more for the end.
+    /// First variable of each template of the list.
     firsts: Vec<u32>,
-    /// End of each variable in the text.
-    ends: Vec<u32>,
+    /// Number of the value of each variable.
+    numbers: Vec<u32>,
+    /// Where each value stands in the text.
+    places: Vec<(u32, u32)>,
+    /// First place and template of each column.
+    columns: Vec<(u32, u16)>,
 }
 
 impl LineIndex {
@@ -53,14 +58,43 @@ impl LineIndex {
         }
     }
 
-    /// Reads the lengths block; `text_bytes` is the length of the text block.
-    pub(crate) fn read_lengths(
+    /// Reads the lengths and indices blocks.
+    pub(crate) fn read_variables(
         &mut self,
-        block: &[u8],
-        text_bytes: usize,
+        lengths: &[u8],
+        indices: &[u8],
         chunk: &ChunkEntry,
         templates: &Templates,
     ) -> Result<(), Damage> {
+        self.count(chunk);
+        self.firsts.clear();
+        self.numbers.clear();
+        self.places.clear();
+        self.columns.clear();
+        let mut lengths = Cursor::new(lengths);
+        let mut indices = Cursor::new(indices);
+        let bounds = chunk.text_starts();
+        let mut ends = bounds;
+        for (local, template) in chunk.templates.iter().enumerate() {
+            self.firsts.push(self.numbers.len() as u32);
+            for _ in 0..templates.slots(*template).len() {
+                self.columns.push((self.places.len() as u32, local as u16));
+                let rows = self.counts[local] as usize;
+                self.read_column(rows, &mut lengths, &mut indices, &mut ends, &bounds)?;
+            }
+        }
+        lengths.finish()?;
+        indices.finish()?;
+        match (0..TEXTS.len()).all(|class| ends[class] == bounds[class + 1]) {
+            true => Ok(()),
+            false => Err(Damage::new(
+                format!("values up to {:?}", &bounds[1..]),
+                format!("{:?}", &ends[..TEXTS.len()]),
+            )),
+        }
+    }
+
+    fn count(&mut self, chunk: &ChunkEntry) {
         self.counts.clear();
         self.counts.resize(chunk.templates.len(), 0);
         self.occurrences.clear();
@@ -69,44 +103,102 @@ impl LineIndex {
             self.occurrences.push(*count);
             *count += 1;
         }
-        self.firsts.clear();
-        let mut values = 0u64;
-        for (template, count) in chunk.templates.iter().zip(&self.counts) {
-            self.firsts.push(values as u32);
-            values += templates.slots(*template).len() as u64 * u64::from(*count);
+    }
+
+    fn read_column(
+        &mut self,
+        rows: usize,
+        lengths: &mut Cursor<'_>,
+        indices: &mut Cursor<'_>,
+        ends: &mut [usize; TEXTS.len() + 1],
+        bounds: &[usize; TEXTS.len() + 1],
+    ) -> Result<(), Damage> {
+        if self.numbers.len() + rows > CHUNK_VARIABLES_MAX + SLOTS_MAX {
+            let expected = format!("at most {CHUNK_VARIABLES_MAX} variables");
+            return Err(Damage::new(expected, self.numbers.len() + rows));
         }
-        self.firsts.push(values as u32);
-        if values > block.len() as u64 {
-            let expected = format!("lengths of {values} variables");
-            return Err(Damage::new(expected, block.len()));
+        let head = lengths.byte()?;
+        let class = usize::from(head & 3);
+        if class >= TEXTS.len() || head > (3 | COLUMN_DICTIONARY | COLUMN_FIXED) {
+            return Err(Damage::new("the head of a column", head));
         }
-        self.ends.clear();
-        self.ends.reserve(values as usize);
-        let mut end = 0u64;
-        let mut cursor = Cursor::new(block);
+        let first = self.places.len() as u32;
+        let values = match head & COLUMN_DICTIONARY {
+            0 => rows,
+            _ => lengths.small()? as usize,
+        };
+        if values > rows || (values == 0 && rows > 0) {
+            return Err(Damage::new(format!("1 to {rows} values"), values));
+        }
+        let fixed = match head & COLUMN_FIXED {
+            0 => None,
+            _ => Some(lengths.small()? as usize),
+        };
+        let limit = bounds[class + 1];
+        let mut end = ends[class];
         for _ in 0..values {
-            end = end.saturating_add(cursor.varint()?);
-            self.ends.push(end as u32);
+            let length = match fixed {
+                Some(length) => length,
+                None => lengths.small()? as usize,
+            };
+            let start = end;
+            end = start + length;
+            if end > limit {
+                return Err(Damage::new(format!("values up to {limit}"), end));
+            }
+            self.places.push((start as u32, end as u32));
         }
-        cursor.finish()?;
-        if end != text_bytes as u64 {
-            return Err(Damage::new(format!("{text_bytes} bytes of variables"), end));
+        ends[class] = end;
+        if head & COLUMN_DICTIONARY == 0 {
+            self.numbers.extend(first..first + values as u32);
+            return Ok(());
+        }
+        let start = self.numbers.len();
+        match values {
+            1 => self.numbers.resize(start + rows, first),
+            _ => {
+                let low = indices.take(rows)?.iter();
+                self.numbers.extend(low.map(|low| u32::from(*low)));
+            }
+        }
+        if values > 256 {
+            let high = indices.take(rows)?;
+            for (number, high) in self.numbers[start..].iter_mut().zip(high) {
+                *number |= u32::from(*high) << 8;
+            }
+        }
+        if values > 1 {
+            let mut largest = 0;
+            for number in &mut self.numbers[start..] {
+                largest = largest.max(*number);
+                *number += first;
+            }
+            if largest as usize >= values {
+                return Err(Damage::new(format!("a value below {values}"), largest));
+            }
         }
         Ok(())
     }
 
-    fn value(&self, at: usize) -> Range<usize> {
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        start as usize..self.ends[at] as usize
+    /// Which template of the list has this byte of the text among its values; the classes' texts
+    /// ascend separately, so all columns are looked at.
+    pub(crate) fn owners(&self, hits: &[usize], mut take: impl FnMut(usize)) {
+        for (at, (first, local)) in self.columns.iter().enumerate() {
+            let next = self.columns.get(at + 1);
+            let end = next.map_or(self.places.len(), |next| next.0 as usize);
+            let places = &self.places[*first as usize..end];
+            if let (Some(first), Some(last)) = (places.first(), places.last()) {
+                let from = hits.partition_point(|hit| *hit < first.0 as usize);
+                if hits.get(from).is_some_and(|hit| *hit < last.1 as usize) {
+                    take(usize::from(*local));
+                }
+            }
+        }
     }
 
-    /// Where all variables of a template of the list stand in the text.
-    pub(crate) fn region(&self, local: usize) -> Range<usize> {
-        let (first, end) = (self.firsts[local] as usize, self.firsts[local + 1] as usize);
-        match first == end {
-            true => 0..0,
-            false => self.value(first).start..self.value(end - 1).end,
-        }
+    fn place(&self, variable: usize) -> Range<usize> {
+        let (start, end) = self.places[self.numbers[variable] as usize];
+        start as usize..end as usize
     }
 
     /// The first variable of a row and the distance from each to the next.
@@ -117,6 +209,7 @@ impl LineIndex {
     }
 
     /// Adds the line of a row to `out`.
+    #[inline]
     pub(crate) fn append(
         &self,
         row: usize,
@@ -131,7 +224,7 @@ impl LineIndex {
         let mut at = 0;
         for slot in templates.slots(template) {
             out.extend_from_slice(&fixed[at..*slot as usize]);
-            out.extend_from_slice(&text[self.value(variable)]);
+            out.extend_from_slice(&text[self.place(variable)]);
             at = *slot as usize;
             variable += step;
         }
@@ -144,7 +237,7 @@ impl LineIndex {
         let (mut variable, step) = self.variables(row);
         let mut length = templates.text(template).len();
         for _ in templates.slots(template) {
-            length += self.value(variable).len();
+            length += self.place(variable).len();
             variable += step;
         }
         length as u32

@@ -18,7 +18,7 @@ use crate::writer::footer::checksum;
 
 /// What the tail of an object says.
 pub(crate) enum Tail {
-    Footer(Footer),
+    Footer(Box<Footer>),
     /// The footer and trailer are this long.
     Longer(u64),
 }
@@ -70,7 +70,7 @@ pub(crate) fn read_tail(object: &str, tail: &[u8], object_bytes: u64) -> Result<
         return Err(damage.at(object, footer_at));
     }
     read_footer(stored, raw_bytes, footer_at)
-        .map(Tail::Footer)
+        .map(|footer| Tail::Footer(Box::new(footer)))
         .map_err(|damage| damage.at(object, footer_at))
 }
 
@@ -305,6 +305,7 @@ fn read_templates(cursor: &mut Cursor<'_>) -> Result<Templates, Damage> {
         stamps: vec![Stamp {
             mask: u64::MAX,
             longest: u32::MAX,
+            hex: u32::MAX,
         }],
         raw_token_longest: cursor.small()?,
     };
@@ -333,8 +334,8 @@ fn read_templates(cursor: &mut Cursor<'_>) -> Result<Templates, Damage> {
             }
             templates.slots.push(at as u32);
             let mask = cursor.u64()?;
-            let longest = cursor.small()?;
-            templates.stamps.push(Stamp { mask, longest });
+            let (longest, hex) = (cursor.small()?, cursor.small()?);
+            templates.stamps.push(Stamp { mask, longest, hex });
         }
         templates.slot_ends.push(templates.slots.len() as u32);
     }

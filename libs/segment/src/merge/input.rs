@@ -6,7 +6,7 @@ use bytes::Bytes;
 use model::{Labels, StreamId, TenantId, TimeRange, Timestamp};
 
 use super::ReadAt;
-use crate::decode::blocks::Blocks;
+use crate::decode::blocks::{Blocks, Parts};
 use crate::decode::lines::LineIndex;
 use crate::footer::SpanEntry;
 use crate::format::{BLOCKS, Block};
@@ -137,7 +137,7 @@ impl<'a> Input<'a> {
             row,
             &footer.chunks[self.chunk],
             &footer.templates,
-            self.blocks.raw(Block::Text),
+            &self.blocks.text,
             &mut self.line,
         );
         self.row += 1;
@@ -151,29 +151,31 @@ impl<'a> Input<'a> {
     fn load(&mut self) -> Result<(), Error> {
         let footer = self.segment.footer();
         let chunk = &footer.chunks[self.chunk];
-        let name = self.source.name();
         let range = chunk.offset..chunk.offset + chunk.stored_bytes();
         let bytes = read(self.source, range.clone())?;
-        let needs = BLOCKS.map(|block| !chunk.range(block).is_empty());
         self.loaded = None;
-        self.blocks
-            .load(&self.segment, chunk, needs, &[range], &[bytes])?;
-        let at = |block: Block| chunk.range(block).start;
+        self.blocks.begin(chunk);
+        let parts = Parts {
+            segment: &self.segment,
+            chunk,
+            ranges: &[range],
+            bytes: &[bytes],
+        };
+        self.blocks.load(&parts, &BLOCKS)?;
         self.index
             .read_templates(self.blocks.raw(Block::Templates), chunk)
-            .map_err(|damage| damage.at(name, at(Block::Templates)))?;
-        let text_bytes = self.blocks.raw(Block::Text).len();
+            .map_err(parts.damaged(Block::Templates))?;
         self.index
-            .read_lengths(
+            .read_variables(
                 self.blocks.raw(Block::Lengths),
-                text_bytes,
+                self.blocks.raw(Block::Indices),
                 chunk,
                 &footer.templates,
             )
-            .map_err(|damage| damage.at(name, at(Block::Lengths)))?;
+            .map_err(parts.damaged(Block::Lengths))?;
         let block = self.blocks.raw(Block::Metadata);
         self.metadata = MetadataColumns::read(block, chunk.rows as usize, false)
-            .map_err(|damage| damage.at(name, at(Block::Metadata)))?;
+            .map_err(parts.damaged(Block::Metadata))?;
         self.loaded = Some(self.chunk);
         Ok(())
     }

@@ -39,7 +39,17 @@ pub(super) fn batch(
     }
     let mut cursor = Cursor { bytes: payload };
     let filing = cursor.filing()?;
-    let [tenant, streams, rows, lines, keys, row_ends, pairs, values, text] = cursor.counts()?;
+    let [
+        tenant,
+        streams,
+        rows,
+        lines,
+        keys,
+        row_ends,
+        pairs,
+        values,
+        text,
+    ] = cursor.counts()?;
     if row_ends != 0 && row_ends != rows {
         return Err(BadPayload(format!("0 or {rows} rows with pairs")));
     }

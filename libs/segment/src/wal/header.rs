@@ -139,7 +139,9 @@ impl RecordHeader {
         };
         if header.payload_bytes as usize > PAYLOAD_BYTES_MAX || header.group_start > offset {
             return Err(damaged(
-                format!("a payload of at most {PAYLOAD_BYTES_MAX} bytes, a group start of at most {offset}"),
+                format!(
+                    "a payload of at most {PAYLOAD_BYTES_MAX} bytes, a group start of at most {offset}"
+                ),
                 format!("{} and {}", header.payload_bytes, header.group_start),
             ));
         }

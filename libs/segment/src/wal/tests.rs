@@ -38,7 +38,10 @@ fn batch_of(rows: &[(u8, i64, Vec<u8>, Pairs)]) -> LogBatch {
 }
 
 fn batches() -> impl Strategy<Value = LogBatch> {
-    let pairs = prop::collection::vec(("[a-zé.]{0,4}", prop::collection::vec(any::<u8>(), 0..9)), 0..4);
+    let pairs = prop::collection::vec(
+        ("[a-zé.]{0,4}", prop::collection::vec(any::<u8>(), 0..9)),
+        0..4,
+    );
     let line = prop::collection::vec(any::<u8>(), 0..40);
     prop::collection::vec((0..3_u8, any::<i64>(), line, pairs), 0..12)
         .prop_map(|rows| batch_of(&rows))
@@ -59,7 +62,10 @@ fn file_of(groups: &[Vec<LogBatch>]) -> (Vec<u8>, Vec<u64>) {
             let mut record = Record::new(&filing(sequence), Arc::new(batch.clone())).unwrap();
             record.place(4, sequence, start);
             let before = out.len() as u64;
-            record.parts().iter().for_each(|part| out.extend_from_slice(part));
+            record
+                .parts()
+                .iter()
+                .for_each(|part| out.extend_from_slice(part));
             assert_eq!(out.len() as u64 - before, record.len());
             sequence += 1;
         }
@@ -91,7 +97,12 @@ fn read_all(bytes: &[u8]) -> (Vec<(Filing, LogBatch)>, u64, Option<Error>) {
 
 fn some_file() -> (Vec<LogBatch>, Vec<u8>, Vec<u64>) {
     let row = |app, time, line: &[u8], key: &str| {
-        (app, time, line.to_vec(), vec![(key.to_owned(), b"v".to_vec())])
+        (
+            app,
+            time,
+            line.to_vec(),
+            vec![(key.to_owned(), b"v".to_vec())],
+        )
     };
     let batches = vec![
         batch_of(&[row(1, 5, b"hello", "k"), row(1, 4, b"", "z")]),
@@ -137,7 +148,11 @@ fn every_truncation_keeps_the_whole_records_before_it() {
             assert_eq!(batch, &batches[at], "cut at {cut}");
         }
         let whole = error.is_none();
-        assert_eq!(whole, end == cut as u64 && cut >= FILE_HEADER_BYTES, "cut at {cut}");
+        assert_eq!(
+            whole,
+            end == cut as u64 && cut >= FILE_HEADER_BYTES,
+            "cut at {cut}"
+        );
         assert_eq!(synced_after(&file[end as usize..cut], 4, end), None);
     }
 }
@@ -213,6 +228,12 @@ fn a_later_version_is_named() {
     let hash = xxhash_rust::xxh3::xxh3_64(&header[..56]);
     header[56..].copy_from_slice(&hash.to_le_bytes());
     let error = FileHeader::decode(&header).unwrap_err();
-    assert!(matches!(error, Error::Version { found: 2, supported: 1 }));
+    assert!(matches!(
+        error,
+        Error::Version {
+            found: 2,
+            supported: 1
+        }
+    ));
     assert_eq!(error.kind(), model::Kind::Corrupt);
 }

@@ -4,11 +4,11 @@ use model::Timestamp;
 
 use crate::filter::{FilterBuilder, TokenHash};
 use crate::footer::{BlockPlace, ChunkEntry, SpanEntry};
-use crate::format::{BLOCKS, Block, CHUNK_ROWS_MAX, FILTER_TOKEN_MIN};
+use crate::format::{BLOCKS, Block, CHUNK_ROWS_MAX, CHUNK_VARIABLES_MAX, FILTER_TOKEN_MIN, TEXTS};
 use crate::metadata::MetadataBuilder;
-use crate::template::{Dictionary, RAW, Split, Stamp, has_digit};
-use crate::wire::put_varint;
+use crate::template::{Dictionary, RAW, Split, has_digit};
 use crate::writer::blocks::BlockWriter;
+use crate::writer::columns::VariableColumns;
 use crate::{EncodeOptions, Error};
 
 /// Columns of the rows taken so far, in order of arrival.
@@ -42,7 +42,9 @@ struct Columns {
     /// Rows by template.
     order: Vec<u32>,
     block: Vec<u8>,
-    lengths: Vec<u8>,
+    /// Place in the text of each value of the column at hand.
+    places: Vec<(u32, u32)>,
+    variables: VariableColumns,
 }
 
 impl ChunkBuilder {
@@ -69,7 +71,9 @@ impl ChunkBuilder {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.weight >= self.chunk_bytes || self.timestamps.len() >= CHUNK_ROWS_MAX
+        self.weight >= self.chunk_bytes
+            || self.timestamps.len() >= CHUNK_ROWS_MAX
+            || self.variable_ends.len() >= CHUNK_VARIABLES_MAX
     }
 
     /// Adds a row of the stream with this number; rows come in order of stream and time.
@@ -151,11 +155,13 @@ impl ChunkBuilder {
         self.put_templates();
         blocks[Block::Templates as usize] = writer.write(&self.columns.block)?;
         blocks[Block::Timestamps as usize] = writer.write_timestamps(&self.timestamps)?;
-        self.columns.block.clear();
-        self.columns.lengths.clear();
         self.put_variables(dictionary);
-        blocks[Block::Lengths as usize] = writer.write(&self.columns.lengths)?;
-        blocks[Block::Text as usize] = writer.write(&self.columns.block)?;
+        let variables = &self.columns.variables;
+        blocks[Block::Lengths as usize] = writer.write(&variables.lengths)?;
+        blocks[Block::Indices as usize] = writer.write(&variables.indices)?;
+        for (block, text) in TEXTS.iter().zip(&variables.texts) {
+            blocks[*block as usize] = writer.write(text)?;
+        }
         self.columns.block.clear();
         self.metadata
             .seal(self.timestamps.len(), &mut self.columns.block);
@@ -228,32 +234,26 @@ impl ChunkBuilder {
         }
     }
 
-    /// Lengths and texts of all variables: by template, then slot, then row.
+    /// All variables: by template, then slot, then row.
     fn put_variables(&mut self, dictionary: &mut Dictionary) {
         let columns = &mut self.columns;
+        columns.variables.clear();
         let mut start = 0;
         for (at, template) in columns.used.iter().enumerate() {
             let end = columns.order_ends[at] as usize;
             let rows = &columns.order[start..end];
             start = end;
             for slot in 0..dictionary.slots(*template).len() {
-                let mut stamp = Stamp::default();
-                for row in rows {
+                columns.places.clear();
+                columns.places.extend(rows.iter().map(|row| {
                     let variable = self.variable_starts[*row as usize] as usize + slot;
                     let from = variable
                         .checked_sub(1)
-                        .map_or(0, |v| self.variable_ends[v] as usize);
-                    let value = &self.text[from..self.variable_ends[variable] as usize];
-                    put_varint(&mut columns.lengths, value.len() as u64);
-                    columns.block.extend_from_slice(value);
-                    if *template == RAW {
-                        continue;
-                    }
-                    stamp.add(Stamp::of(value));
-                    if value.len() >= FILTER_TOKEN_MIN {
-                        self.filter.insert(TokenHash::of(value));
-                    }
-                }
+                        .map_or(0, |before| self.variable_ends[before]);
+                    (from, self.variable_ends[variable])
+                }));
+                let filter = (*template != RAW).then_some(&mut self.filter);
+                let stamp = columns.variables.push(&self.text, &columns.places, filter);
                 dictionary.stamp(*template, slot, stamp);
             }
         }

@@ -143,6 +143,7 @@ impl Footer<'_> {
                 before = *slot;
                 out.extend_from_slice(&stamp.mask.to_le_bytes());
                 put_varint(out, u64::from(stamp.longest));
+                put_varint(out, u64::from(stamp.hex));
             }
         }
     }

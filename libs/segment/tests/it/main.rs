@@ -1,4 +1,5 @@
 //! Segments through their public API: what goes in comes out, found or not, merged or not.
+#![allow(clippy::unwrap_used)]
 
 mod round_trip;
 mod support;

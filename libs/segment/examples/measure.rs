@@ -1,0 +1,287 @@
+//! Measures the segment on a corpus of Loki push bodies:
+//! `cargo run --release -p segment --example measure -- /tmp/corpus [bodies]`
+//!
+//! Feeds about 64 MB of text at a time to `encode`, merges the segments, and asks a few questions.
+//! CPU times are of the whole process (user), so another load on the machine does not count.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::clone_on_ref_ptr)]
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::{
+    Columns, Flow, Labels, LineClause, LineColumn, LineFilter, LineTest, LogBatch, LogBatchBuilder,
+    Selector, Signal, StreamId, TenantId, TimeRange,
+};
+use segment::{
+    Compression, EncodeOptions, Opened, ReadAt, ScanSpec, Scratch, Segment, TAIL_BYTES, encode,
+    merge,
+};
+
+/// User CPU seconds of this process.
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap();
+    let nanos: f64 = stat.split(' ').next().unwrap().parse().unwrap();
+    nanos / 1e9
+}
+
+fn peak_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap();
+    let kb: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kb / 1e3
+}
+
+struct Object(String, Bytes);
+
+impl ReadAt for Object {
+    fn name(&self) -> &str {
+        &self.0
+    }
+    fn len(&self) -> u64 {
+        self.1.len() as u64
+    }
+    fn read(&self, range: Range<u64>) -> std::io::Result<Bytes> {
+        Ok(self.1.slice(range.start as usize..range.end as usize))
+    }
+}
+
+fn varint(bytes: &mut &[u8]) -> u64 {
+    let (mut value, mut shift) = (0, 0);
+    loop {
+        let byte = bytes[0];
+        *bytes = &bytes[1..];
+        value |= u64::from(byte & 127) << shift;
+        shift += 7;
+        if byte < 128 {
+            return value;
+        }
+    }
+}
+
+/// Calls `take` with number and content of each length-delimited or varint field.
+fn fields(mut bytes: &[u8], mut take: impl FnMut(u64, &[u8], u64)) {
+    while !bytes.is_empty() {
+        let tag = varint(&mut bytes);
+        let value = varint(&mut bytes);
+        if tag & 7 == 2 {
+            let (content, rest) = bytes.split_at(value as usize);
+            bytes = rest;
+            take(tag >> 3, content, 0);
+        } else {
+            take(tag >> 3, &[], value);
+        }
+    }
+}
+
+fn labels(text: &str) -> Labels {
+    let inner = text.trim_matches(['{', '}']);
+    let pairs = inner.split(", ").map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap();
+        (name.to_owned(), value.trim_matches('"').to_owned())
+    });
+    Labels::new(pairs).unwrap()
+}
+
+fn batch(path: &str) -> LogBatch {
+    let body = std::fs::read(path).unwrap();
+    let body = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
+    let tenant = TenantId::default();
+    let mut builder = LogBatchBuilder::new(tenant.clone());
+    fields(&body, |_, stream, _| {
+        fields(stream, |number, content, _| {
+            if number == 1 {
+                let labels = Arc::new(labels(std::str::from_utf8(content).unwrap()));
+                builder.stream(StreamId::of(&tenant, Signal::Logs, &labels), &labels);
+                return;
+            }
+            let (mut time, mut line) = (0i64, &b""[..]);
+            fields(content, |number, content, _| match number {
+                1 => fields(content, |number, _, value| match number {
+                    1 => time += value as i64 * 1_000_000_000,
+                    _ => time += value as i64,
+                }),
+                _ => line = unsafe_free(content),
+            });
+            builder.push(time, line, &mut []);
+        });
+    });
+    builder.finish()
+}
+
+/// Lets the closure above keep the slice: both have the lifetime of the body.
+fn unsafe_free(content: &[u8]) -> &'static [u8] {
+    // Leaking is fine here: a measurement ends soon.
+    Box::leak(content.to_vec().into_boxed_slice())
+}
+
+fn open(object: &Object) -> Segment {
+    let bytes = object.len();
+    let tail = |n: u64| object.read(bytes.saturating_sub(n)..bytes).unwrap();
+    match Segment::open(&object.0, tail(TAIL_BYTES), bytes).unwrap() {
+        Opened::Segment(segment) => segment,
+        Opened::NeedTail(n) => match Segment::open(&object.0, tail(n), bytes).unwrap() {
+            Opened::Segment(segment) => segment,
+            Opened::NeedTail(_) => unreachable!(),
+        },
+    }
+}
+
+fn ask(name: &str, objects: &[Object], segments: &[Segment], needle: &str, columns: Columns) {
+    let line_filter = LineFilter {
+        clauses: match needle {
+            "" => vec![],
+            needle => vec![LineClause {
+                negated: false,
+                any: vec![LineTest::Contains(needle.as_bytes().into())],
+            }],
+        },
+    };
+    let mut scratch = Scratch::default();
+    let (mut chunks, mut rows, mut read, mut length) = (0, 0u64, 0u64, 0u64);
+    let start = cpu();
+    for (object, segment) in objects.iter().zip(segments) {
+        let mut plan = segment.plan(&ScanSpec {
+            tenant: &TenantId::default(),
+            selector: &Selector::default(),
+            range: TimeRange::ALL,
+            line_filter: &line_filter,
+        });
+        let mut fetch = |ranges: Vec<Range<u64>>| -> Vec<Bytes> {
+            read += ranges.iter().map(|r| r.end - r.start).sum::<u64>();
+            ranges
+                .into_iter()
+                .map(|r| object.read(r).unwrap())
+                .collect()
+        };
+        let bytes = fetch(plan.filter_reads());
+        plan.apply_filters(&bytes).unwrap();
+        chunks += plan.chunks().len();
+        for chunk in plan.chunks() {
+            let bytes = fetch(plan.reads(chunk, columns));
+            let mut sink = |block: &model::RowBlock<'_>| {
+                length += block.lines.line_length(0) as u64;
+                Flow::Continue
+            };
+            let stats = plan.decode(chunk, columns, &bytes, &mut scratch, &mut sink);
+            rows += stats.unwrap().rows_matched;
+        }
+    }
+    let ms = (cpu() - start) * 1e3;
+    println!("{name:<38} {ms:>9.2} ms cpu {rows:>9} rows {chunks:>4} chunks {read:>11} B read");
+}
+
+fn questions(objects: &[Object], truth: &str) {
+    let start = cpu();
+    let segments: Vec<Segment> = objects.iter().map(open).collect();
+    let memory: usize = segments.iter().map(Segment::memory_bytes).sum();
+    println!(
+        "open {} segments: {:.2} ms cpu, {} KB in memory",
+        segments.len(),
+        (cpu() - start) * 1e3,
+        memory / 1000
+    );
+    for segment in segments.iter().take(1) {
+        println!("{:?}", segment.part_bytes());
+    }
+    let none = Columns {
+        timestamps: false,
+        lines: LineColumn::None,
+        metadata: false,
+    };
+    let times = Columns {
+        timestamps: true,
+        ..none
+    };
+    let lines = Columns {
+        lines: LineColumn::Bytes,
+        ..times
+    };
+    let lengths = Columns {
+        lines: LineColumn::Lengths,
+        ..none
+    };
+    let id = truth
+        .split("\"id\": \"")
+        .nth(8)
+        .map_or("none", |t| &t[..32]);
+    let ask = |name: &str, needle: &str, columns| ask(name, objects, &segments, needle, columns);
+    ask("count everything", "", none);
+    ask("times of everything", "", times);
+    ask("lengths of everything", "", lengths);
+    ask("lines of everything", "", lines);
+    ask("count error", "error", none);
+    ask("count error with times", "error", times);
+    ask("count block", "block", none);
+    ask("count Failed password", "Failed password", none);
+    ask("needle, whole id", id, lines);
+    ask("needle, part of an id", &id[3..21.min(id.len())], lines);
+    ask(
+        "needle that is nowhere",
+        "0badc0de0badc0de0badc0de0badc0de",
+        lines,
+    );
+    ask("short digits (blk_38)", "blk_38", none);
+    ask("unselective '1'", "1", none);
+}
+
+fn main() {
+    let folder = std::env::args().nth(1).unwrap_or("/tmp/corpus".into());
+    let bodies = std::env::args()
+        .nth(2)
+        .map_or(usize::MAX, |n| n.parse().unwrap());
+    let truth = std::fs::read_to_string(format!("{folder}/truth.json")).unwrap_or_default();
+    let mut paths: Vec<String> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().display().to_string())
+        .filter(|path| path.ends_with(".sz"))
+        .collect();
+    paths.sort();
+    paths.truncate(bodies);
+    let (mut objects, mut spent, mut rows, mut raw) = (Vec::new(), 0.0, 0, 0);
+    let mut held: Vec<Arc<LogBatch>> = Vec::new();
+    for (at, path) in paths.iter().enumerate() {
+        held.push(Arc::new(batch(path)));
+        let bytes: usize = held.iter().map(|batch| batch.lines.len()).sum();
+        if bytes < 64 << 20 && at + 1 < paths.len() {
+            continue;
+        }
+        rows += held.iter().map(|batch| batch.len()).sum::<usize>();
+        raw += bytes;
+        let mut out = Vec::new();
+        let before = (cpu(), peak_mb());
+        encode(&held, &EncodeOptions::default(), &mut out).unwrap();
+        spent += cpu() - before.0;
+        if objects.is_empty() {
+            println!(
+                "first encode: peak memory {:.0} -> {:.0} MB",
+                before.1,
+                peak_mb()
+            );
+        }
+        objects.push(Object(format!("segment {at}"), out.into()));
+        held.clear();
+    }
+    let report = |name: &str, spent: f64, stored: u64| {
+        println!(
+            "{name}: {rows} lines, {:.1} MB raw, {:.3} us cpu/line, {:.2} B/line, ratio {:.2}",
+            raw as f64 / 1e6,
+            spent * 1e6 / rows as f64,
+            stored as f64 / rows as f64,
+            raw as f64 / stored as f64,
+        );
+    };
+    report("encode", spent, objects.iter().map(ReadAt::len).sum());
+    questions(&objects, &truth);
+    let options = EncodeOptions {
+        compression: Compression::Small,
+        ..EncodeOptions::default()
+    };
+    let inputs: Vec<&dyn ReadAt> = objects.iter().map(|o| o as &dyn ReadAt).collect();
+    let mut out = Vec::new();
+    let before = cpu();
+    merge(&inputs, &|_| TimeRange::ALL, &options, &mut out).unwrap();
+    report("merge", cpu() - before, out.len() as u64);
+    println!("peak memory {:.0} MB", peak_mb());
+    questions(&[Object("merged".into(), out.into())], &truth);
+}
