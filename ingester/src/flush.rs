@@ -45,8 +45,10 @@ impl Flusher {
         match self.meta.propose(Command::CommitFlush(commit)).await {
             Ok(_) => Ok(()),
             Err(rpc::Error::Conflict(_)) if self.meta.catalog().covers(head) => {
-                if let Some(path) = path {
-                    // The commit names another attempt's object, so nobody reads this one.
+                let catalog = self.meta.catalog();
+                let live = |path: &Arc<str>| catalog.segments.values().any(|s| s.path == *path);
+                if let Some(path) = path.filter(|path| !live(path)) {
+                    // The commit named another attempt's object, so nobody reads this one.
                     self.storage.delete(&path).await?;
                 }
                 Ok(())

@@ -142,3 +142,6 @@ impl SearchApi for Ingester {
 fn stopped() -> Error {
     Error::Unavailable("the ingester has stopped; send again to another or later".to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@
 mod files;
 mod replay;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod thread;
 mod writer;
 

@@ -176,3 +176,6 @@ fn cut(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

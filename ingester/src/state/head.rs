@@ -42,7 +42,7 @@ pub(super) struct Held {
 }
 
 impl Head {
-    pub(super) fn new(shard: Shard, slot: Slot, complete: bool) -> Self {
+    pub(super) fn new(shard: Shard, slot: Slot) -> Self {
         Head {
             shard,
             slot,
@@ -51,7 +51,7 @@ impl Head {
             bytes: 0,
             pending: 0,
             stage: Stage::Open,
-            complete,
+            complete: true,
             attempt: 0,
             retry_at: Timestamp::MIN,
         }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use model::{BatchId, Kind, Labels, LogBatchBuilder, NANOS_PER_SECOND, Signal, StreamId};
 
+use segment::wal::Filing;
+
 use super::*;
 
 const SECOND: i64 = NANOS_PER_SECOND;
@@ -361,7 +363,7 @@ fn replayed(head: u64, id: u128, last: bool, bytes: usize) -> Replayed {
             shard: Shard(0),
             slot: Slot(0),
         },
-        batch: LogBatch::clone(&batch("a", bytes)),
+        batch: batch("a", bytes),
         last_of_head: last,
     }
 }

@@ -1,5 +1,5 @@
 use std::fmt::Debug;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -63,10 +63,11 @@ pub trait LogFile: Debug + Send {
     fn truncate(&mut self, bytes: u64) -> io::Result<()>;
 }
 
-/// A folder of the local disk.
+/// A folder of the local disk, locked for as long as this lives.
 #[derive(Debug)]
 pub struct LogFolder {
     path: PathBuf,
+    _lock: File,
 }
 
 #[derive(Debug)]
@@ -76,14 +77,22 @@ impl LogFolder {
     /// Opens the folder, making it when it is missing.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be made, or when another process has it open.
     pub fn open(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
         if let Some(parent) = path.parent() {
             File::open(parent)?.sync_all()?;
         }
+        let lock = File::create(path.join("lock"))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => {
+                io::Error::other("another process has it open; stop that one first")
+            }
+            TryLockError::Error(error) => error,
+        })?;
         Ok(LogFolder {
             path: path.to_owned(),
+            _lock: lock,
         })
     }
 }

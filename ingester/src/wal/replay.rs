@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
+use std::sync::Arc;
 
 use model::{BatchId, LogBatch};
 use segment::wal::{
@@ -34,7 +35,7 @@ pub(crate) enum Replayed {
     Batch {
         file: u64,
         filing: Filing,
-        batch: LogBatch,
+        batch: Arc<LogBatch>,
         /// No later record feeds the same head.
         last_of_head: bool,
     },
@@ -116,7 +117,7 @@ pub(crate) fn read(
             take(Replayed::Batch {
                 file: *file,
                 filing,
-                batch: entry.batch(&mut cache).map_err(wrong)?,
+                batch: Arc::new(entry.batch(&mut cache).map_err(wrong)?),
                 last_of_head: *left == 0,
             })?;
         }

@@ -17,8 +17,9 @@ use testkit::sim_disk::SimDisk;
 use super::*;
 use crate::Error;
 
+/// The simulated disk as the log's.
 #[derive(Debug)]
-struct Sim(SimDisk);
+pub(crate) struct Sim(pub(crate) SimDisk);
 
 #[derive(Debug)]
 struct SimFile(SimDisk, String);
@@ -122,7 +123,7 @@ fn replayed(disk: &SimDisk) -> Result<BTreeMap<u64, usize>, Error> {
                 panic!("nothing is covered");
             };
             let number = filing.batch_id.0 as u64;
-            assert_eq!(got, batch(number));
+            assert_eq!(*got, batch(number));
             assert_ne!(lasts.insert(filing.head.sequence, last_of_head), Some(true));
             *found.entry(number).or_insert(0) += 1;
             Ok(())
