@@ -70,6 +70,9 @@ pub struct Params {
 pub struct Limits {
     /// Most series that a metric query may return; 0 means no limit.
     pub series_max: usize,
+    /// Whether an answer with more series is cut and carries a warning, rather than refused: what
+    /// Logs Drilldown expects.
+    pub series_partial: bool,
     /// Whether records show a `detected_level` although none was stored with them.
     pub detect_level: bool,
 }
@@ -78,6 +81,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             series_max: 500,
+            series_partial: false,
             detect_level: false,
         }
     }

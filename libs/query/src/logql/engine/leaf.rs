@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{Columns, LabelMatcher, LineColumn, MatchOp, Selector, TimeRange};
 
-use super::super::ast::{Grouping, LogExpr, Matcher, Stage, Unwrap};
+use super::super::ast::{Grouping, LabelFormat, LogExpr, Matcher, Stage, Unwrap};
 use super::super::pipeline::level::DETECTED_LEVEL;
 use super::super::pipeline::{LabelNeed, Pipeline, Runner};
 use super::super::regex::ValueRegex;
@@ -18,6 +18,7 @@ pub(super) struct Leaf {
     pipeline: Pipeline,
     need: LabelNeed,
     filters_only: bool,
+    reads_time: bool,
 }
 
 impl Leaf {
@@ -39,6 +40,13 @@ impl Leaf {
             LabelNeed::Only(names) => names.iter().any(|name| name == DETECTED_LEVEL),
             LabelNeed::All | LabelNeed::Without(_) => true,
         };
+        let is_template = |stage: &Stage| match stage {
+            Stage::LineFormat(_) => true,
+            Stage::LabelFormat(formats) => formats
+                .iter()
+                .any(|format| matches!(format, LabelFormat::Template { .. })),
+            _ => false,
+        };
         let is_filter = |stage: &Stage| matches!(stage, Stage::LineFilter(_));
         Ok(Leaf {
             selector,
@@ -47,6 +55,8 @@ impl Leaf {
             filters_only: log.stages.iter().all(is_filter)
                 && unwrap.is_none()
                 && !(detect_level && shows_level),
+            // `__timestamp__`
+            reads_time: log.stages.iter().any(is_template),
         })
     }
 
@@ -74,7 +84,7 @@ impl Leaf {
             range,
             line_filter: self.pipeline.pushed_line_filter(),
             columns: Columns {
-                timestamps: timestamps || self.reads_time(),
+                timestamps: timestamps || self.reads_time,
                 lines: needed.max(shown),
                 metadata,
             },
@@ -84,11 +94,6 @@ impl Leaf {
 
     pub(super) fn runner(&self) -> Runner {
         self.pipeline.runner(&self.need)
-    }
-
-    /// Templates may ask for the record's time.
-    fn reads_time(&self) -> bool {
-        !self.filters_only
     }
 }
 

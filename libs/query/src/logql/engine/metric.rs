@@ -1,5 +1,7 @@
 //! Metric queries: evaluation of the tree above the range aggregations.
 
+use model::Timestamp;
+
 use super::super::ast::{
     Grouping, MetricExpr, RangeAggregation, RangeInput, RangeOp, VectorAggregation, VectorOp,
 };
@@ -43,19 +45,26 @@ pub(super) fn execute<S: Source>(
         stats: ScanStats::default(),
     };
     let operand = evaluation.eval(expr, &steps)?;
+    let mut warnings = Vec::new();
     let value = match operand {
         Operand::Scalar(value) if params.step == 0 => Value::Scalar {
             at: params.end,
             value,
         },
-        Operand::Scalar(value) => matrix(vec![constant(value, &steps)], &steps, limits)?,
-        Operand::Rows(rows) if params.step == 0 => instant(rows, params, limits, is_ordered(expr))?,
-        Operand::Rows(rows) => matrix(rows, &steps, limits)?,
+        Operand::Scalar(value) => matrix(vec![constant(value, &steps)], &steps),
+        Operand::Rows(rows) => {
+            let rows = arrange(rows, &steps, params.step == 0 && is_ordered(expr));
+            let rows = limit_series(rows, limits, &mut warnings)?;
+            match params.step {
+                0 => vector_of(rows, params.end),
+                _ => matrix(rows, &steps),
+            }
+        }
     };
     Ok(Answer {
         value,
         stats: evaluation.stats,
-        warnings: Vec::new(),
+        warnings,
     })
 }
 
@@ -66,7 +75,16 @@ fn constant(value: f64, steps: &Steps) -> Row {
     }
 }
 
-fn matrix(rows: Vec<Row>, steps: &Steps, limits: &Limits) -> Result<Value, EngineError> {
+/// Rows in the order of the answer. Over a range, rows that an operation gave equal labels are one
+/// series.
+fn arrange(mut rows: Vec<Row>, steps: &Steps, ordered: bool) -> Vec<Row> {
+    if ordered {
+        return rows;
+    }
+    sort_rows(&mut rows);
+    if steps.count == 1 || !rows.windows(2).any(|pair| pair[0].labels == pair[1].labels) {
+        return rows;
+    }
     let mut all = RowMap::new(steps.count);
     for row in rows {
         let points = all.points(&row.labels);
@@ -74,41 +92,44 @@ fn matrix(rows: Vec<Row>, steps: &Steps, limits: &Limits) -> Result<Value, Engin
             points.set(step, value);
         }
     }
-    let rows = all.into_rows();
-    check_series(rows.len(), limits)?;
+    all.into_rows()
+}
+
+fn limit_series(
+    mut rows: Vec<Row>,
+    limits: &Limits,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Row>, EngineError> {
+    let limit = limits.series_max;
+    if limit > 0 && rows.len() > limit {
+        if !limits.series_partial {
+            return Err(EngineError::Series { limit });
+        }
+        rows.truncate(limit);
+        warnings.push(format!(
+            "maximum number of series ({limit}) reached for a single query; returning partial results"
+        ));
+    }
+    Ok(rows)
+}
+
+fn matrix(rows: Vec<Row>, steps: &Steps) -> Value {
     let series = rows.into_iter().map(|row| Series {
         points: row.points.iter().map(|(s, v)| (steps.at(s), v)).collect(),
         labels: row.labels,
     });
-    Ok(Value::Matrix(series.collect()))
+    Value::Matrix(series.collect())
 }
 
-fn instant(
-    mut rows: Vec<Row>,
-    params: &Params,
-    limits: &Limits,
-    ordered: bool,
-) -> Result<Value, EngineError> {
-    if !ordered {
-        sort_rows(&mut rows);
-    }
-    check_series(rows.len(), limits)?;
+fn vector_of(rows: Vec<Row>, at: Timestamp) -> Value {
     let samples = rows.into_iter().filter_map(|row| {
         Some(Sample {
             value: row.points.get(0)?,
             labels: row.labels,
-            at: params.end,
+            at,
         })
     });
-    Ok(Value::Vector(samples.collect()))
-}
-
-fn check_series(series: usize, limits: &Limits) -> Result<(), EngineError> {
-    match limits.series_max {
-        0 => Ok(()),
-        limit if series > limit => Err(EngineError::Series { limit }),
-        _ => Ok(()),
-    }
+    Value::Vector(samples.collect())
 }
 
 /// Whether the order of the result is the query's own: `topk` and the like as the outermost
@@ -200,12 +221,28 @@ impl<S: Source> Evaluation<'_, S> {
             let grouping = aggregation.grouping.as_ref().unwrap_or(&by_nothing);
             return range::eval(self, inner, Some(grouping), steps).map(Operand::Rows);
         }
+        if let (MetricExpr::Range(inner), Some(mut folder)) = (
+            &*aggregation.expr,
+            vector::Folder::new(aggregation, steps.count),
+        ) {
+            // Series by series, so that they are never all held as one value per step.
+            let (grouping, budget) = (inner.grouping.as_ref(), self.budget);
+            let mut charged = 0;
+            let mut fold = |row: Row| {
+                let grown = folder.add(&row);
+                charged += grown;
+                budget.take_memory(grown)
+            };
+            range::eval_each(self, inner, grouping, steps, &mut fold)?;
+            let result = Operand::Rows(folder.finish());
+            self.recharge(charged, &result)?;
+            return Ok(result);
+        }
         let Operand::Rows(rows) = self.eval(&aggregation.expr, steps)? else {
             return Err(not_a_vector("a vector aggregation"));
         };
         let before = rows_memory_bytes(&rows);
-        let grouping = aggregation.grouping.as_ref();
-        let rows = vector::aggregate(&aggregation.op, grouping, rows, steps.count);
+        let rows = vector::aggregate(aggregation, rows, steps.count);
         let result = Operand::Rows(rows);
         self.recharge(before, &result)?;
         Ok(result)

@@ -14,26 +14,48 @@ use super::range_ops::{
     Total,
 };
 use super::range_sink::{Lanes, RangePlan, RangeSink, Value};
-use super::series::{Operand, Points, Row, rows_memory_bytes, sort_rows};
+use super::series::{Operand, Points, Row};
 use super::steps::{Steps, Windows};
-use crate::Source;
+use crate::{Budget, BudgetError, Source};
 
 /// Most evaluations of a subquery's expression: as many as a day has seconds, with room to spare.
 const SUBQUERY_STEPS_MAX: i64 = 100_000;
 
+/// Takes the series of a result one by one, in order of labels.
+pub(super) type Each<'e> = &'e mut dyn FnMut(Row) -> Result<(), BudgetError>;
+
 /// Evaluates a range aggregation, its rows grouped as given (which may be the grouping of a vector
-/// aggregation around it).
+/// aggregation around it). The result is charged to the budget.
 pub(super) fn eval<S: Source>(
     evaluation: &mut Evaluation<'_, S>,
     aggregation: &RangeAggregation,
     grouping: Option<&Grouping>,
     steps: &Steps,
 ) -> Result<Vec<Row>, EngineError> {
+    let budget = evaluation.budget;
+    let mut rows = Vec::new();
+    let mut keep = |row: Row| {
+        budget.take_memory(Row::memory_bytes(&row.labels, row.points.steps()))?;
+        rows.push(row);
+        Ok(())
+    };
+    eval_each(evaluation, aggregation, grouping, steps, &mut keep)?;
+    Ok(rows)
+}
+
+/// As [`eval`], but holds one series of the result at a time and charges none.
+pub(super) fn eval_each<S: Source>(
+    evaluation: &mut Evaluation<'_, S>,
+    aggregation: &RangeAggregation,
+    grouping: Option<&Grouping>,
+    steps: &Steps,
+    each: Each<'_>,
+) -> Result<(), EngineError> {
     let nothing = Grouping {
         without: false,
         labels: Vec::new(),
     };
-    let mut job = Job {
+    let job = Job {
         aggregation,
         grouping: match aggregation.op {
             RangeOp::Absent => Some(&nothing),
@@ -42,25 +64,25 @@ pub(super) fn eval<S: Source>(
         steps,
     };
     if steps.count == 0 {
-        return Ok(Vec::new());
+        return Ok(());
     }
     let values = match &aggregation.over {
         RangeInput::Logs(logs) => logs.unwrap.is_some(),
         RangeInput::Subquery { .. } => true,
     };
     match aggregation.op {
-        RangeOp::Rate if values => job.run::<S, BucketLane<Total>>(evaluation),
+        RangeOp::Rate if values => job.run::<S, BucketLane<Total>>(evaluation, each),
         RangeOp::Count | RangeOp::Rate | RangeOp::Bytes | RangeOp::BytesRate => {
-            job.run::<S, BucketLane<Tally>>(evaluation)
+            job.run::<S, BucketLane<Tally>>(evaluation, each)
         }
-        RangeOp::Absent => job.absent(evaluation),
-        RangeOp::Sum | RangeOp::Avg => job.run::<S, BucketLane<Total>>(evaluation),
-        RangeOp::Stdvar | RangeOp::Stddev => job.run::<S, BucketLane<Moments>>(evaluation),
-        RangeOp::Min => job.run::<S, BucketLane<Smallest>>(evaluation),
-        RangeOp::Max => job.run::<S, BucketLane<Largest>>(evaluation),
-        RangeOp::First => job.run::<S, BucketLane<Earliest>>(evaluation),
-        RangeOp::Last => job.run::<S, BucketLane<Latest>>(evaluation),
-        RangeOp::Quantile | RangeOp::RateCounter => job.run::<S, SampleLane>(evaluation),
+        RangeOp::Absent => job.absent(evaluation, each),
+        RangeOp::Sum | RangeOp::Avg => job.run::<S, BucketLane<Total>>(evaluation, each),
+        RangeOp::Stdvar | RangeOp::Stddev => job.run::<S, BucketLane<Moments>>(evaluation, each),
+        RangeOp::Min => job.run::<S, BucketLane<Smallest>>(evaluation, each),
+        RangeOp::Max => job.run::<S, BucketLane<Largest>>(evaluation, each),
+        RangeOp::First => job.run::<S, BucketLane<Earliest>>(evaluation, each),
+        RangeOp::Last => job.run::<S, BucketLane<Latest>>(evaluation, each),
+        RangeOp::Quantile | RangeOp::RateCounter => job.run::<S, SampleLane>(evaluation, each),
     }
 }
 
@@ -73,11 +95,12 @@ struct Job<'q> {
 
 impl Job<'_> {
     fn run<S: Source, L: Lane>(
-        &mut self,
+        &self,
         evaluation: &mut Evaluation<'_, S>,
-    ) -> Result<Vec<Row>, EngineError> {
+        each: Each<'_>,
+    ) -> Result<(), EngineError> {
         match &self.aggregation.over {
-            RangeInput::Logs(logs) => self.logs::<S, L>(evaluation, logs),
+            RangeInput::Logs(logs) => self.logs::<S, L>(evaluation, logs, each),
             RangeInput::Subquery {
                 expr,
                 range,
@@ -86,16 +109,20 @@ impl Job<'_> {
             } => {
                 let windows = Windows::new(self.steps, *range, *offset);
                 let step = step.unwrap_or(evaluation.default_step).max(1);
-                self.subquery::<S, L>(evaluation, expr, &windows, *range, step)
+                {
+                    let lanes = self.subquery::<S, L>(evaluation, expr, &windows, step)?;
+                    self.finish(evaluation.budget, lanes, &windows, *range, each)
+                }
             }
         }
     }
 
     fn logs<S: Source, L: Lane>(
-        &mut self,
+        &self,
         evaluation: &mut Evaluation<'_, S>,
         logs: &LogRange,
-    ) -> Result<Vec<Row>, EngineError> {
+        each: Each<'_>,
+    ) -> Result<(), EngineError> {
         let op = self.aggregation.op;
         let windows = Windows::new(self.steps, logs.range, logs.offset);
         let value = match op {
@@ -131,20 +158,27 @@ impl Job<'_> {
         let (sinks, stats) = evaluation.source.scan(&request, budget, &new_sink)?;
         evaluation.stats.add(&stats);
         let mut lanes = Lanes::default();
+        let mut failures = Vec::new();
         for sink in sinks {
-            lanes.absorb(sink.into_lanes()?);
+            match sink.into_lanes() {
+                Ok(of_sink) => lanes.absorb(of_sink),
+                Err(failure) => failures.push(failure),
+            }
         }
-        self.finish(evaluation, lanes, &windows, logs.range)
+        // Each sink reports the first error that it met: show the same one whoever met it.
+        if let Some(failure) = failures.into_iter().min_by_key(EngineError::to_string) {
+            return Err(failure);
+        }
+        self.finish(budget, lanes, &windows, logs.range, each)
     }
 
     fn subquery<S: Source, L: Lane>(
-        &mut self,
+        &self,
         evaluation: &mut Evaluation<'_, S>,
         expr: &MetricExpr,
         windows: &Windows,
-        range: i64,
         step: i64,
-    ) -> Result<Vec<Row>, EngineError> {
+    ) -> Result<Lanes<L>, EngineError> {
         let op = self.aggregation.op;
         if matches!(op, RangeOp::Bytes | RangeOp::BytesRate) {
             return Err(EngineError::Invalid(
@@ -160,14 +194,15 @@ impl Job<'_> {
             )));
         }
         let inner = Steps::new(first, scan.end - 1, step);
-        let rows = match evaluation.eval(expr, &inner)? {
+        let operand = evaluation.eval(expr, &inner)?;
+        let charged = operand.memory_bytes();
+        let rows = match operand {
             Operand::Rows(rows) => rows,
             Operand::Scalar(value) => vec![Row {
                 labels: LabelSet::default(),
                 points: Points::constant(inner.count, value),
             }],
         };
-        evaluation.budget.give_memory(rows_memory_bytes(&rows));
         let mut lanes: Lanes<L> = Lanes::default();
         for row in &rows {
             let labels = match self.grouping {
@@ -183,61 +218,57 @@ impl Job<'_> {
                 }
             }
         }
-        self.finish(evaluation, lanes, windows, range)
+        evaluation.budget.give_memory(charged);
+        Ok(lanes)
     }
 
-    fn finish<S: Source, L: Lane>(
+    /// Turns lanes into points, one after the other, in order of labels.
+    fn finish<L: Lane>(
         &self,
-        evaluation: &Evaluation<'_, S>,
+        budget: &Budget,
         lanes: Lanes<L>,
         windows: &Windows,
         range: i64,
-    ) -> Result<Vec<Row>, EngineError> {
+        each: Each<'_>,
+    ) -> Result<(), EngineError> {
         let finish = Finish {
             op: self.aggregation.op,
             param: self.aggregation.param.unwrap_or(f64::NAN),
             range,
         };
-        let mut rows = Vec::new();
-        let bytes = lanes.bytes();
+        let charged = lanes.bytes();
         for (labels, lane) in lanes.into_series() {
-            evaluation
-                .budget
-                .take_memory(Row::memory_bytes(&labels, windows.count()))?;
+            budget.check()?;
             let points = lane.finish(windows, &finish);
-            rows.push(Row { labels, points });
+            if !points.is_empty() {
+                each(Row { labels, points })?;
+            }
         }
-        evaluation.budget.give_memory(bytes);
-        let (kept, dropped): (Vec<Row>, Vec<Row>) =
-            rows.into_iter().partition(|row| !row.points.is_empty());
-        evaluation.budget.give_memory(rows_memory_bytes(&dropped));
-        let mut rows = kept;
-        sort_rows(&mut rows);
-        Ok(rows)
+        budget.give_memory(charged);
+        Ok(())
     }
 
     /// 1 at every step whose window holds no row, under the labels that the selector demands.
     fn absent<S: Source>(
-        &mut self,
+        &self,
         evaluation: &mut Evaluation<'_, S>,
-    ) -> Result<Vec<Row>, EngineError> {
-        let present = self.run::<S, BucketLane<Tally>>(evaluation)?;
-        evaluation.budget.give_memory(rows_memory_bytes(&present));
+        each: Each<'_>,
+    ) -> Result<(), EngineError> {
         let mut points = Points::constant(self.steps.count, 1.0);
-        for row in &present {
+        let mut mark = |row: Row| {
             for (step, _) in row.points.iter() {
                 points.unset(step);
             }
-        }
+            Ok(())
+        };
+        self.run::<S, BucketLane<Tally>>(evaluation, &mut mark)?;
         if points.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let rows = vec![Row {
+        Ok(each(Row {
             labels: absent_labels(self.aggregation),
             points,
-        }];
-        evaluation.budget.take_memory(rows_memory_bytes(&rows))?;
-        Ok(rows)
+        })?)
     }
 }
 

@@ -113,6 +113,10 @@ impl<P: Part> Lane for BucketLane<P> {
     }
 
     fn absorb(&mut self, other: Self) {
+        if self.parts.is_empty() {
+            *self = other;
+            return;
+        }
         for (at, theirs) in other.parts.iter().enumerate() {
             self.part(other.first + at).0.merge(theirs);
         }

@@ -90,7 +90,10 @@ impl<L: Lane> Lanes<L> {
         self.bytes
     }
 
-    pub(super) fn into_series(self) -> impl Iterator<Item = (LabelSet, L)> {
+    /// All series, by labels.
+    pub(super) fn into_series(mut self) -> impl Iterator<Item = (LabelSet, L)> {
+        drop(self.index);
+        self.series.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         self.series.into_iter()
     }
 }

@@ -4,26 +4,39 @@ use std::cmp::Ordering;
 
 use hashbrown::HashMap;
 
-use super::super::ast::{Grouping, VectorOp};
+use super::super::ast::{Grouping, VectorAggregation, VectorOp};
 use super::labels::LabelSet;
 use super::series::{Points, Row, RowMap, sort_rows};
 
 /// Applies a vector aggregation. `rows` in order of labels, so that sums do not depend on how the
 /// series were found.
-pub(super) fn aggregate(
-    op: &VectorOp,
-    grouping: Option<&Grouping>,
-    rows: Vec<Row>,
-    steps: usize,
-) -> Vec<Row> {
-    match op {
-        VectorOp::TopK(k) | VectorOp::ApproxTopK(k) => select(rows, grouping, *k, steps, by_top),
-        VectorOp::BottomK(k) => select(rows, grouping, *k, steps, by_bottom),
-        VectorOp::Sort => sort_by_value(rows, ascending),
+pub(super) fn aggregate(aggregation: &VectorAggregation, rows: Vec<Row>, steps: usize) -> Vec<Row> {
+    if let Some(mut folder) = Folder::new(aggregation, steps) {
+        for row in rows {
+            folder.add(&row);
+        }
+        return folder.finish();
+    }
+    let grouping = aggregation.grouping.as_ref();
+    match &aggregation.op {
+        VectorOp::TopK(k) | VectorOp::ApproxTopK(k) => {
+            select(rows, grouping, *k, steps, descending)
+        }
+        VectorOp::BottomK(k) => select(rows, grouping, *k, steps, ascending),
         VectorOp::SortDesc => sort_by_value(rows, descending),
         VectorOp::CountValues(label) => count_values(label, grouping, rows, steps),
-        _ => fold(op, grouping, &rows, steps),
+        _ => sort_by_value(rows, ascending),
     }
+}
+
+/// An aggregation that takes series one by one: `sum`, `avg`, `count`, `min`, `max`, `stddev`,
+/// `stdvar`.
+pub(super) struct Folder<'q> {
+    op: &'q VectorOp,
+    grouping: Option<&'q Grouping>,
+    steps: usize,
+    index: HashMap<LabelSet, usize>,
+    groups: Vec<Group>,
 }
 
 /// The running state of one group, one entry per step.
@@ -35,27 +48,79 @@ struct Group {
     means: Vec<f64>,
 }
 
-fn fold(op: &VectorOp, grouping: Option<&Grouping>, rows: &[Row], steps: usize) -> Vec<Row> {
-    let mut groups: Vec<Group> = Vec::new();
-    let needs_counts = matches!(op, VectorOp::Avg | VectorOp::Stddev | VectorOp::Stdvar);
-    for (labels, members) in group_rows(rows, grouping) {
+impl<'q> Folder<'q> {
+    /// `None` if the aggregation needs all series at once.
+    pub(super) fn new(aggregation: &'q VectorAggregation, steps: usize) -> Option<Self> {
+        let folds = match &aggregation.op {
+            VectorOp::Sum
+            | VectorOp::Avg
+            | VectorOp::Count
+            | VectorOp::Max
+            | VectorOp::Min
+            | VectorOp::Stddev
+            | VectorOp::Stdvar => true,
+            VectorOp::TopK(_)
+            | VectorOp::BottomK(_)
+            | VectorOp::ApproxTopK(_)
+            | VectorOp::Sort
+            | VectorOp::SortDesc
+            | VectorOp::CountValues(_) => false,
+        };
+        folds.then(|| Folder {
+            op: &aggregation.op,
+            grouping: aggregation.grouping.as_ref(),
+            steps,
+            index: HashMap::new(),
+            groups: Vec::new(),
+        })
+    }
+
+    /// Adds a series. Series must come in order of labels. Returns by how many bytes the state
+    /// grew.
+    pub(super) fn add(&mut self, row: &Row) -> u64 {
+        let labels = row.labels.group(self.grouping);
+        let mut grown = 0;
+        let at = match self.index.get(&labels) {
+            Some(at) => *at,
+            None => {
+                self.index.insert(labels.clone(), self.groups.len());
+                let group = Group::new(self.op, labels, self.steps);
+                grown = group.memory_bytes();
+                self.groups.push(group);
+                self.groups.len() - 1
+            }
+        };
+        for (step, value) in row.points.iter() {
+            add(self.op, &mut self.groups[at], step, value);
+        }
+        grown
+    }
+
+    /// The groups, by labels.
+    pub(super) fn finish(self) -> Vec<Row> {
+        let groups = self.groups.into_iter();
+        let mut rows: Vec<Row> = groups.map(|group| finish(self.op, group)).collect();
+        sort_rows(&mut rows);
+        rows
+    }
+}
+
+impl Group {
+    fn new(op: &VectorOp, labels: LabelSet, steps: usize) -> Self {
+        let needs_counts = matches!(op, VectorOp::Avg | VectorOp::Stddev | VectorOp::Stdvar);
         let side = || vec![0.0; if needs_counts { steps } else { 0 }];
-        let mut group = Group {
+        Group {
             labels,
             points: Points::empty(steps),
             counts: side(),
             means: side(),
-        };
-        for member in members {
-            for (step, value) in rows[member].points.iter() {
-                add(op, &mut group, step, value);
-            }
         }
-        groups.push(group);
     }
-    let mut out: Vec<Row> = groups.into_iter().map(|group| finish(op, group)).collect();
-    sort_rows(&mut out);
-    out
+
+    fn memory_bytes(&self) -> u64 {
+        let sides = (self.counts.len() + self.means.len()) * size_of::<f64>();
+        Row::memory_bytes(&self.labels, self.points.steps()) + sides as u64
+    }
 }
 
 fn add(op: &VectorOp, group: &mut Group, step: usize, value: f64) {
@@ -178,14 +243,6 @@ fn descending(a: f64, b: f64) -> Ordering {
     }
 }
 
-fn by_top(a: f64, b: f64) -> Ordering {
-    descending(a, b)
-}
-
-fn by_bottom(a: f64, b: f64) -> Ordering {
-    ascending(a, b)
-}
-
 fn count_values(
     label: &str,
     grouping: Option<&Grouping>,
@@ -216,12 +273,21 @@ fn format_value(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::ast::MetricExpr;
     use super::*;
 
     fn row(app: &str, pod: &str, value: f64) -> Row {
         Row {
             labels: LabelSet::new([("app", app), ("pod", pod)]),
             points: Points::constant(1, value),
+        }
+    }
+
+    fn aggregation(op: VectorOp, grouping: Option<Grouping>) -> VectorAggregation {
+        VectorAggregation {
+            op,
+            expr: Box::new(MetricExpr::Number(0.0)),
+            grouping,
         }
     }
 
@@ -236,7 +302,7 @@ mod tests {
             without: false,
             labels: labels.iter().map(|l| l.to_string()).collect(),
         });
-        let out = aggregate(&op, grouping.as_ref(), rows, 1);
+        let out = aggregate(&aggregation(op.clone(), grouping), rows, 1);
         let got: Vec<String> = out
             .iter()
             .map(|row| format!("{} {}", row.labels, row.points.get(0).unwrap()))
@@ -285,11 +351,11 @@ mod tests {
     #[test]
     fn nan_is_never_the_best_and_sorts_last() {
         let rows = vec![row("a", "1", f64::NAN), row("a", "2", 1.0)];
-        let top = aggregate(&VectorOp::TopK(1), None, rows.clone(), 1);
+        let top = aggregate(&aggregation(VectorOp::TopK(1), None), rows.clone(), 1);
         assert_eq!(top[0].points.get(0), Some(1.0));
-        let max = aggregate(&VectorOp::Max, None, rows.clone(), 1);
+        let max = aggregate(&aggregation(VectorOp::Max, None), rows.clone(), 1);
         assert_eq!(max[0].points.get(0), Some(1.0));
-        let sorted = aggregate(&VectorOp::SortDesc, None, rows, 1);
+        let sorted = aggregate(&aggregation(VectorOp::SortDesc, None), rows, 1);
         assert_eq!(sorted[0].points.get(0), Some(1.0));
     }
 }

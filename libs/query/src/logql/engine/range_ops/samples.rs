@@ -25,7 +25,11 @@ impl Lane for SampleLane {
     }
 
     fn absorb(&mut self, mut other: Self) {
-        self.samples.append(&mut other.samples);
+        if self.samples.is_empty() {
+            self.samples = other.samples;
+        } else {
+            self.samples.append(&mut other.samples);
+        }
     }
 
     fn finish(mut self, windows: &Windows, finish: &Finish) -> Points {
