@@ -10,35 +10,35 @@ use super::json_scan::{JsonValue, Scanner};
 /// The label under which the level is shown.
 pub const DETECTED_LEVEL: &str = "detected_level";
 
-/// Names that hold a level, most telling first.
-const FIELDS: [&str; 9] = [
-    "level",
-    "LEVEL",
-    "Level",
-    "log.level",
-    "severity",
-    "SEVERITY",
-    "Severity",
-    "SeverityText",
-    "lvl",
+/// Names that hold a level, most telling first: in the line, and as a label.
+const FIELDS: [(&str, &str); 14] = [
+    ("level", "level"),
+    ("LEVEL", "LEVEL"),
+    ("Level", "Level"),
+    ("log.level", "log_level"),
+    ("severity", "severity"),
+    ("SEVERITY", "SEVERITY"),
+    ("Severity", "Severity"),
+    ("SeverityText", "SeverityText"),
+    ("severity_text", "severity_text"),
+    ("SEVERITY_TEXT", "SEVERITY_TEXT"),
+    ("lvl", "lvl"),
+    ("LVL", "LVL"),
+    ("Lvl", "Lvl"),
+    ("severity_number", "severity_number"),
 ];
-const MORE_FIELDS: [&str; 4] = ["severity_text", "LVL", "Lvl", "severity_number"];
-/// Words of a line, the worst first, with the level they stand for.
-const WORDS: [(&str, &str); 11] = [
+/// Words of a line, in the order in which they count, with the level they stand for.
+const WORDS: [(&str, &str); 9] = [
+    ("trace", "trace"),
+    ("debug", "debug"),
     ("fatal", "fatal"),
     ("critical", "critical"),
-    ("panic", "fatal"),
-    ("emerg", "critical"),
     ("error", "error"),
-    ("err:", "error"),
-    ("exception", "error"),
+    ("err", "error"),
+    ("warning", "warn"),
     ("warn", "warn"),
-    ("debug", "debug"),
-    ("trace", "trace"),
     ("info", "info"),
 ];
-/// So much of a line is looked at for words.
-const WORD_BYTES_MAX: usize = 256;
 
 /// The level of a record: one of `trace debug info warn error critical fatal unknown`.
 pub fn detect(line: &[u8], labels: &Labels, metadata: &[(&str, &str)]) -> &'static str {
@@ -48,12 +48,12 @@ pub fn detect(line: &[u8], labels: &Labels, metadata: &[(&str, &str)]) -> &'stat
             .find(|(key, _)| *key == name)
             .map(|(_, value)| *value)
     };
-    for name in FIELDS.iter().chain(&MORE_FIELDS) {
-        let sanitized = name.replace('.', "_");
-        if let Some(value) = from_metadata(name)
-            .or_else(|| from_metadata(&sanitized))
-            .or_else(|| labels.get(&sanitized))
-        {
+    for (raw, label) in FIELDS {
+        let value = labels
+            .get(label)
+            .or_else(|| from_metadata(label))
+            .or_else(|| from_metadata(raw));
+        if let Some(value) = value {
             return normalise(value);
         }
     }
@@ -112,27 +112,30 @@ fn logfmt_field(line: &[u8]) -> Option<&str> {
 }
 
 fn is_field(key: &[u8]) -> bool {
-    FIELDS
-        .iter()
-        .chain(&MORE_FIELDS)
-        .any(|name| name.as_bytes() == key)
+    FIELDS.iter().any(|(raw, _)| raw.as_bytes() == key)
 }
 
 fn word_level(line: &[u8]) -> &'static str {
-    let head = &line[..line.len().min(WORD_BYTES_MAX)];
     WORDS
         .iter()
-        .find(|(word, _)| has_word(head, word.as_bytes()))
+        .find(|(word, _)| has_word(line, word.as_bytes()))
         .map_or("unknown", |(_, level)| *level)
 }
 
-/// Whether the word stands anywhere, in any case.
+/// Whether the word stands alone at its first appearance, in any case.
 fn has_word(text: &[u8], word: &[u8]) -> bool {
     let (lower, upper) = (word[0], word[0].to_ascii_uppercase());
-    memchr::memchr2_iter(lower, upper, text).any(|at| {
-        text[at..]
+    let found = memchr::memchr2_iter(lower, upper, text).find(|at| {
+        text[*at..]
             .get(..word.len())
             .is_some_and(|part| part.eq_ignore_ascii_case(word))
+    });
+    let of_word = |byte: Option<&u8>| {
+        byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_' || !b.is_ascii())
+    };
+    found.is_some_and(|at| {
+        let before = at.checked_sub(1).and_then(|before| text.get(before));
+        !of_word(before) && !of_word(text.get(at + word.len()))
     })
 }
 

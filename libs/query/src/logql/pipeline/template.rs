@@ -7,6 +7,7 @@ mod decimal;
 mod functions;
 mod layout;
 mod math;
+mod rewrite;
 mod strings;
 mod times;
 
@@ -24,6 +25,8 @@ use super::label_filter::Place;
 use super::names::Names;
 use super::row::{ERROR_DETAILS_LABEL, ERROR_LABEL, Row};
 
+/// What errors call the template.
+const NAME: &str = "line";
 /// Most turns of all loops of one rendering.
 const TURNS_MAX: u64 = 100_000;
 /// Longest output of one rendering.
@@ -83,7 +86,7 @@ impl std::fmt::Debug for Template {
 impl Template {
     pub(super) fn compile(text: &str, names: &mut Names) -> Result<Self, CompileError> {
         let wrong = |error: gotmpl::TemplateError| CompileError::Template(error.to_string());
-        let template = gotmpl::Template::new("line")
+        let template = gotmpl::Template::new(NAME)
             .missing_key(MissingKey::ZeroValue)
             .max_range_iters(TURNS_MAX)
             .funcs(functions::all())
@@ -97,7 +100,7 @@ impl Template {
             }
         }
         if template.templates().len() <= 1
-            && let Some(tree) = template.lookup("line")
+            && let Some(tree) = template.lookup(NAME)
         {
             parts = simple_parts(tree, names);
         }
@@ -110,6 +113,7 @@ impl Template {
                 "template: line:1: function {unknown:?} not defined"
             )));
         }
+        let template = as_go_prints(template);
         let fields = seen
             .fields
             .iter()
@@ -164,9 +168,12 @@ impl Template {
             context.now = moment.now;
         });
         let mut bounded = Bounded { out };
-        template
-            .execute_fmt(&mut bounded, &self.data(row))
-            .map_err(|error| error.to_string())
+        let data = self.data(row);
+        match template.lookup(NAME) {
+            Some(_) => template.execute_template_fmt(&mut bounded, NAME, &data),
+            None => template.execute_fmt(&mut bounded, &data),
+        }
+        .map_err(|error| error.to_string())
     }
 
     fn data(&self, row: &Row) -> Value {
@@ -214,6 +221,18 @@ impl std::fmt::Write for Bounded<'_> {
         self.out.push_str(text);
         Ok(())
     }
+}
+
+/// The template with all its parts rewritten so that numbers look as in Go.
+fn as_go_prints(template: gotmpl::Template) -> gotmpl::Template {
+    let parts: Vec<(String, ListNode)> = template
+        .templates()
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), rewrite::list(template.lookup(name)?))))
+        .collect();
+    parts.into_iter().fold(template, |template, (name, tree)| {
+        template.add_parse_tree(&name, tree)
+    })
 }
 
 /// The template as texts and labels, if it is nothing else.

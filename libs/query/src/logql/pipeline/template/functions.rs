@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use gotmpl::{FuncMap, TemplateError, Value};
 
-use super::{CONTEXT, math, strings, times};
+use super::{CONTEXT, math, rewrite, strings, times};
 
 /// What a function gives.
 pub(super) type Outcome = Result<Value, TemplateError>;
@@ -20,6 +20,7 @@ static FUNCTIONS: LazyLock<FuncMap> = LazyLock::new(|| {
     strings::register(&mut map);
     math::register(&mut map);
     times::register(&mut map);
+    rewrite::register(&mut map);
     add(&mut map, "__line__", 0, |_| {
         Ok(Value::String(CONTEXT.with_borrow(|c| {
             c.line.clone().unwrap_or_else(|| Arc::from(""))

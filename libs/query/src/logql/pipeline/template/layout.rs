@@ -207,7 +207,7 @@ impl GoTime {
             Token::ZoneName if self.zone.is_empty() => self.show_offset(OffsetForm {
                 z: false,
                 colon: false,
-                minutes: self.offset % 3600 != 0,
+                minutes: true,
                 seconds: false,
             }),
             Token::ZoneName => self.zone.clone(),
