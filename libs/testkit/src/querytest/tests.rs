@@ -1,0 +1,95 @@
+use super::*;
+
+fn failures(text: &str) -> Vec<String> {
+    let report = run(text, &mut Library::new());
+    report.failures.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_script_loads_asks_and_compares() {
+    let text = r#"
+# three streams
+load
+  {app="a"} "GET /{{.i}}" @ 10s [repeat every 10s for 6]
+  {app="b"} `{"say": "x" @ 5}` @ 1m [metadata trace="t1", k="v"]
+  {app="c"} "quote " inside" @ 1s  # a comment
+
+eval instant at 1m count_over_time({app="a"}[1m])   # six
+  {app="a"} 6
+
+eval instant at 1m sum(count_over_time({app=~".+"}[1m]))
+  {} 8
+eval instant at 1m count_over_time({app="b"} |= `"x" @` [1m])
+  {app="b", k="v", trace="t1"} 1
+
+eval range from 0 to 2m step 30s count_over_time({app="a"}[1m])
+  {app="a"} _ 3 6 3
+eval range from 0 to 2m step 30s count_over_time({app="c"}[30s])
+  expect ordered
+  {app="c"} _ 1
+eval instant at 1m 1 + 1
+  2
+eval instant at 1m count_over_time({app="none"}[1m])
+  expect empty
+eval instant at 1m sum_over_time({app="a"}[1m])
+  expect fail msg: without unwrap
+eval instant at 1m {app=
+  expect fail regex: unexpected .end
+clear
+eval instant at 1m count_over_time({app="a"}[1m])
+  skip values-comparison on "x"
+  expect empty
+"#;
+    assert_eq!(failures(text), Vec::<String>::new());
+    assert_eq!(run(text, &mut Library::new()).passed, 10);
+}
+
+#[test]
+fn what_differs_is_shown() {
+    let text = r#"
+load
+  {app="a"} "x" @ 10s
+eval instant at 1m count_over_time({app="a"}[1m])
+  {app="a"} 2
+eval instant at 1m count_over_time({app="a"}[1m])
+  expect fail
+eval range from 0 to 1m step 30s count_over_time({app="a"}[1m])
+  {app="a"} 1
+eval instant at 1m vector(
+  {} 1
+"#;
+    assert_eq!(
+        failures(text),
+        [
+            "4: count_over_time({app=\"a\"}[1m]): got {app=\"a\"} 1 / expected {app=\"a\"} 2",
+            "6: count_over_time({app=\"a\"}[1m]): got {app=\"a\"} 1 / expected an error",
+            "8: count_over_time({app=\"a\"}[1m]): got {app=\"a\"} 1@30 1@60 / expected {app=\"a\"} 1",
+            "10: vector(: got error: parse error at line 1, col 8: syntax error: unexpected $end, expecting NUMBER / expected {} 1",
+        ]
+    );
+}
+
+#[test]
+fn a_wrong_script_says_where() {
+    let text = r#"
+load
+  {app="a"} x @ 10s
+
+eval instant at 1m vector(1)
+
+eval instant at soon vector(1)
+  {} 1
+
+evil
+eval range from 0 to 1m step 1m vector(1)
+  {} 1 1 1
+eval instant at 1m vector(1)
+  {} one
+"#;
+    let lines: Vec<usize> = run(text, &mut Library::new())
+        .failures
+        .iter()
+        .map(|f| f.line)
+        .collect();
+    assert_eq!(lines, [3, 5, 7, 10, 11, 14]);
+}
