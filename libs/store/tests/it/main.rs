@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+
 mod cache;
 mod faults;
 mod local;
