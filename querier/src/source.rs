@@ -10,6 +10,7 @@
 mod batches;
 mod contest;
 mod heads;
+mod refine;
 mod rows;
 mod scan;
 mod search;
@@ -148,7 +149,8 @@ impl SnapshotSource {
             Ok::<_, SourceError>(Planned { meta, plan })
         })?;
         let reads = futures::stream::iter(planned.iter().map(|planned| {
-            let (path, ranges) = (planned.meta.path.clone(), planned.plan.filter_reads());
+            let path = Arc::clone(&planned.meta.path);
+            let ranges = planned.plan.filter_reads();
             async move {
                 if ranges.is_empty() {
                     return Ok(Vec::new());
@@ -196,7 +198,14 @@ impl Source for SnapshotSource {
         }
         let recent = self.recent_request(request, request.range);
         let snapshot = self.wait(budget, self.backend.snapshot(recent))?;
-        let heads = Heads::search(&self.tenant, snapshot.recent, request, budget, &mut stats)?;
+        let heads = Heads::search(
+            &self.tenant,
+            snapshot.recent,
+            request,
+            budget,
+            self.backend.workers,
+            &mut stats,
+        )?;
         self.tally.add_heads(&heads, &stats);
         let spec = ScanSpec {
             tenant: &self.tenant,
@@ -205,7 +214,7 @@ impl Source for SnapshotSource {
             line_filter: &request.line_filter,
         };
         let planned = self.plan(&snapshot.segments, &spec, budget, &mut stats)?;
-        let scan = scan::Scan::new(self, request, budget, &planned, &heads);
+        let scan = scan::Scan::new(self, request, budget, &planned, &heads)?;
         let (sinks, scanned) = scan.run(new_sink)?;
         stats.add(&scanned);
         Ok((sinks, stats))

@@ -178,10 +178,10 @@ impl Shown {
         if self.entries.is_empty() {
             return;
         }
-        for at in 0..streams.len() {
-            let mut entries = std::mem::take(&mut streams[at].entries);
-            entries.retain(|entry| !self.entries.contains(&fingerprint(&streams[at], entry)));
-            streams[at].entries = entries;
+        for stream in streams.iter_mut() {
+            let mut entries = std::mem::take(&mut stream.entries);
+            entries.retain(|entry| !self.entries.contains(&fingerprint(stream, entry)));
+            stream.entries = entries;
         }
         streams.retain(|stream| !stream.entries.is_empty());
     }

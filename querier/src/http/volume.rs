@@ -103,7 +103,10 @@ async fn volumes(
                 Some(step) => source.volumes(&selector, range, step, budget)?,
             };
             for (labels, by_step) in volumes {
-                let labels = tag.map_or(labels.clone(), |tenant| tagged(&labels, tenant));
+                let labels = match tag {
+                    None => labels,
+                    Some(tenant) => tagged(&labels, tenant),
+                };
                 for group in grouping.of(&labels) {
                     let sums = groups.entry(group).or_default();
                     for (at, bytes) in &by_step {

@@ -28,6 +28,7 @@ impl Source for BatchSource {
             self.batches.clone(),
             request,
             budget,
+            1,
             &mut stats,
         )?;
         let mut sink = new_sink();

@@ -5,6 +5,7 @@ use hashbrown::{HashMap, HashSet};
 use model::{RecordIdentity, StreamId, Timestamp};
 use parking_lot::Mutex;
 use query::{Budget, BudgetError};
+use segment::PlannedChunk;
 
 /// What an identity costs in a hash set at its average fill, bytes.
 const IDENTITY_BYTES: u64 = 56;
@@ -49,6 +50,27 @@ impl Contest {
             }
         }
         Contest { streams }
+    }
+
+    /// A contest in which only rows of these times, ascending, may have copies.
+    pub(super) fn at_times(times: impl IntoIterator<Item = (StreamId, Vec<Timestamp>)>) -> Contest {
+        let contested = |times: Vec<Timestamp>| Contested {
+            windows: times.into_iter().map(|at| (at, at)).collect(),
+            seen: Mutex::default(),
+        };
+        let streams = times.into_iter().filter(|(_, times)| !times.is_empty());
+        Contest {
+            streams: streams.map(|(id, times)| (id, contested(times))).collect(),
+        }
+    }
+
+    /// Whether a chunk may hold rows that have copies elsewhere.
+    pub(super) fn touches(&self, chunk: &PlannedChunk) -> bool {
+        !self.is_empty()
+            && chunk
+                .streams
+                .iter()
+                .any(|stream| self.of(stream.id, stream.first, stream.last).is_some())
     }
 
     pub(super) fn is_empty(&self) -> bool {

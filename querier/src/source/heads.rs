@@ -5,11 +5,13 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use model::Flow;
 use model::{Labels, LogBatch, StreamId, TenantId, Timestamp};
+use parking_lot::Mutex;
 use query::{Budget, BudgetError, ScanOrder, ScanRequest, ScanStats, Sink};
 
 use super::contest::Contested;
 use super::rows::{Picked, PickedMetadata};
 use super::search::LineSearch;
+use super::workers;
 
 /// Rows of a block: small enough to stay in the processor's cache.
 const BLOCK_ROWS: usize = 2048;
@@ -51,20 +53,30 @@ impl Heads {
         mut batches: Vec<Arc<LogBatch>>,
         request: &ScanRequest,
         budget: &Budget,
+        workers: usize,
         stats: &mut ScanStats,
     ) -> Result<Heads, BudgetError> {
         batches.retain(|batch| batch.tenant == *tenant);
         let search = LineSearch::new(&request.line_filter);
-        let mut found = Found::default();
-        for (at, batch) in batches.iter().enumerate() {
-            found.search(at as u32, batch, request, &search, budget, stats)?;
-        }
-        let mut streams = found.streams;
-        streams.retain(|stream| !stream.rows.is_empty());
-        for stream in &mut streams {
+        // Each thread takes a run of batches, so that rows stay in order of arrival.
+        let run = batches.len().div_ceil(workers.max(1)).max(1);
+        let runs: Vec<&[Arc<LogBatch>]> = batches.chunks(run).collect();
+        let parts = workers::map(workers, &runs, |part, batches| {
+            let mut found = Found::default();
+            for (at, batch) in batches.iter().enumerate() {
+                let number = (part * run + at) as u32;
+                found.search(number, batch, request, &search, budget)?;
+            }
+            Ok::<_, BudgetError>(found)
+        })?;
+        let found = Found::merge(parts, stats);
+        let unsorted: Vec<Mutex<HeadStream>> = found.into_iter().map(Mutex::new).collect();
+        let copies = workers::map(workers, &unsorted, |_, stream| {
             budget.check()?;
-            stats.duplicates += stream.sort(&batches);
-        }
+            Ok::<_, BudgetError>(stream.lock().sort(&batches))
+        })?;
+        stats.duplicates += copies.iter().sum::<u64>();
+        let streams = unsorted.into_iter().map(Mutex::into_inner).collect();
         Ok(Heads { batches, streams })
     }
 }
@@ -75,9 +87,32 @@ struct Found {
     streams: Vec<HeadStream>,
     /// Index into `streams`, or `None` if the selector leaves the stream out.
     known: HashMap<StreamId, Option<u32>>,
+    stats: ScanStats,
 }
 
 impl Found {
+    /// All streams that have rows, with the rows of earlier parts first.
+    fn merge(parts: Vec<Found>, stats: &mut ScanStats) -> Vec<HeadStream> {
+        let mut streams: Vec<HeadStream> = Vec::new();
+        let mut known: HashMap<StreamId, usize> = HashMap::new();
+        for part in parts {
+            stats.add(&part.stats);
+            for mut stream in part.streams {
+                if stream.rows.is_empty() {
+                    continue;
+                }
+                match known.get(&stream.id) {
+                    Some(at) => streams[*at].rows.append(&mut stream.rows),
+                    None => {
+                        known.insert(stream.id, streams.len());
+                        streams.push(stream);
+                    }
+                }
+            }
+        }
+        streams
+    }
+
     fn stream(&mut self, rows: &model::StreamRows, request: &ScanRequest) -> Option<usize> {
         let streams = &mut self.streams;
         let known = self.known.entry(rows.id).or_insert_with(|| {
@@ -100,7 +135,6 @@ impl Found {
         request: &ScanRequest,
         search: &LineSearch<'_>,
         budget: &Budget,
-        stats: &mut ScanStats,
     ) -> Result<(), BudgetError> {
         let mut chunks = 0;
         for stream in &batch.streams {
@@ -117,9 +151,9 @@ impl Found {
                 .map_or(0, |before| batch.line_ends[before] as usize);
             let ends = &batch.line_ends[rows.clone()];
             let timestamps = &batch.timestamps[rows.clone()];
-            stats.rows_processed += rows.len() as u64;
+            self.stats.rows_processed += rows.len() as u64;
             let bytes = ends.last().map_or(0, |end| *end as usize - first);
-            stats.bytes_processed += bytes as u64;
+            self.stats.bytes_processed += bytes as u64;
             let found = &mut self.streams[index].rows;
             let before = found.len();
             search.each_match(&batch.lines, first, ends, |row| {
@@ -134,7 +168,7 @@ impl Found {
             });
             budget.take_memory((found.len() - before) as u64 * ROW_BYTES)?;
         }
-        stats.chunks += chunks;
+        self.stats.chunks += chunks;
         Ok(())
     }
 }

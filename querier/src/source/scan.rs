@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::contest::{Contest, Contested, Span};
 use super::heads::{Delivery, Heads};
+use super::refine::refine;
 use super::rows::{Picked, PickedMetadata, project};
 use super::{Planned, SnapshotSource, workers};
 use crate::segments::{segment_error, storage_error};
@@ -75,17 +76,25 @@ struct Worker<K> {
 
 impl<'a> Scan<'a> {
     /// A scan that delivers each record once.
+    ///
+    /// # Errors
+    /// When the times of rows that may have copies cannot be read.
     pub(super) fn new(
         source: &'a SnapshotSource,
         request: &'a ScanRequest,
         budget: &'a Budget,
         planned: &'a [Planned],
         heads: &'a Heads,
-    ) -> Self {
-        Scan {
-            contest: Contest::find(spans(planned, heads, request)),
-            ..Scan::counting(source, request, budget, planned, heads)
+    ) -> Result<Self, SourceError> {
+        let mut contest = Contest::find(spans(planned, heads, request));
+        let wants_lines = request.columns.lines == LineColumn::Bytes;
+        if !contest.is_empty() && !wants_lines && request.order == ScanOrder::Any {
+            contest = refine(source, budget, planned, heads, &contest)?;
         }
+        Ok(Scan {
+            contest,
+            ..Scan::counting(source, request, budget, planned, heads)
+        })
     }
 
     /// A scan that delivers copies as well, and so never looks at lines to tell them apart.
@@ -237,19 +246,11 @@ impl<'a> Scan<'a> {
 
     /// The columns to decode: all of them where rows may have copies.
     fn columns(&self, chunk: &segment::PlannedChunk) -> Columns {
-        if self.is_contested(chunk) {
+        if self.contest.touches(chunk) {
             ALL_COLUMNS
         } else {
             self.request.columns
         }
-    }
-
-    fn is_contested(&self, chunk: &segment::PlannedChunk) -> bool {
-        !self.contest.is_empty()
-            && chunk.streams.iter().any(|stream| {
-                let (first, last) = (stream.first, stream.last);
-                self.contest.of(stream.id, first, last).is_some()
-            })
     }
 
     fn chunk<K: Sink>(
@@ -268,7 +269,7 @@ impl<'a> Scan<'a> {
         let read_bytes: u64 = bytes.iter().map(|bytes| bytes.len() as u64).sum();
         self.budget.take_rows(chunk.rows)?;
         self.budget.take_memory(read_bytes)?;
-        let contested = self.is_contested(chunk);
+        let contested = self.contest.touches(chunk);
         let columns = self.columns(chunk);
         let Worker {
             sink,

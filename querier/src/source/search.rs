@@ -19,7 +19,7 @@ struct Clause<'a> {
 
 #[derive(Debug)]
 enum Test<'a> {
-    Contains(Finder<'a>),
+    Contains(Box<Finder<'a>>),
     Matches {
         literals: Vec<Finder<'a>>,
         matcher: &'a dyn model::LineMatcher,
@@ -100,12 +100,12 @@ fn required_literal(clause: &LineClause) -> Option<&[u8]> {
 impl<'a> Clause<'a> {
     fn new(clause: &'a LineClause) -> Self {
         let test = |test: &'a LineTest| match test {
-            LineTest::Contains(needle) => Test::Contains(Finder::new(needle)),
+            LineTest::Contains(needle) => Test::Contains(Box::new(Finder::new(needle))),
             LineTest::Matches(matcher) => Test::Matches {
                 literals: matcher
                     .required_literals()
                     .iter()
-                    .map(|literal| Finder::new(literal))
+                    .map(Finder::new)
                     .collect(),
                 matcher: &**matcher,
             },

@@ -71,7 +71,14 @@ impl SnapshotSource {
         let recent = self.recent_request(&request, range);
         let snapshot = self.wait(budget, self.backend.snapshot(recent))?;
         let mut stats = ScanStats::default();
-        let heads = Heads::search(&self.tenant, snapshot.recent, &request, budget, &mut stats)?;
+        let heads = Heads::search(
+            &self.tenant,
+            snapshot.recent,
+            &request,
+            budget,
+            self.backend.workers,
+            &mut stats,
+        )?;
         streams.chunks += stats.chunks;
         streams.add_heads(&heads);
         let segments = self.wait(budget, self.backend.open(&snapshot.segments))?;

@@ -1,0 +1,156 @@
+//! Narrows contested windows to the times at which two sources really have a row each. Copies have
+//! equal times, so only those rows must be told apart by their lines; for queries that do not look
+//! at lines this saves reading nearly all of them.
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use hashbrown::HashMap;
+use model::{Columns, Flow, LineColumn, RowBlock, Signal, StreamId, Timestamp};
+use query::{Budget, SourceError};
+use segment::{PlannedChunk, Scratch};
+
+use super::contest::Contest;
+use super::heads::Heads;
+use super::{Planned, SnapshotSource, workers};
+use crate::segments::{segment_error, storage_error};
+
+/// Chunks whose timestamps are held at once: at 20,000 rows a chunk, about 10 MB of them.
+const CHUNKS_AT_ONCE: usize = 256;
+/// What one time costs, bytes.
+const TIME_BYTES: u64 = size_of::<(Timestamp, u32)>() as u64;
+
+const TIMES: Columns = Columns {
+    timestamps: true,
+    lines: LineColumn::None,
+    metadata: false,
+};
+
+/// Times inside contested windows, each with the source that has it.
+type Times = HashMap<StreamId, Vec<(Timestamp, u32)>>;
+
+/// The contest with windows of single times.
+///
+/// # Errors
+/// As a scan.
+pub(super) fn refine(
+    source: &SnapshotSource,
+    budget: &Budget,
+    planned: &[Planned],
+    heads: &Heads,
+    contest: &Contest,
+) -> Result<Contest, SourceError> {
+    let mut times = head_times(planned.len(), heads, contest);
+    let mut held = times.values().map(Vec::len).sum::<usize>() as u64 * TIME_BYTES;
+    budget.take_memory(held)?;
+    let chunks: Vec<(u32, &Planned, &PlannedChunk)> = planned
+        .iter()
+        .enumerate()
+        .flat_map(|(at, planned)| {
+            let chunks = planned.plan.chunks().iter();
+            chunks.map(move |chunk| (at as u32, planned, chunk))
+        })
+        .filter(|(_, _, chunk)| contest.touches(chunk))
+        .collect();
+    for chunks in chunks.chunks(CHUNKS_AT_ONCE) {
+        for found in chunk_times(source, budget, chunks, contest)? {
+            for (stream, of_chunk) in found {
+                let bytes = of_chunk.len() as u64 * TIME_BYTES;
+                budget.take_memory(bytes)?;
+                held += bytes;
+                times.entry(stream).or_default().extend(of_chunk);
+            }
+        }
+    }
+    let times: Vec<(StreamId, Vec<(Timestamp, u32)>)> = times.into_iter().collect();
+    let shared = workers::map(source.backend.workers, &times, |_, (stream, times)| {
+        budget.check()?;
+        Ok::<_, SourceError>((*stream, shared_times(times.clone())))
+    })?;
+    budget.give_memory(held);
+    Ok(Contest::at_times(shared))
+}
+
+fn head_times(number: usize, heads: &Heads, contest: &Contest) -> Times {
+    let mut times = Times::new();
+    for stream in &heads.streams {
+        let (first, last) = stream.bounds();
+        let Some(contested) = contest.of(stream.id, first, last) else {
+            continue;
+        };
+        let inside = stream.rows.iter().map(|row| row.timestamp);
+        let inside = inside.filter(|at| contested.contains(*at));
+        let of_stream = times.entry(stream.id).or_default();
+        of_stream.extend(inside.map(|at| (at, number as u32)));
+    }
+    times
+}
+
+fn chunk_times(
+    source: &SnapshotSource,
+    budget: &Budget,
+    chunks: &[(u32, &Planned, &PlannedChunk)],
+    contest: &Contest,
+) -> Result<Vec<Times>, SourceError> {
+    let storage = source.backend.segments.storage();
+    let reads = futures::stream::iter(chunks.iter().map(|(_, planned, chunk)| async {
+        let ranges = planned.plan.reads(chunk, TIMES);
+        if ranges.is_empty() {
+            return Ok(Vec::new());
+        }
+        let read = storage.ranges(&planned.meta.path, &ranges).await;
+        read.map_err(|error| storage_error(&error))
+    }));
+    let reads = reads.buffered(source.backend.reads_max).try_collect();
+    let bytes: Vec<Vec<Bytes>> = source.wait(budget, reads)?;
+    workers::map(
+        source.backend.workers,
+        chunks,
+        |at, (number, planned, chunk)| {
+            budget.check()?;
+            let mut times = Times::new();
+            let mut collect = |block: &RowBlock<'_>| {
+                let (Some(first), Some(last)) = (block.timestamps.first(), block.timestamps.last())
+                else {
+                    return Flow::Continue;
+                };
+                let stream = StreamId::of(&source.tenant, Signal::Logs, block.labels);
+                if let Some(contested) = contest.of(stream, *first, *last) {
+                    let inside = block
+                        .timestamps
+                        .iter()
+                        .filter(|at| contested.contains(**at));
+                    let of_stream = times.entry(stream).or_default();
+                    of_stream.extend(inside.map(|at| (*at, *number)));
+                }
+                Flow::Continue
+            };
+            let mut scratch = Scratch::default();
+            let decoded = planned
+                .plan
+                .decode(chunk, TIMES, &bytes[at], &mut scratch, &mut collect);
+            decoded.map_err(|error| segment_error(&error))?;
+            Ok(times)
+        },
+    )
+}
+
+/// Times that more than one source has, ascending.
+fn shared_times(mut times: Vec<(Timestamp, u32)>) -> Vec<Timestamp> {
+    times.sort_unstable();
+    times
+        .chunk_by(|a, b| a.0 == b.0)
+        .filter(|same| same[0].1 != same[same.len() - 1].1)
+        .map(|same| same[0].0)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_shared_when_two_sources_have_it() {
+        let times = vec![(3, 0), (1, 0), (1, 0), (2, 1), (3, 1), (2, 0), (4, 1)];
+        assert_eq!(shared_times(times), [2, 3]);
+    }
+}
