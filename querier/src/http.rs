@@ -2,6 +2,7 @@
 
 mod answer;
 mod call;
+mod detected;
 mod duration;
 mod json;
 mod labels;
@@ -86,6 +87,14 @@ fn routes() -> Vec<(&'static [&'static str], MethodRouter<Querier>)> {
         (
             &["/loki/api/v1/detected_labels"],
             get(labels::detected).post(labels::detected),
+        ),
+        (
+            &["/loki/api/v1/detected_fields"],
+            get(detected::fields).post(detected::fields),
+        ),
+        (
+            &["/loki/api/v1/detected_field/{name}/values"],
+            get(detected::values).post(detected::values),
         ),
         (
             &["/loki/api/v1/format_query"],

@@ -16,6 +16,12 @@ async fn world() -> World {
         record("web", 45, "level=info msg=hello status=200"),
         record("web", 20, "level=error msg=bye status=503"),
         record("api", 30, "other tenant").of("blue"),
+        record(
+            "nested",
+            30,
+            r#"{"app":"x","http":{"took":"1.5s","status code":200}}"#,
+        )
+        .of("json"),
     ];
     let new: [Record; 3] = [
         record("web", 20, "level=error msg=bye status=503"),
