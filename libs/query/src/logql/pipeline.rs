@@ -14,8 +14,9 @@
 //! - A stage that fails never drops its row: it sets `__error__` and `__error_details__`.
 //! - A row that is dropped costs no allocation, once the runner's buffers have grown.
 //! - A runner that needs only some labels gives the same values for these as one that needs all,
-//!   on lines that are well-formed and name no key twice. As in Loki, parsers stop at the last
-//!   label that is wanted: an error behind it is not seen, and of equal keys the first counts.
+//!   on lines that are well-formed. As in Loki, parsers stop at the last label that is wanted: an
+//!   error behind it is not seen.
+//! - Of equal keys the first counts, in one line and over several parsers.
 
 mod capture;
 mod choose;
@@ -325,7 +326,7 @@ impl Pipeline {
             list.iter().for_each(|name| read(name));
         }
         let preserve_error =
-            *need != LabelNeed::All && reads.iter().any(|name| name == ERROR_LABEL);
+            matches!(need, LabelNeed::Only(_)) && reads.iter().any(|name| name == ERROR_LABEL);
         if !known || !matches!(need, LabelNeed::Only(_)) {
             let hints = Hints {
                 wanted: None,

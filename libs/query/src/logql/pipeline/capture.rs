@@ -91,5 +91,4 @@ fn set(row: &mut Row, label: NameId, value: &[u8]) {
     let start = row.text_mut().len();
     push_clean(row.text_mut(), value);
     row.set_from(Category::Parsed, id, start);
-    row.note_found(id);
 }

@@ -66,7 +66,7 @@ pub(super) fn keep_labels(row: &mut Row, choices: &[Choice], gone: &mut Vec<Name
                 .any(|c| c.place() == Place::Label(id) && c.applies(row))
     };
     let base = row.visible_base().map(|(_, id, _)| id);
-    let entries = row.entries().iter().map(|e| e.name);
+    let entries = row.entries().map(|e| e.name);
     gone.extend(base.chain(entries).filter(|id| !kept(*id)));
     for id in gone.iter() {
         row.delete(*id);

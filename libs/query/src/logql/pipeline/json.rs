@@ -67,7 +67,7 @@ fn object(
 }
 
 fn set(row: &mut Row, name: &str, value: JsonValue<'_>) -> Result<(), End> {
-    if matches!(value, JsonValue::Array(_) | JsonValue::Object(_)) {
+    if !matches!(value, JsonValue::Text(..) | JsonValue::Plain(_)) {
         return Ok(());
     }
     let Some(id) = row.parsed_name_of(name) else {
@@ -80,7 +80,6 @@ fn set(row: &mut Row, name: &str, value: JsonValue<'_>) -> Result<(), End> {
         _ => {}
     }
     row.set_from(Category::Parsed, id, start);
-    row.note_found(id);
     match row.wants_no_more() {
         true => Err(End::Enough),
         false => Ok(()),

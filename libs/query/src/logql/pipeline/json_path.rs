@@ -104,8 +104,12 @@ pub(super) fn parse(row: &mut Row, line: &[u8], fields: &[JsonField]) {
         let start = row.text_mut().len();
         match value {
             Some(JsonValue::Text(text, escaped)) => unescape_into(row.text_mut(), text, escaped),
-            Some(JsonValue::Plain(text) | JsonValue::Object(text) | JsonValue::Array(text)) => {
+            Some(JsonValue::Plain(text) | JsonValue::Object(text)) => {
                 super::convert::push_clean(row.text_mut(), text);
+            }
+            // As in Loki, escapes of texts inside are resolved.
+            Some(JsonValue::Array(text)) => {
+                unescape_into(row.text_mut(), text, text.contains(&b'\\'));
             }
             Some(JsonValue::Null) => {}
             None => {
@@ -116,7 +120,6 @@ pub(super) fn parse(row: &mut Row, line: &[u8], fields: &[JsonField]) {
             }
         }
         row.set_from(Category::Parsed, label, start);
-        row.note_found(label);
     }
 }
 

@@ -201,7 +201,7 @@ pub(super) fn unescape_into(out: &mut String, text: &[u8], escaped: bool) {
 }
 
 /// The character of an escape whose backslash was taken, and how many bytes follow the backslash.
-fn escape(bytes: &[u8]) -> Option<(char, usize)> {
+pub(super) fn escape(bytes: &[u8]) -> Option<(char, usize)> {
     let simple = match bytes.first()? {
         b'"' => '"',
         b'\\' => '\\',

@@ -109,8 +109,8 @@ impl Condition {
         })
     }
 
-    /// Whether the row stays. A value that does not convert keeps the row and sets
-    /// `LabelFilterErr`; a row that already has an error passes all but text conditions.
+    /// Whether the row stays. A row without the label does not, unless the condition is on texts;
+    /// one whose value does not convert stays with `LabelFilterErr`.
     pub(super) fn passes(&self, row: &mut Row) -> bool {
         match self {
             Condition::Text(text) => text.passes(row),
@@ -155,9 +155,6 @@ fn compare<T: PartialOrd>(
     want: &T,
     read: impl Fn(&str) -> Result<T, String>,
 ) -> bool {
-    if row.has_error() {
-        return true;
-    }
     let Some(value) = row.get(id) else {
         return false;
     };
@@ -171,7 +168,10 @@ fn compare<T: PartialOrd>(
             CompareOp::LessOrEqual => value <= *want,
         },
         Err(details) => {
-            row.set_error(StageError::LabelFilter, &details);
+            // An error that is there already says more.
+            if !row.has_error() {
+                row.set_error(StageError::LabelFilter, &details);
+            }
             true
         }
     }

@@ -1,7 +1,7 @@
 //! `logfmt`: `key=value key="quoted value"`.
 
 use super::convert::push_clean;
-use super::json_scan::unescape_into;
+use super::json_scan::escape;
 use super::names::{NameId, sanitize_into};
 use super::row::{Category, Row, StageError};
 
@@ -54,7 +54,6 @@ pub(super) fn parse(row: &mut Row, line: &[u8], options: LogfmtOptions, key: &mu
             continue;
         };
         set(row, id, &pair);
-        row.note_found(id);
         if row.wants_no_more() {
             return;
         }
@@ -65,21 +64,24 @@ pub(super) fn parse(row: &mut Row, line: &[u8], options: LogfmtOptions, key: &mu
 pub(super) fn parse_fields(
     row: &mut Row,
     line: &[u8],
-    options: LogfmtOptions,
+    strict: bool,
     fields: &[LogfmtField],
     key: &mut String,
 ) {
     if row.wants_no_more() {
         return;
     }
+    for field in fields {
+        if !row.base_has(field.label) {
+            row.set(Category::Parsed, field.label, "");
+        }
+    }
     let mut scanner = Scanner { line, at: 0 };
-    let mut failed = None;
     while let Some(next) = scanner.next() {
         let pair = match next {
             Ok(pair) => pair,
-            Err(problem) if options.strict => {
-                failed = Some(problem);
-                break;
+            Err(problem) if strict => {
+                return row.set_parser_error(StageError::Logfmt, &problem.message());
             }
             Err(_) => continue,
         };
@@ -93,19 +95,7 @@ pub(super) fn parse_fields(
                 true => row.names.extracted(field.label),
                 false => field.label,
             };
-            if pair.value.is_empty() && !options.keep_empty && row.get(label).is_some() {
-                continue;
-            }
             set(row, label, &pair);
-            row.note_found(label);
-        }
-    }
-    if let Some(problem) = failed {
-        return row.set_parser_error(StageError::Logfmt, &problem.message());
-    }
-    for field in fields {
-        if row.get(field.label).is_none() {
-            row.set(Category::Parsed, field.label, "");
         }
     }
 }
@@ -134,7 +124,10 @@ fn push_key(key: &mut String, raw: &[u8]) {
 fn set(row: &mut Row, id: NameId, pair: &Pair<'_>) {
     let start = row.text_mut().len();
     match pair.escaped {
-        true => unescape_into(row.text_mut(), pair.value, true),
+        true => {
+            let text = row.text_mut();
+            unquote(pair.value, |part| push_clean(text, part));
+        }
         false => push_clean(row.text_mut(), pair.value),
     }
     row.set_from(Category::Parsed, id, start);
@@ -176,13 +169,13 @@ impl<'a> Scanner<'a> {
         match rest.get(length) {
             Some(b'=') if !key.is_empty() => {
                 if !is_valid_key(key) {
-                    return Some(Err(self.fail(start, "invalid key")));
+                    return Some(Err(self.fail(self.at, "invalid key")));
                 }
                 self.at += 1;
                 Some(self.value(key))
             }
             Some(byte @ (b'=' | b'"')) => Some(Err(self.unexpected(*byte))),
-            _ if !is_valid_key(key) => Some(Err(self.fail(start, "invalid key"))),
+            _ if !is_valid_key(key) => Some(Err(self.fail(self.at, "invalid key"))),
             _ => Some(Ok(Pair {
                 key,
                 value: &[],
@@ -219,9 +212,16 @@ impl<'a> Scanner<'a> {
             at += found;
             if self.line[at] == b'"' {
                 self.at = at + 1;
+                let value = &self.line[open + 1..at];
+                if escaped && !unquote(value, |_| {}) {
+                    return Err(Problem {
+                        place: self.at,
+                        what: "invalid quoted value",
+                    });
+                }
                 return Ok(Pair {
                     key,
-                    value: &self.line[open + 1..at],
+                    value,
                     escaped,
                 });
             }
@@ -229,7 +229,7 @@ impl<'a> Scanner<'a> {
             at = (at + 2).min(self.line.len());
         }
         self.at = self.line.len();
-        Err(self.fail(open, "unterminated quoted value"))
+        Err(self.fail(self.at, "unterminated quoted value"))
     }
 
     fn unexpected(&mut self, byte: u8) -> Problem {
@@ -251,4 +251,37 @@ impl<'a> Scanner<'a> {
 
 fn is_valid_key(key: &[u8]) -> bool {
     std::str::from_utf8(key).is_ok_and(|key| !key.contains('\u{fffd}'))
+}
+
+/// Gives the parts of a text between quotes with its escapes resolved; false if an escape is
+/// wrong or a control character stands in it.
+fn unquote(text: &[u8], mut part: impl FnMut(&[u8])) -> bool {
+    if text.iter().any(|b| *b < b' ') {
+        return false;
+    }
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        part(&rest[..at]);
+        let behind = &rest[at + 1..];
+        let (character, length) = match behind {
+            [b'\'', ..] => ('\'', 1),
+            _ => match escape(behind) {
+                Some(found) => found,
+                // Half of a pair: a character that is none.
+                None if half_pair(behind) => (' ', 5),
+                None => return false,
+            },
+        };
+        part(character.encode_utf8(&mut [0; 4]).as_bytes());
+        rest = &behind[length..];
+    }
+    part(rest);
+    true
+}
+
+fn half_pair(behind: &[u8]) -> bool {
+    behind.first() == Some(&b'u')
+        && behind
+            .get(1..5)
+            .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
 }

@@ -14,6 +14,13 @@ const DUPLICATE_SUFFIX: &str = "_extracted";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct NameId(u32);
 
+impl NameId {
+    /// From 0, without gaps.
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Numbers names in order of their first appearance.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {

@@ -47,6 +47,19 @@ pub(super) struct Entry {
     pub(super) category: Category,
     start: u32,
     end: u32,
+    deleted: bool,
+}
+
+/// What is known of one name: each part counts only if its number is that of the current row or
+/// stream, so that nothing is cleared between rows.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    row: u32,
+    entry: u32,
+    /// The row in which a stage made this label, even if it was dropped again.
+    parsed: u32,
+    stream: u32,
+    base: u32,
 }
 
 /// Which names parsers may leave out; the same for all rows of a runner.
@@ -73,9 +86,13 @@ pub(super) struct Row {
     text: String,
     error: String,
     details: String,
-    /// Which of `hints.wanted` this row's parsers found, and how many.
-    found: Vec<bool>,
-    found_count: usize,
+    /// How many of `hints.wanted` stages made in this row.
+    found: usize,
+    /// By name.
+    slots: Vec<Slot>,
+    /// Numbers of the current row and stream, from 1.
+    row_number: u32,
+    stream_number: u32,
     preserve: NameId,
 }
 
@@ -94,7 +111,6 @@ impl StageError {
 impl Row {
     pub(super) fn new(mut names: Names, hints: Hints) -> Self {
         let preserve = names.id(PRESERVE_ERROR_LABEL);
-        let found = vec![false; hints.wanted.as_ref().map_or(0, Vec::len)];
         Row {
             names,
             hints,
@@ -106,8 +122,10 @@ impl Row {
             text: String::new(),
             error: String::new(),
             details: String::new(),
-            found,
-            found_count: 0,
+            found: 0,
+            slots: Vec::new(),
+            row_number: 1,
+            stream_number: 1,
             preserve,
         }
     }
@@ -115,9 +133,20 @@ impl Row {
     /// Rows of this stream follow.
     pub(super) fn stream(&mut self, labels: &Arc<Labels>) {
         self.stream = Arc::clone(labels);
+        self.stream_number = self.stream_number.wrapping_add(1);
+        if self.stream_number == 0 {
+            self.slots.clear();
+            self.stream_number = 1;
+        }
         self.base.clear();
-        self.base
-            .extend(labels.iter().map(|(name, _)| self.names.id(name)));
+        for (at, (name, _)) in labels.iter().enumerate() {
+            let id = self.names.id(name);
+            self.base.push(id);
+            let number = self.stream_number;
+            let slot = self.slot_mut(id);
+            slot.stream = number;
+            slot.base = at as u32;
+        }
         self.hidden.clear();
         self.hidden.resize(self.base.len(), false);
         self.any_hidden = false;
@@ -134,12 +163,12 @@ impl Row {
             self.hidden.fill(false);
             self.any_hidden = false;
         }
-        if self.found_count > 0 {
-            self.found.fill(false);
-            self.found_count = 0;
-        }
+        self.found = 0;
+        self.row_number = self.row_number.wrapping_add(1);
         let forgot = self.names.forget_if_many();
-        if forgot {
+        if forgot || self.row_number == 0 {
+            self.slots.clear();
+            self.row_number = 1;
             let stream = Arc::clone(&self.stream);
             self.stream(&stream);
         }
@@ -154,9 +183,6 @@ impl Row {
     }
 
     pub(super) fn add_metadata_pair(&mut self, name: &str, value: &str) {
-        if value.is_empty() {
-            return;
-        }
         // With a list of wanted names, all names that any stage or the consumer reads are pinned.
         let id = match &self.hints.wanted {
             Some(_) => match self.names.find(name) {
@@ -180,7 +206,7 @@ impl Row {
 
     /// Whether the stream has the label, dropped or not.
     pub(super) fn base_has(&self, id: NameId) -> bool {
-        self.base.contains(&id)
+        self.base_at(id).is_some()
     }
 
     /// The value, from wherever it counts.
@@ -189,14 +215,14 @@ impl Row {
     }
 
     pub(super) fn get_with_category(&self, id: NameId) -> Option<(&str, Category)> {
-        if let Some(entry) = self.entries.iter().find(|e| e.name == id) {
+        if let Some(entry) = self.entry_at(id).map(|at| &self.entries[at]) {
             return Some((self.entry_value(entry), entry.category));
         }
-        let at = self.base.iter().position(|b| *b == id)?;
-        if self.hidden[at] {
-            return None;
+        let at = self.base_at(id)?;
+        match self.hidden[at] {
+            true => None,
+            false => Some((self.base_value(at), Category::Stream)),
         }
-        Some((self.base_value(at), Category::Stream))
     }
 
     /// Sets a label. Parsed labels win over metadata, metadata over stream labels; what loses is
@@ -214,19 +240,29 @@ impl Row {
             category,
             start: start as u32,
             end: self.text.len() as u32,
+            deleted: false,
         };
-        match self.entries.iter_mut().find(|e| e.name == id) {
-            Some(old) => {
-                if rank(category) >= rank(old.category) {
-                    *old = entry;
-                }
+        match self.entry_at(id) {
+            Some(at) if rank(category) >= rank(self.entries[at].category) => {
+                self.entries[at] = entry;
             }
+            Some(_) => return,
             None => {
-                if let Some(at) = self.base.iter().position(|b| *b == id) {
+                if let Some(at) = self.base_at(id) {
                     self.hide(at);
                 }
+                let (number, at) = (self.row_number, self.entries.len() as u32);
+                let slot = self.slot_mut(id);
+                slot.row = number;
+                slot.entry = at;
                 self.entries.push(entry);
             }
+        }
+        if category == Category::Parsed && !self.was_parsed(id) {
+            let number = self.row_number;
+            self.slot_mut(id).parsed = number;
+            let wanted = self.hints.wanted.as_ref();
+            self.found += usize::from(wanted.is_some_and(|wanted| wanted.contains(&id)));
         }
     }
 
@@ -237,8 +273,11 @@ impl Row {
 
     /// Takes a label away, wherever it stands.
     pub(super) fn delete(&mut self, id: NameId) {
-        self.entries.retain(|e| e.name != id);
-        if let Some(at) = self.base.iter().position(|b| *b == id) {
+        if let Some(at) = self.entry_at(id) {
+            self.entries[at].deleted = true;
+            self.slot_mut(id).row = 0;
+        }
+        if let Some(at) = self.base_at(id) {
             self.hide(at);
         }
     }
@@ -254,24 +293,19 @@ impl Row {
     }
 
     /// The name under which a parser may set `id`: with `_extracted` if the stream or the metadata
-    /// has it. `None` if nobody wants it, or it was found already.
+    /// has it. `None` if nobody wants it, or a stage of this row made it already.
     pub(super) fn parsed_name(&mut self, id: NameId) -> Option<NameId> {
         let taken = self.base_has(id)
             || self
-                .entries
-                .iter()
-                .any(|e| e.name == id && e.category == Category::Metadata);
+                .entry_at(id)
+                .is_some_and(|at| self.entries[at].category == Category::Metadata);
         let id = match taken {
             true => self.names.extracted(id),
             false => id,
         };
-        match &self.hints.wanted {
-            None => Some(id),
-            Some(wanted) => {
-                let at = wanted.iter().position(|w| *w == id)?;
-                (!self.found[at]).then_some(id)
-            }
-        }
+        let wanted = self.hints.wanted.as_ref();
+        let wanted = wanted.is_none_or(|wanted| wanted.contains(&id));
+        (wanted && !self.was_parsed(id)).then_some(id)
     }
 
     /// As [`parsed_name`](Self::parsed_name), for a text; names that nobody wants are not even
@@ -284,23 +318,12 @@ impl Row {
         self.parsed_name(id)
     }
 
-    /// Notes that a parser has set a wanted label.
-    pub(super) fn note_found(&mut self, id: NameId) {
-        if let Some(wanted) = &self.hints.wanted
-            && let Some(at) = wanted.iter().position(|w| *w == id)
-            && !self.found[at]
-        {
-            self.found[at] = true;
-            self.found_count += 1;
-        }
-    }
-
     /// Whether no parser can add anything that somebody wants.
     pub(super) fn wants_no_more(&self) -> bool {
         self.hints
             .wanted
             .as_ref()
-            .is_some_and(|wanted| wanted.len() == self.found_count)
+            .is_some_and(|wanted| wanted.len() == self.found)
     }
 
     /// Whether any wanted name starts so.
@@ -350,7 +373,7 @@ impl Row {
 
     /// Whether the row has exactly its stream's labels.
     pub(super) fn is_plain(&self) -> bool {
-        self.entries.is_empty() && !self.any_hidden && !self.has_error()
+        !self.any_hidden && !self.has_error() && self.entries().next().is_none()
     }
 
     pub(super) fn any_hidden(&self) -> bool {
@@ -370,12 +393,37 @@ impl Row {
             .map(|(at, (_, value))| (at, self.base[at], value))
     }
 
-    pub(super) fn entries(&self) -> &[Entry] {
-        &self.entries
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| !entry.deleted)
     }
 
     pub(super) fn entry_value(&self, entry: &Entry) -> &str {
         &self.text[entry.start as usize..entry.end as usize]
+    }
+
+    fn slot(&self, id: NameId) -> Slot {
+        self.slots.get(id.index()).copied().unwrap_or_default()
+    }
+
+    fn slot_mut(&mut self, id: NameId) -> &mut Slot {
+        if self.slots.len() <= id.index() {
+            self.slots.resize(id.index() + 1, Slot::default());
+        }
+        &mut self.slots[id.index()]
+    }
+
+    fn entry_at(&self, id: NameId) -> Option<usize> {
+        let slot = self.slot(id);
+        (slot.row == self.row_number).then_some(slot.entry as usize)
+    }
+
+    fn base_at(&self, id: NameId) -> Option<usize> {
+        let slot = self.slot(id);
+        (slot.stream == self.stream_number).then_some(slot.base as usize)
+    }
+
+    fn was_parsed(&self, id: NameId) -> bool {
+        self.slot(id).parsed == self.row_number
     }
 
     fn base_value(&self, at: usize) -> &str {

@@ -244,7 +244,6 @@ impl<'a> RowLabels<'a> {
 
 fn entries(row: &Row, category: Category) -> impl Iterator<Item = (&str, &str)> {
     row.entries()
-        .iter()
         .filter(move |entry| entry.category == category)
         .map(|entry| (row.names.text(entry.name), row.entry_value(entry)))
 }

@@ -88,7 +88,7 @@ impl SeriesTable {
             Grouping::By(names) => {
                 !row.any_hidden()
                     && !row.has_error()
-                    && !row.entries().iter().any(|e| names.contains(&e.name))
+                    && !row.entries().any(|e| names.contains(&e.name))
             }
             Grouping::Without(_) => false,
         }
@@ -166,11 +166,17 @@ fn each_label(grouping: &Grouping, row: &Row, mut visit: impl FnMut(&str, &str))
                 }
             }
         }
-        Grouping::Without(gone) => each_visible(row, |id, name, value| {
-            if !gone.contains(&id) {
-                visit(name, value);
+        Grouping::Without(gone) => {
+            each_visible(row, |id, name, value| {
+                if !gone.contains(&id) {
+                    visit(name, value);
+                }
+            });
+            // Left over when the error itself was dropped.
+            if gone.is_empty() && !row.is_plain() && !row.error_details().is_empty() {
+                visit(ERROR_DETAILS_LABEL, row.error_details());
             }
-        }),
+        }
     }
 }
 

@@ -23,7 +23,8 @@ pub(super) enum Step {
     Json,
     JsonFields(Vec<JsonField>),
     Logfmt(LogfmtOptions),
-    LogfmtFields(LogfmtOptions, Vec<LogfmtField>),
+    /// Whether strict; empty values are always kept.
+    LogfmtFields(bool, Vec<LogfmtField>),
     /// The number is the place of its scratch memory.
     Regexp(RegexpParser, usize),
     Pattern(PatternParser),
@@ -137,7 +138,7 @@ impl Step {
                 match fields.is_empty() {
                     true => Step::Logfmt(options),
                     false => Step::LogfmtFields(
-                        options,
+                        *strict,
                         fields
                             .iter()
                             .map(|field| LogfmtField {
@@ -185,8 +186,8 @@ impl Step {
             Step::Json => json::parse(row, line, &mut scratch.key),
             Step::JsonFields(fields) => json_path::parse(row, line, fields),
             Step::Logfmt(options) => logfmt::parse(row, line, *options, &mut scratch.key),
-            Step::LogfmtFields(options, fields) => {
-                logfmt::parse_fields(row, line, *options, fields, &mut scratch.key);
+            Step::LogfmtFields(strict, fields) => {
+                logfmt::parse_fields(row, line, *strict, fields, &mut scratch.key);
             }
             Step::Regexp(parser, at) => parser.parse(row, line, &mut scratch.locations[*at]),
             Step::Pattern(parser) => parser.parse(row, line),

@@ -39,7 +39,6 @@ pub(super) fn unpack<'s>(row: &mut Row, line: &[u8], scratch: &'s mut Unpacked) 
         let key = &scratch.texts[start..*key_end];
         if let Some(id) = row.parsed_name_of(key) {
             row.set(Category::Parsed, id, &scratch.texts[*key_end..*end]);
-            row.note_found(id);
         }
         start = *end;
     }

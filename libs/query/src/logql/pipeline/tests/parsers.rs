@@ -11,7 +11,7 @@ fn json_makes_labels_of_all_members() {
         (
             "| json",
             r#"{"a":true,"b":false,"c":null}"#,
-            "a=true b=false c=",
+            "a=true b=false",
         ),
         (
             "| json",
@@ -35,7 +35,10 @@ fn json_makes_labels_of_all_members() {
         ("| json", r#"{"a":"x"} and more"#, "a=x"),
         ("| json", r#"{"app":"x"}"#, "app_extracted=x"),
         ("| json | json", r#"{"a":"x"}"#, "a=x"),
-        ("| json", r#"{"a":"1","a":"2"}"#, "a=2"),
+        ("| json", r#"{"a":"1","a":"2"}"#, "a=1"),
+        ("| json | logfmt", r#"{"a":"1"} a=2 b=3"#, "a=1 b=3"),
+        ("| label_format a=`x` | json", r#"{"a":"1"}"#, "a=x"),
+        ("| json | drop a | json", r#"{"a":"1"}"#, ""),
     ]);
 }
 
@@ -93,7 +96,9 @@ fn logfmt_makes_labels_of_pairs() {
         ("| logfmt", "app=x", "app_extracted=x"),
         ("| logfmt", "", ""),
         ("| logfmt", "just some text", ""),
-        ("| logfmt", "a=1 a=2", "a=2"),
+        ("| logfmt", "a=1 a=2", "a=1"),
+        ("| logfmt", r#"a="x\q" b=1"#, "b=1"),
+        ("| logfmt", r#"a="x\'y\ud83d""#, "a=x'y "),
         ("| logfmt", "=x a=1", "a=1"),
         ("| logfmt", "a=b=c d=1", "d=1"),
         ("| logfmt", r#"a="un b=1"#, ""),
@@ -120,7 +125,7 @@ fn strict_logfmt_stops_at_the_first_wrong_pair() {
         (
             "| logfmt --strict",
             r#"a="x"#,
-            "__error__=LogfmtParserErr __error_details__=logfmt syntax error at pos 3 : unterminated quoted value",
+            "__error__=LogfmtParserErr __error_details__=logfmt syntax error at pos 5 : unterminated quoted value",
         ),
         ("| logfmt --strict --keep-empty", "a b=1", "a= b=1"),
     ]);
@@ -213,7 +218,7 @@ fn metadata_and_stream_labels_keep_their_name_before_parsed_ones() {
         "m=2 | m=1 m_extracted=2"
     );
     assert_eq!(run("", "x", &[("app", "1")]), "x | app_extracted=1");
-    assert_eq!(run("", "x", &[("m", "")]), "x |");
+    assert_eq!(run("", "x", &[("m", "")]), "x | m=");
     assert_eq!(
         run("| json", r#"{"m":"2"}"#, &[("m", "1")]),
         r#"{"m":"2"} | m=1 m_extracted=2"#

@@ -148,7 +148,7 @@ proptest! {
         let mut runner = pipeline.runner(&need);
         runner.stream(&stream());
         let sample = runner.sample(AT, line.as_bytes(), &[("m", "meta")]).unwrap();
-        let series = runner.series(sample.series).labels.clone();
+        let series = Arc::clone(&runner.series(sample.series).labels);
         let mut full = pipeline.runner(&LabelNeed::All);
         full.stream(&stream());
         let output = full.run(AT, line.as_bytes(), &[("m", "meta")]).unwrap();
