@@ -11,6 +11,10 @@ pub struct Config {
     pub decompressed_bytes_max: usize,
     /// How many bodies are decoded at once; the others wait. Each needs its decompressed size.
     pub decoders_max: usize,
+    /// Bodies that wait to be decoded, all together, bytes; requests beyond get 429.
+    pub waiting_bytes_max: usize,
+    /// Decoded batches on their way to the owners, all together, bytes; decoding waits beyond.
+    pub unstored_bytes_max: usize,
     /// What a tenant may send.
     pub limits: Limits,
 }

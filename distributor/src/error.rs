@@ -56,6 +56,12 @@ pub enum Error {
         /// burst.
         retry_after_seconds: Option<u32>,
     },
+    /// Too many bodies wait to be decoded.
+    #[error("too many requests at once: bodies of more than {limit} bytes wait to be decoded")]
+    Overloaded {
+        /// How many bytes may wait.
+        limit: usize,
+    },
     /// The owners of the shards could not store it.
     #[error(transparent)]
     Ingest(#[from] rpc::Error),
@@ -65,7 +71,7 @@ impl Error {
     /// What the caller should do.
     pub fn kind(&self) -> Kind {
         match self {
-            Error::RateLimited { .. } => Kind::Exhausted,
+            Error::RateLimited { .. } | Error::Overloaded { .. } => Kind::Exhausted,
             Error::Ingest(error) => error.kind(),
             _ => Kind::Invalid,
         }
@@ -82,6 +88,7 @@ impl Error {
                 retry_after_seconds,
                 ..
             }) => Some(*retry_after_seconds),
+            Error::Overloaded { .. } => Some(1),
             // Somebody has to make room; until then, asking often helps nobody.
             Error::Ingest(rpc::Error::OutOfSpace(_)) => Some(30),
             Error::Ingest(rpc::Error::Unavailable(_)) => Some(5),

@@ -18,6 +18,7 @@
 //! - Good records are stored although others of the same request are refused.
 //! - No cache, buffer pool or queue in here grows without a bound.
 
+mod budget;
 mod cache;
 mod config;
 mod error;

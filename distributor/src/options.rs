@@ -12,6 +12,10 @@ runtime::options! {
         decompressed_bytes_max: usize as ByteText = "64MiB",
         /// How many bodies are decoded at once; the others wait. Each needs its decompressed size.
         decoders_max: usize = "4",
+        /// Bodies that wait to be decoded, all together; requests beyond are told to come later.
+        waiting_bytes_max: usize as ByteText = "64MiB",
+        /// Decoded batches that are being stored, all together; decoding waits beyond.
+        unstored_bytes_max: usize as ByteText = "64MiB",
         /// Most labels of a stream; `service_name` does not count.
         label_names_max: usize = "15",
         /// Longest label name.
@@ -44,6 +48,8 @@ impl Settings {
             body_bytes_max: self.body_bytes_max,
             decompressed_bytes_max: self.decompressed_bytes_max,
             decoders_max: self.decoders_max,
+            waiting_bytes_max: self.waiting_bytes_max,
+            unstored_bytes_max: self.unstored_bytes_max,
             limits: Limits {
                 label_names_max: self.label_names_max,
                 label_name_bytes_max: self.label_name_bytes_max,

@@ -7,8 +7,9 @@ use proto::Encoding;
 use rpc::{IngestApi, IngestRequest};
 use tokio::sync::Semaphore;
 
+use crate::budget::Budget;
 use crate::rate::RateLimiter;
-use crate::session::{Session, Sorted};
+use crate::session::{Request, Session, Sorted};
 use crate::streams::Streams;
 use crate::{Config, Error, Metrics, Refusals, Sources};
 
@@ -101,6 +102,10 @@ struct Inner {
     streams: Streams,
     rate: RateLimiter,
     decoders: Semaphore,
+    /// Of bodies that wait for a decoder.
+    waiting: Budget,
+    /// Of batches that are being stored.
+    unstored: Budget,
     /// Scratch memory for decompression, to be used again.
     buffers: Mutex<Vec<Vec<u8>>>,
 }
@@ -125,6 +130,8 @@ impl Distributor {
                 streams: Streams::new(config.limits.clone(), config.shards),
                 rate: RateLimiter::new(&config.limits),
                 decoders: Semaphore::new(config.decoders_max.max(1)),
+                waiting: Budget::new(config.waiting_bytes_max),
+                unstored: Budget::new(config.unstored_bytes_max),
                 buffers: Mutex::new(Vec::new()),
                 config,
                 ingest,
@@ -161,6 +168,12 @@ impl Distributor {
     async fn try_push(&self, push: Push) -> Result<Outcome, Error> {
         let (format, tenant) = (push.format, push.tenant.clone());
         let inner = &self.inner;
+        let waiting = inner.waiting.try_take(push.body.len());
+        let waiting = waiting.ok_or(Error::Overloaded {
+            limit: inner.config.waiting_bytes_max,
+        })?;
+        // Neither semaphore is ever closed; if one were, going on without a permit is harmless.
+        let decoder = inner.decoders.acquire().await;
         let now = (inner.sources.now)();
         let sorted = self.decode(push, now).await?;
         if let Err(exceeded) = inner.rate.take(&tenant, sorted.bytes, now) {
@@ -172,6 +185,11 @@ impl Distributor {
                 retry_after_seconds: exceeded.retry_after_seconds,
             });
         }
+        let batches = sorted.batches.iter();
+        let batch_bytes = batches.map(|(_, batch)| batch.memory_bytes()).sum();
+        // The decoder is kept meanwhile, so that what is decoded but has no room is bounded, too.
+        let _unstored = inner.unstored.take(batch_bytes).await;
+        drop((decoder, waiting));
         let slot = inner.config.slot_length.slot_at(now);
         let requests: Vec<IngestRequest> = sorted
             .batches
@@ -194,8 +212,6 @@ impl Distributor {
     }
 
     async fn decode(&self, push: Push, now: Timestamp) -> Result<Sorted, Error> {
-        // The semaphore is never closed; if it were, going on without a permit is harmless.
-        let _permit = self.inner.decoders.acquire().await;
         if push.body.len() <= INLINE_BODY_BYTES {
             return self.inner.decode(&push, now);
         }
@@ -236,7 +252,10 @@ impl Inner {
             &self.config.limits,
             &push.tenant,
             self.config.shards,
-            push.format.takes_unlabelled(),
+            Request {
+                unlabelled: push.format.takes_unlabelled(),
+                body_bytes: body.len(),
+            },
             now,
         );
         match push.format {

@@ -16,6 +16,8 @@ pub(crate) struct Session<'s> {
     tenant: &'s TenantId,
     /// Whether a stream without labels is one of an unknown service, as in OTLP.
     unlabelled: bool,
+    /// How many bytes of lines a shard may expect.
+    shard_bytes: usize,
     /// Latest and earliest time taken, both included.
     newest: Timestamp,
     oldest: Timestamp,
@@ -26,6 +28,15 @@ pub(crate) struct Session<'s> {
     bytes: u64,
     records: u64,
     key: Vec<u8>,
+}
+
+/// What is known of a request before it is decoded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    /// Whether a stream without labels is one of an unknown service, as in OTLP.
+    pub(crate) unlabelled: bool,
+    /// Length of the body, decompressed.
+    pub(crate) body_bytes: usize,
 }
 
 /// What the records that come belong to.
@@ -58,7 +69,7 @@ impl<'s> Session<'s> {
         limits: &'s Limits,
         tenant: &'s TenantId,
         shards: u32,
-        unlabelled: bool,
+        request: Request,
         now: Timestamp,
     ) -> Self {
         let newest = match limits.creation_grace_nanos {
@@ -73,7 +84,8 @@ impl<'s> Session<'s> {
             streams,
             limits,
             tenant,
-            unlabelled,
+            unlabelled: request.unlabelled,
+            shard_bytes: request.body_bytes / shards.max(1) as usize,
             newest,
             oldest,
             current: Current::Refused {
@@ -106,7 +118,8 @@ impl<'s> Session<'s> {
         self.current = match found {
             Ok(stream) => {
                 let batch = &mut self.batches[stream.shard.0 as usize];
-                let batch = batch.get_or_insert_with(|| ShardBatch::new(self.tenant));
+                let batch =
+                    batch.get_or_insert_with(|| ShardBatch::new(self.tenant, self.shard_bytes));
                 let place = batch.stream(&stream);
                 Current::Stream { stream, place }
             }
@@ -303,10 +316,11 @@ impl Receiver for Session<'_> {
     }
 }
 
-/// Gives back memory that growing columns have taken in advance: a batch may live for minutes.
+/// Gives back memory that columns have taken in advance, if it is much: a batch may live for
+/// minutes. Up to a quarter is left, for that is not worth a copy of the column.
 fn trim(batch: &mut LogBatch) {
     fn trim<T>(column: &mut Vec<T>) {
-        if column.capacity() - column.len() > column.len() / 8 {
+        if column.capacity() - column.len() > column.len() / 4 {
             column.shrink_to_fit();
         }
     }

@@ -15,6 +15,9 @@ pub(crate) struct ShardBatch {
     last: Option<(StreamId, Place)>,
 }
 
+/// A guess at how long a line with its time is, for the number of rows to make room for.
+const USUAL_LINE_BYTES: usize = 128;
+
 /// Which builder takes a stream's next records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -24,10 +27,13 @@ pub(crate) enum Place {
 }
 
 impl ShardBatch {
-    pub(crate) fn new(tenant: &TenantId) -> Self {
+    /// An empty batch with room for about `bytes` of lines of usual length.
+    pub(crate) fn new(tenant: &TenantId, bytes: usize) -> Self {
+        let mut main = LogBatchBuilder::new(tenant.clone());
+        main.reserve(bytes / USUAL_LINE_BYTES, bytes);
         ShardBatch {
             tenant: tenant.clone(),
-            main: LogBatchBuilder::new(tenant.clone()),
+            main,
             seen: HashMap::new(),
             further: Vec::new(),
             last: None,

@@ -10,7 +10,11 @@ const MINUTE: i64 = 60 * model::NANOS_PER_SECOND;
 fn sorted(limits: &Limits, shards: u32, feed: impl FnOnce(&mut Session<'_>)) -> Sorted {
     let streams = Streams::new(limits.clone(), shards);
     let tenant = TenantId::default();
-    let mut session = Session::new(&streams, limits, &tenant, shards, false, NOW);
+    let request = Request {
+        unlabelled: false,
+        body_bytes: 1000,
+    };
+    let mut session = Session::new(&streams, limits, &tenant, shards, request, NOW);
     feed(&mut session);
     session.finish()
 }

@@ -17,6 +17,8 @@ pub(crate) const NOW: i64 = 1_700_000_000_000_000_000;
 pub(crate) struct FakeIngest {
     pub(crate) requests: Mutex<Vec<IngestRequest>>,
     pub(crate) fail: Mutex<Option<Error>>,
+    /// Nothing is stored while a test holds it.
+    pub(crate) hold: tokio::sync::Mutex<()>,
 }
 
 #[async_trait::async_trait]
@@ -25,6 +27,7 @@ impl IngestApi for FakeIngest {
         if let Some(error) = self.fail.lock().unwrap().clone() {
             return Err(error);
         }
+        let _held = self.hold.lock().await;
         self.requests.lock().unwrap().extend(requests);
         Ok(())
     }

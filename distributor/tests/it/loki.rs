@@ -247,6 +247,28 @@ async fn a_tenant_over_its_rate_is_told_to_wait() {
 }
 
 #[tokio::test]
+async fn more_bodies_than_may_wait_are_told_to_come_again() {
+    let fixture = Fixture::with(|config| {
+        config.waiting_bytes_max = 1024;
+        config.unstored_bytes_max = 1024;
+    });
+    let hold = fixture.ingest.hold.lock().await;
+    let body = snappy(&message(r#"{app="x"}"#, &[b"one"]));
+    // The first holds the decoder's room for batches, the second waits for it, the third is one
+    // too many.
+    let posts: Vec<_> = (0..3)
+        .map(|_| Box::pin(fixture.post(PATH, &[PROTOBUF], body.clone())))
+        .collect();
+    let (answer, _, others) = futures::future::select_all(posts).await;
+    assert_eq!(answer.0, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(header(&answer.1, "retry-after"), "1");
+    drop(hold);
+    for (status, _, _) in futures::future::join_all(others).await {
+        assert_eq!(status, StatusCode::NO_CONTENT);
+    }
+}
+
+#[tokio::test]
 async fn an_empty_push_is_fine_and_stores_nothing() {
     let fixture = Fixture::new();
     let (status, _, _) = fixture.post(PATH, &[PROTOBUF], snappy(&[])).await;
