@@ -9,6 +9,7 @@ mod log;
 mod metric;
 mod property;
 mod pushdown;
+mod robust;
 mod stages;
 mod twin;
 

@@ -34,6 +34,10 @@ pub(super) fn execute<S: Source>(
     budget: &Budget,
 ) -> Result<Answer, EngineError> {
     let steps = Steps::new(params.start, params.end, params.step);
+    // Room for one series before any is made: so many steps may be asked for that none fits.
+    let one_series = Points::memory_bytes(steps.count);
+    budget.take_memory(one_series)?;
+    budget.give_memory(one_series);
     let mut evaluation = Evaluation {
         source,
         budget,

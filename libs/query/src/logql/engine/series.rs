@@ -90,7 +90,7 @@ impl Points {
 
     /// Bytes that points over so many steps take.
     pub(super) fn memory_bytes(steps: usize) -> u64 {
-        (steps * (size_of::<f64>() + size_of::<bool>())) as u64
+        (steps as u64).saturating_mul((size_of::<f64>() + size_of::<bool>()) as u64)
     }
 }
 

@@ -1,7 +1,8 @@
-use query::logql::engine::{Direction, Params};
+use proptest::prelude::*;
+use query::logql::engine::{Direction, LabelSet, Params, Value, merged};
 use testkit::MemorySource;
 
-use super::{SECOND, at, check, labels};
+use super::{SECOND, at, check, labels, run};
 
 fn source() -> MemorySource {
     let mut source = MemorySource::new();
@@ -60,4 +61,95 @@ fn interval_thins_over_all_streams() {
     };
     let want = [r#"{app="a"} 1 a1"#, r#"{app="a"} 3 a3"#];
     check(&source(), r#"{app=~".+"}"#, &params, &want);
+}
+
+#[test]
+fn categories_of_labels_are_told_apart() {
+    let mut source = MemorySource::new();
+    let stream = labels(&[("app", "x"), ("pod", "1")]);
+    source.push(&stream, SECOND, "a=1 app=y", &[("trace", "t")]);
+    let query = r#"{app="x"} | logfmt | drop pod"#;
+    let answer = run(&source, query, &log(10, Direction::Forward)).unwrap();
+    let Value::Streams(streams) = &answer.value else {
+        panic!("streams");
+    };
+    let entry = &streams[0].entries[0];
+    assert_eq!(streams[0].labels, LabelSet::new([("app", "x")]));
+    assert_eq!(entry.metadata, LabelSet::new([("trace", "t")]));
+    let parsed = LabelSet::new([("a", "1"), ("app_extracted", "y")]);
+    assert_eq!(entry.parsed, parsed);
+    let all = [
+        ("a", "1"),
+        ("app", "x"),
+        ("app_extracted", "y"),
+        ("trace", "t"),
+    ];
+    assert_eq!(merged(&streams[..])[0].labels, LabelSet::new(all));
+}
+
+/// App, second and line.
+fn records() -> impl Strategy<Value = Vec<(u8, i64, u8)>> {
+    proptest::collection::vec((0..3u8, 0..30i64, 0..4u8), 0..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The naive way: all entries, sorted, thinned, cut.
+    #[test]
+    fn entries_are_the_first_of_all(
+        records in records(),
+        limit in 0..20u32,
+        interval in 0..3i64,
+        forward: bool,
+        seed: u64,
+    ) {
+        let mut source = MemorySource::new();
+        let mut all: Vec<(i64, String, String)> = Vec::new();
+        for (app, second, line) in &records {
+            let app = ["a", "b", "c"][usize::from(*app)];
+            let line = format!("line {line}");
+            source.push(&labels(&[("app", app)]), second * SECOND, &line, &[]);
+            if (5..25).contains(second) && line != "line 3" {
+                all.push((second * SECOND, format!("{{app={app:?}}}"), line));
+            }
+        }
+        let params = Params {
+            start: 5 * SECOND,
+            end: 25 * SECOND,
+            interval: interval * SECOND,
+            ..log(limit, if forward { Direction::Forward } else { Direction::Backward })
+        };
+        let key = |at: i64| if forward { at } else { -at };
+        all.sort_by(|a, b| key(a.0).cmp(&key(b.0)).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+        all.dedup();
+        if interval > 0 {
+            let mut last: Option<i64> = None;
+            all.retain(|entry| {
+                let shown = last.is_none_or(|last| (entry.0 - last).abs() >= params.interval);
+                if shown {
+                    last = Some(entry.0);
+                }
+                shown
+            });
+        }
+        all.truncate(limit as usize);
+        for source in [source.clone(), source.split(seed, 3, 4)] {
+            let answer = run(&source, r#"{app=~".+"} != "line 3""#, &params).unwrap();
+            let Value::Streams(streams) = &answer.value else {
+                panic!("streams");
+            };
+            let mut got = Vec::new();
+            for stream in merged(streams) {
+                let mut before: Option<i64> = None;
+                for (at, line) in stream.entries {
+                    assert!(before.is_none_or(|before| key(before) <= key(at)));
+                    before = Some(at);
+                    got.push((at, stream.labels.to_string(), line.to_string()));
+                }
+            }
+            got.sort_by(|a, b| key(a.0).cmp(&key(b.0)).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+            assert_eq!(got, all);
+        }
+    }
 }

@@ -18,6 +18,7 @@ const QUERIES: &[&str] = &[
     r#"sum(rate({app=~".+"} |= "v=1" [R]))"#,
     r#"sum without (pod) (bytes_rate({app=~".+"}[R] offset 7s))"#,
     r#"bytes_over_time({app="a"}[R])"#,
+    r#"absent_over_time({app="a", pod=~".+"}[R])"#,
     r#"max by (app) (count_over_time({app=~".+"}[R]))"#,
     r#"avg(count_over_time({app=~".+"}[R]))"#,
     r#"stdvar by (pod) (count_over_time({app=~".+"}[R]))"#,
@@ -47,6 +48,9 @@ const UNWRAPPED: &[&str] = &[
     r#"first_over_time({app=~".+"} | logfmt | unwrap v [R]) by (app, pod)"#,
     r#"last_over_time({app=~".+"} | logfmt | unwrap v [R]) by (app, pod)"#,
     r#"sum by (k) (count_over_time({app=~".+"} | logfmt [R]))"#,
+    r#"rate_counter({app=~".+"} | logfmt | unwrap v [R])"#,
+    r#"sum_over_time(sum by (app) (rate({app=~".+"}[3s]))[R:2s] offset 3s)"#,
+    r#"max_over_time(sum(count_over_time({app="b"}[4s]))[R:5s])"#,
 ];
 
 #[derive(Clone, Debug)]

@@ -79,12 +79,69 @@ fn row(record: &MemoryRecord, range: &LogRange) -> Option<(LabelMap, f64)> {
     Some((labels, value))
 }
 
+/// Samples by series.
+type Samples = BTreeMap<LabelMap, Vec<(i64, f64)>>;
+
 fn range_aggregation(source: &MemorySource, range: &RangeAggregation, at: i64) -> Vector {
-    let RangeInput::Logs(logs) = &range.over else {
-        panic!("not known to the twin");
+    let (mut series, length, unwrapped) = match &range.over {
+        RangeInput::Logs(logs) => (
+            log_samples(source, range, logs, at),
+            logs.range,
+            logs.unwrap.is_some(),
+        ),
+        RangeInput::Subquery {
+            expr,
+            range: length,
+            step,
+            offset,
+        } => {
+            let step = step.unwrap();
+            let end = at - offset;
+            let mut series = Samples::new();
+            let mut inner = end.div_euclid(step) * step;
+            while inner > end - length {
+                for (labels, value) in metric(source, expr, inner) {
+                    series.entry(labels).or_default().push((inner, value));
+                }
+                inner -= step;
+            }
+            (series, *length, true)
+        }
     };
+    if range.op == RangeOp::Absent {
+        let RangeInput::Logs(logs) = &range.over else {
+            panic!("not known to the twin");
+        };
+        let selector = logs.log.selector.iter();
+        let equal = selector.filter(|m| m.value != ".+");
+        let labels = equal.map(|m| (m.name.clone(), m.value.clone())).collect();
+        return match series.is_empty() {
+            true => Vector::from([(labels, 1.0)]),
+            false => Vector::new(),
+        };
+    }
+    let seconds = length as f64 / 1e9;
+    for samples in series.values_mut() {
+        samples.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    }
+    let values = series.into_iter().map(|(labels, samples)| {
+        if range.op == RangeOp::RateCounter {
+            return (labels, rate_counter(&samples, seconds));
+        }
+        let values: Vec<f64> = samples.iter().map(|(_, value)| *value).collect();
+        (labels, window(range, &values, seconds, unwrapped))
+    });
+    values.collect()
+}
+
+fn log_samples(
+    source: &MemorySource,
+    range: &RangeAggregation,
+    logs: &LogRange,
+    at: i64,
+) -> Samples {
     let end = at - logs.offset;
-    let mut series: BTreeMap<LabelMap, Vec<(i64, f64)>> = BTreeMap::new();
+    let mut series = Samples::new();
     let mut records: Vec<&MemoryRecord> = source.records().iter().collect();
     records.sort_by_key(|record| record.timestamp);
     records.dedup();
@@ -102,20 +159,38 @@ fn range_aggregation(source: &MemorySource, range: &RangeAggregation, at: i64) -
                 None => labels,
                 grouping => group(&labels, grouping.as_ref()),
             };
-            series
-                .entry(labels)
-                .or_default()
-                .push((record.timestamp, value));
+            let samples = series.entry(labels).or_default();
+            samples.push((record.timestamp, value));
         }
     }
-    let seconds = logs.range as f64 / 1e9;
-    let values = series.into_iter().map(|(labels, mut samples)| {
-        samples.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-        let values: Vec<f64> = samples.iter().map(|(_, value)| *value).collect();
-        let unwrapped = logs.unwrap.is_some();
-        (labels, window(range, &values, seconds, unwrapped))
-    });
-    values.collect()
+    series
+}
+
+/// Distances in microseconds and the window in seconds, as Loki has it.
+fn rate_counter(samples: &[(i64, f64)], seconds: f64) -> f64 {
+    if samples.len() < 2 {
+        return 0.0;
+    }
+    let (first, last) = (samples[0], samples[samples.len() - 1]);
+    let mut increase = last.1 - first.1;
+    for pair in samples.windows(2) {
+        if pair[1].1 < pair[0].1 {
+            increase += pair[0].1;
+        }
+    }
+    let spanned = (last.0 - first.0) as f64 / 1e3;
+    let between = spanned / (samples.len() - 1) as f64;
+    let mut to_start = seconds;
+    if increase > 0.0 && first.1 >= 0.0 {
+        to_start = to_start.min(spanned * first.1 / increase);
+    }
+    let start = if to_start < between * 1.1 {
+        to_start
+    } else {
+        between / 2.0
+    };
+    let end = if between > 0.0 { 0.0 } else { between / 2.0 };
+    increase * ((spanned + start + end) / spanned) / seconds
 }
 
 fn window(range: &RangeAggregation, values: &[f64], seconds: f64, unwrapped: bool) -> f64 {
