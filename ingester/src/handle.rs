@@ -75,8 +75,10 @@ impl Ingester {
     /// # Errors
     /// What kept the heads from being flushed.
     pub async fn shutdown(&self) -> Result<(), Error> {
-        let flushed = self.ask(|reply| Message::Shutdown { reply }).await;
-        self.shared.maintenance.stop().await;
+        let (flushed, ()) = tokio::join!(
+            self.ask(|reply| Message::Shutdown { reply }),
+            self.shared.maintenance.stop(),
+        );
         // The task may have ended already: then there is nothing to stop.
         let _ = self.shared.messages.send(Message::Stop).await;
         let ends = self.shared.ends.lock().take();

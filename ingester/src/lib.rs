@@ -15,7 +15,7 @@
 //!
 //! Invariants:
 //! - What is acknowledged is in a synced log record or in a committed segment, at every moment.
-//! - [`state`](crate) decides and has no effects; the task and its helpers have effects and decide
+//! - `state.rs` decides and has no effects; the task and its helpers have effects and decide
 //!   nothing.
 //! - Records may be stored twice after a retry or a crash, never zero times; readers and merges drop
 //!   copies by identity.

@@ -52,7 +52,14 @@ struct Worker {
 }
 
 impl Maintenance {
-    pub(crate) fn start(id: u64, config: &Config, deps: &Deps, metrics: Arc<Metrics>) -> Self {
+    /// `busy` says that memory is short.
+    pub(crate) fn start(
+        id: u64,
+        config: &Config,
+        deps: &Deps,
+        metrics: Arc<Metrics>,
+        busy: Arc<AtomicBool>,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         let worker = Worker {
@@ -60,7 +67,7 @@ impl Maintenance {
             meta: Arc::clone(&deps.meta),
             clock: Arc::clone(&deps.clock),
             metrics: Arc::clone(&metrics),
-            merger: Merger::new(id, config, deps, metrics, Arc::clone(&stop)),
+            merger: Merger::new(id, config, deps, metrics, Arc::clone(&stop), busy),
             options: PlanOptions {
                 merge: config.merge.clone(),
                 retention_nanos: nanos(config.retention),
@@ -164,10 +171,11 @@ impl Worker {
                 break;
             };
             let inputs: Vec<SegmentId> = plan.inputs.iter().map(|segment| segment.id).collect();
-            match self.merger.run(plan, &catalog, now).await {
+            match self.merger.run(plan, &catalog, now, until_done).await {
                 Ok(()) => merged += 1,
                 // Another one was faster: plan again from the new catalog.
                 Err(error) if error.kind() == Kind::Conflict => {}
+                Err(_) if self.stop.load(Ordering::Relaxed) => break,
                 Err(error) => {
                     self.metrics.merge_failures.inc();
                     if error.kind() == Kind::Corrupt {

@@ -15,7 +15,7 @@ runtime::options! {
         head_bytes_max: usize as ByteText = "32MiB",
         /// Size of all heads together. From half of it on the largest head is flushed early; at the whole of it
         /// requests wait, and are then answered 429.
-        head_memory_bytes_max: usize as ByteText = "96MiB",
+        head_memory_bytes_max: usize as ByteText = "64MiB",
         /// How long a request waits for room before it is answered 429.
         room_wait: Duration as DurationText = "2s",
         /// A file of the write-ahead log that has reached this size is followed by another.

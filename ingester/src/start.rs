@@ -2,6 +2,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use model::{HeadId, Timestamp};
 use rpc::{Command, MetaApi, Outcome};
@@ -59,6 +60,7 @@ impl Ingester {
         config.validate()?;
         fs::create_dir_all(&config.data_dir)
             .map_err(|source| file_error("make", &config.data_dir, source))?;
+        remove_unfinished(&config.data_dir)?;
         let id = identity(&config.data_dir, &*deps.meta).await?;
         let files: Arc<dyn LogFiles> = match &deps.log_files {
             Some(files) => Arc::clone(files),
@@ -81,6 +83,7 @@ impl Ingester {
             plan.start,
         );
         let (log, thread) = WalThread::spawn(writer, messages.downgrade(), Arc::clone(&metrics))?;
+        let busy = Arc::new(AtomicBool::new(false));
         let (tail, _) = broadcast::channel(TAIL_BATCHES_MAX);
         let task = Task {
             state: State::new(&config, start_of(&plan, id, &*deps.meta)),
@@ -97,11 +100,23 @@ impl Ingester {
             clock: Arc::clone(&deps.clock),
             metrics: Arc::clone(&metrics),
             replies: Replies::default(),
+            busy: Arc::clone(&busy),
         };
         let task = tokio::spawn(task.run());
         replay(files, plan, id, &deps.meta, &messages).await?;
-        let maintenance = Maintenance::start(id, &config, &deps, metrics);
+        let maintenance = Maintenance::start(id, &config, &deps, metrics, busy);
         Ok(Ingester::new(id, messages, tail, maintenance, task, thread))
+    }
+}
+
+/// Removes what merges of an earlier run left unfinished.
+fn remove_unfinished(data_dir: &Path) -> Result<(), Error> {
+    let folder = data_dir.join("tmp");
+    match fs::remove_dir_all(&folder) {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(file_error("remove", &folder, source))
+        }
+        _ => Ok(()),
     }
 }
 

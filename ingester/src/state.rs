@@ -254,6 +254,11 @@ impl State {
         self.bytes
     }
 
+    /// Whether memory is half used or more: then the largest head is flushed early.
+    pub(crate) fn is_short_of_memory(&self) -> bool {
+        self.bytes >= self.settings.memory_bytes_max / 2
+    }
+
     /// Batches of the tenant that touch the range, by head.
     pub(crate) fn recent(&self, tenant: &TenantId, range: TimeRange) -> Vec<HeadBatches> {
         let heads = self.heads.iter().map(|(sequence, head)| HeadBatches {

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::{LogBatch, TenantId, TimeRange};
@@ -57,6 +58,8 @@ pub(crate) struct Task {
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) replies: Replies,
+    /// Set while memory is short: merges make way.
+    pub(crate) busy: Arc<AtomicBool>,
 }
 
 /// Who waits for which answer.
@@ -89,6 +92,8 @@ impl Task {
                     }
                     next = log_ended(refused);
                 }
+                self.busy
+                    .store(self.state.is_short_of_memory(), Ordering::Relaxed);
                 self.metrics.heads.set(self.state.heads() as i64);
                 self.metrics.head_bytes.set(self.state.bytes() as i64);
             }

@@ -126,7 +126,15 @@ impl World {
 /// One line of its own, at the time given.
 fn request_at(number: u64, time: i64) -> IngestRequest {
     let tenant = TenantId::default();
-    let labels = Labels::new([("app", if number % 2 == 0 { "even" } else { "odd" })]).unwrap();
+    let labels = Labels::new([(
+        "app",
+        if number.is_multiple_of(2) {
+            "even"
+        } else {
+            "odd"
+        },
+    )])
+    .unwrap();
     let mut builder = LogBatchBuilder::new(tenant.clone());
     builder.stream(
         StreamId::of(&tenant, Signal::Logs, &labels),

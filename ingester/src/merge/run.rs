@@ -21,6 +21,10 @@ use crate::metrics::Metrics;
 use crate::start::{Clock, Deps};
 use crate::{Config, Error, objects};
 
+/// A read of about a chunk (1.5 MiB of text, 15 ms of work) waits at most 20 times 10 ms.
+const WAIT_STEP: Duration = Duration::from_millis(10);
+const WAIT_STEPS: u32 = 20;
+
 /// Executes plans, one at a time.
 #[derive(Clone)]
 pub(crate) struct Merger {
@@ -35,6 +39,7 @@ pub(crate) struct Merger {
     enabled: bool,
     interval: Duration,
     stop: Arc<AtomicBool>,
+    busy: Arc<AtomicBool>,
 }
 
 /// A segment's object, read from a blocking thread.
@@ -44,6 +49,7 @@ struct ObjectReader {
     runtime: Handle,
     metrics: Arc<Metrics>,
     stop: Arc<AtomicBool>,
+    busy: Option<Arc<AtomicBool>>,
 }
 
 impl Merger {
@@ -53,6 +59,7 @@ impl Merger {
         deps: &Deps,
         metrics: Arc<Metrics>,
         stop: Arc<AtomicBool>,
+        busy: Arc<AtomicBool>,
     ) -> Self {
         Merger {
             ingester,
@@ -66,6 +73,7 @@ impl Merger {
             enabled: config.merge.enabled,
             interval: config.merge.interval,
             stop,
+            busy,
         }
     }
 
@@ -77,7 +85,8 @@ impl Merger {
         self.interval
     }
 
-    /// Writes the new segment, if there is one, and swaps it in.
+    /// Writes the new segment, if there is one, and swaps it in. A merge that is not `urgent` makes
+    /// way for flushes while memory is short.
     ///
     /// # Errors
     /// `Conflict` when an input is no longer live; whatever refused. Nothing is changed then.
@@ -86,12 +95,16 @@ impl Merger {
         plan: MergePlan,
         catalog: &Arc<Catalog>,
         now: Timestamp,
+        urgent: bool,
     ) -> Result<(), Error> {
         let remove: Vec<SegmentId> = plan.inputs.iter().map(|segment| segment.id).collect();
         let inputs = remove.len();
         let add = match plan.output_level {
             None => None,
-            Some(level) => self.write(plan.inputs, level, catalog, now).await?,
+            Some(level) => {
+                let readers = self.readers(plan.inputs, urgent);
+                self.write(readers, level, catalog, now).await?
+            }
         };
         let dropped = add.is_none();
         let path = add.as_ref().map(|segment| Arc::clone(&segment.path));
@@ -114,25 +127,36 @@ impl Merger {
         Ok(())
     }
 
+    fn readers(&self, inputs: Vec<Arc<SegmentMeta>>, urgent: bool) -> Vec<ObjectReader> {
+        let readers = inputs.into_iter().map(|segment| ObjectReader {
+            storage: self.storage.clone(),
+            segment,
+            runtime: Handle::current(),
+            metrics: Arc::clone(&self.metrics),
+            stop: Arc::clone(&self.stop),
+            busy: (!urgent).then(|| Arc::clone(&self.busy)),
+        });
+        readers.collect()
+    }
+
     async fn write(
         &self,
-        inputs: Vec<Arc<SegmentMeta>>,
+        inputs: Vec<ObjectReader>,
         level: u32,
         catalog: &Arc<Catalog>,
         now: Timestamp,
     ) -> Result<Option<SegmentMeta>, Error> {
-        let signal = inputs[0].signal;
-        let unique = format!("m{:x}", inputs[0].id.0);
+        let first = &inputs[0].segment;
+        let signal = first.signal;
+        let unique = format!("m{:x}", first.id.0);
         let path = objects::path(signal, now, self.ingester, &unique);
         let temporary = self.folder.join(format!("{unique}.seg"));
         let written = {
             let (merger, catalog) = (self.clone(), Arc::clone(catalog));
-            let (file, runtime) = (temporary.clone(), Handle::current());
-            tokio::task::spawn_blocking(move || {
-                merger.merge_to_file(inputs, &catalog, now, file, runtime)
-            })
-            .await
-            .map_err(|error| Error::Stopped(format!("merging segments ended early: {error}")))?
+            let file = temporary.clone();
+            tokio::task::spawn_blocking(move || merger.merge_to_file(&inputs, &catalog, now, file))
+                .await
+                .map_err(|error| Error::Stopped(format!("merging segments ended early: {error}")))?
         };
         let stored = match written {
             Ok(written) if written.tenants.is_empty() => Ok(None),
@@ -159,11 +183,10 @@ impl Merger {
 
     fn merge_to_file(
         &self,
-        inputs: Vec<Arc<SegmentMeta>>,
+        inputs: &[ObjectReader],
         catalog: &Catalog,
         now: Timestamp,
         file: PathBuf,
-        runtime: Handle,
     ) -> Result<Written, Error> {
         let failed = |doing| {
             let name = file.display().to_string();
@@ -174,17 +197,7 @@ impl Merger {
             }
         };
         fs::create_dir_all(&self.folder).map_err(failed("make the folder of"))?;
-        let readers: Vec<ObjectReader> = inputs
-            .into_iter()
-            .map(|segment| ObjectReader {
-                storage: self.storage.clone(),
-                segment,
-                runtime: runtime.clone(),
-                metrics: Arc::clone(&self.metrics),
-                stop: Arc::clone(&self.stop),
-            })
-            .collect();
-        let readers: Vec<&dyn ReadAt> = readers.iter().map(|r| r as &dyn ReadAt).collect();
+        let readers: Vec<&dyn ReadAt> = inputs.iter().map(|r| r as &dyn ReadAt).collect();
         let keep = |tenant: &_| kept(tenant, catalog, now, self.retention_nanos);
         let out = File::create(&file).map_err(failed("make"))?;
         let mut out = BufWriter::with_capacity(256 << 10, out);
@@ -207,10 +220,24 @@ impl ReadAt for ObjectReader {
         if self.stop.load(Ordering::Relaxed) {
             return Err(io::Error::other("the ingester is stopping"));
         }
+        if let Some(busy) = &self.busy {
+            make_way(busy);
+        }
         self.metrics
             .merge_read_bytes
             .inc_by(range.end.saturating_sub(range.start));
         let read = self.storage.range(&self.segment.path, range);
         self.runtime.block_on(read).map_err(io::Error::other)
+    }
+}
+
+/// Waits while memory is short, so that the flushes that free it have the processors; not for long,
+/// so that merging goes on, at a tenth of its speed or so, when memory is short for hours.
+fn make_way(busy: &AtomicBool) {
+    for _ in 0..WAIT_STEPS {
+        if !busy.load(Ordering::Relaxed) {
+            return;
+        }
+        std::thread::sleep(WAIT_STEP);
     }
 }

@@ -60,9 +60,8 @@ impl State {
     /// Seals the largest head when memory is half used and no flush is at hand. Not before: a head
     /// that grows while it would only wait makes a larger segment.
     pub(super) fn relieve_pressure(&mut self) {
-        let half = self.settings.memory_bytes_max / 2;
         let workers = self.settings.flush_workers;
-        if self.bytes < half || !self.sealed.is_empty() || self.flushing >= workers {
+        if !self.is_short_of_memory() || !self.sealed.is_empty() || self.flushing >= workers {
             return;
         }
         let largest = self

@@ -47,7 +47,7 @@ impl State {
     pub(super) fn exhausted(&self) -> Error {
         Error::Exhausted {
             reason: format!(
-                "the ingester holds {} bytes that are not yet in object storage, and may hold {} (memory_bytes_max); send again later",
+                "the ingester holds {} bytes that are not yet in object storage, and may hold {} (head_memory_bytes_max); send again later",
                 self.bytes, self.settings.memory_bytes_max
             ),
             retry_after_seconds: 1,

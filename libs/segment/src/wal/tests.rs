@@ -237,3 +237,14 @@ fn a_later_version_is_named() {
     ));
     assert_eq!(error.kind(), model::Kind::Corrupt);
 }
+
+/// The bytes of version 1, by their hash: a change here makes logs of running installations
+/// unreadable, and needs a new version that still reads the old one.
+#[test]
+fn the_format_does_not_change_by_accident() {
+    let (_, file, _) = some_file();
+    assert_eq!(&file[..8], b"PHAROWAL");
+    assert_eq!(&file[FILE_HEADER_BYTES..FILE_HEADER_BYTES + 4], b"PWR1");
+    let hash = xxhash_rust::xxh3::xxh3_64(&file);
+    assert_eq!((file.len(), hash), (802, 18_373_701_368_983_244_801));
+}
