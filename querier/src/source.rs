@@ -176,6 +176,15 @@ impl SnapshotSource {
         Ok(planned)
     }
 
+    fn spec<'a>(&'a self, request: &'a ScanRequest) -> ScanSpec<'a> {
+        ScanSpec {
+            tenant: &self.tenant,
+            selector: &request.selector,
+            range: request.range,
+            line_filter: &request.line_filter,
+        }
+    }
+
     pub(crate) fn recent_request(&self, request: &ScanRequest, range: TimeRange) -> RecentRequest {
         RecentRequest {
             tenant: self.tenant.clone(),
@@ -207,12 +216,7 @@ impl Source for SnapshotSource {
             &mut stats,
         )?;
         self.tally.add_heads(&heads, &stats);
-        let spec = ScanSpec {
-            tenant: &self.tenant,
-            selector: &request.selector,
-            range: request.range,
-            line_filter: &request.line_filter,
-        };
+        let spec = self.spec(request);
         let planned = self.plan(&snapshot.segments, &spec, budget, &mut stats)?;
         let scan = scan::Scan::new(self, request, budget, &planned, &heads)?;
         let (sinks, scanned) = scan.run(new_sink)?;

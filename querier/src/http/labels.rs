@@ -96,7 +96,7 @@ pub(super) async fn streams(
         let mut found = HashSet::new();
         for selector in &selectors {
             for (source, selector, tag) in source.select(selector) {
-                let streams = source.streams(&selector, range, Wanted::Totals, budget)?;
+                let streams = source.streams(&selector, range, Wanted::Labels, budget)?;
                 let labels = streams.totals.into_keys();
                 match tag {
                     None => found.extend(labels),

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::{
-    Columns, Flow, Labels, LineColumn, LineFilter, RowBlock, Selector, TimeRange, Timestamp,
+    Columns, Flow, Labels, LineColumn, LineFilter, LogBatch, RowBlock, Selector, TenantId,
+    TimeRange, Timestamp,
 };
 use query::{Budget, BudgetError, ScanOrder, ScanRequest, ScanStats, Sink, Source, SourceError};
-use segment::ScanSpec;
+use rpc::SegmentMeta;
 
 use super::heads::Heads;
-use super::{Planned, SnapshotSource, scan};
+use super::{SnapshotSource, scan};
 
 /// What a stream has in a range. Records that are stored twice count twice, until merging removes
 /// the copies.
@@ -24,9 +25,19 @@ pub(crate) struct StreamTotal {
     pub(crate) bytes: u64,
 }
 
+/// Segments of which only a part is in the range.
+#[derive(Default)]
+struct Partial {
+    segments: Vec<Arc<SegmentMeta>>,
+    /// What their streams have, in the range or not: for the mean size of a record.
+    sizes: HashMap<Arc<Labels>, StreamTotal>,
+}
+
 /// How much is to be found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
+    /// Which streams there are; totals are of no use.
+    Labels,
     /// The streams and what they have.
     Totals,
     /// Also in how many chunks.
@@ -57,51 +68,58 @@ impl SnapshotSource {
         if range.is_empty() {
             return Ok(streams);
         }
-        let request = ScanRequest {
-            selector: selector.clone(),
-            range,
-            line_filter: LineFilter::default(),
-            columns: Columns {
-                timestamps: false,
-                lines: LineColumn::None,
-                metadata: false,
-            },
-            order: ScanOrder::Any,
-        };
+        let request = counting(selector, range);
         let recent = self.recent_request(&request, range);
         let snapshot = self.wait(budget, self.backend.snapshot(recent))?;
         let mut stats = ScanStats::default();
-        let heads = Heads::search(
-            &self.tenant,
-            snapshot.recent,
-            &request,
-            budget,
-            self.backend.workers,
-            &mut stats,
-        )?;
-        streams.chunks += stats.chunks;
-        streams.add_heads(&heads);
-        let segments = self.wait(budget, self.backend.open(&snapshot.segments))?;
-        let spec = ScanSpec {
-            tenant: &self.tenant,
-            selector,
-            range,
-            line_filter: &request.line_filter,
-        };
-        let mut partial = Vec::new();
-        let mut sizes: HashMap<Arc<Labels>, StreamTotal> = HashMap::new();
-        for (meta, segment) in snapshot.segments.iter().zip(&segments) {
+        if wanted == Wanted::Labels {
+            streams.add_labels(&self.tenant, &snapshot.recent, &request);
+        } else {
+            let heads = Heads::search(
+                &self.tenant,
+                snapshot.recent,
+                &request,
+                budget,
+                self.backend.workers,
+                &mut stats,
+            )?;
+            streams.chunks += stats.chunks;
+            streams.add_heads(&heads);
+        }
+        let partial =
+            self.add_segments(&mut streams, &snapshot.segments, &request, wanted, budget)?;
+        self.count(&mut streams, &request, budget, &partial)?;
+        Ok(streams)
+    }
+
+    /// Adds what stream tables know for certain. The other segments come back: those with streams
+    /// that reach over the ends of the range.
+    fn add_segments(
+        &self,
+        streams: &mut Streams,
+        metas: &[Arc<SegmentMeta>],
+        request: &ScanRequest,
+        wanted: Wanted,
+        budget: &Budget,
+    ) -> Result<Partial, SourceError> {
+        let segments = self.wait(budget, self.backend.open(metas))?;
+        let (selector, range) = (&request.selector, request.range);
+        let mut partial = Partial::default();
+        for (meta, segment) in metas.iter().zip(&segments) {
             budget.check()?;
             let entries = || {
                 segment.streams(&self.tenant).filter(|entry| {
                     range.touches(entry.first, entry.last) && selector.is_match(entry.labels)
                 })
             };
-            let whole = entries().all(|entry| range.covers(entry.first, entry.last));
+            let whole = entries().all(|entry| {
+                let known = wanted == Wanted::Labels && streams.totals.contains_key(entry.labels);
+                known || range.covers(entry.first, entry.last)
+            });
             let totals = if whole {
                 &mut streams.totals
             } else {
-                &mut sizes
+                &mut partial.sizes
             };
             for entry in entries() {
                 let total = totals.entry_ref(entry.labels).or_default();
@@ -109,14 +127,13 @@ impl SnapshotSource {
                 total.bytes += entry.content_bytes;
             }
             if !whole {
-                partial.push(Arc::clone(meta));
+                partial.segments.push(Arc::clone(meta));
             } else if wanted == Wanted::Chunks {
-                streams.chunks += segment.plan(&spec).chunks().len() as u64;
+                let plan = segment.plan(&self.spec(request));
+                streams.chunks += plan.chunks().len() as u64;
             }
         }
-        let planned = self.plan(&partial, &spec, budget, &mut stats)?;
-        self.count(&mut streams, &request, budget, &planned, &sizes)?;
-        Ok(streams)
+        Ok(partial)
     }
 
     /// Bytes of lines by stream and step. Steps end at multiples of `step`, the last one with the
@@ -164,21 +181,20 @@ impl SnapshotSource {
         streams: &mut Streams,
         request: &ScanRequest,
         budget: &Budget,
-        planned: &[Planned],
-        sizes: &HashMap<Arc<Labels>, StreamTotal>,
+        partial: &Partial,
     ) -> Result<(), SourceError> {
-        if planned.is_empty() {
-            return Ok(());
-        }
+        let mut stats = ScanStats::default();
+        let spec = self.spec(request);
+        let planned = self.plan(&partial.segments, &spec, budget, &mut stats)?;
         streams.chunks += planned
             .iter()
             .map(|planned| planned.plan.chunks().len() as u64)
             .sum::<u64>();
         let none = Heads::default();
-        let counting = scan::Scan::counting(self, request, budget, planned, &none);
+        let counting = scan::Scan::counting(self, request, budget, &planned, &none);
         let (counters, _) = counting.run(&Counter::default)?;
         for (labels, rows) in counters.into_iter().flat_map(|counter| counter.rows) {
-            let size = sizes.get(&labels).cloned().unwrap_or_default();
+            let size = partial.sizes.get(&labels).cloned().unwrap_or_default();
             let mean = size.bytes as f64 / size.records.max(1) as f64;
             let total = streams.totals.entry(labels).or_default();
             total.records += rows;
@@ -200,6 +216,23 @@ impl Streams {
             .collect()
     }
 
+    /// The streams of batches that have any record in the range.
+    fn add_labels(&mut self, tenant: &TenantId, batches: &[Arc<LogBatch>], request: &ScanRequest) {
+        for batch in batches.iter().filter(|batch| batch.tenant == *tenant) {
+            for stream in &batch.streams {
+                let rows = stream.rows.start as usize..stream.rows.end as usize;
+                let mut times = batch.timestamps[rows].iter();
+                if request.selector.is_match(&stream.labels)
+                    && !self.totals.contains_key(&stream.labels)
+                    && times.any(|at| request.range.contains(*at))
+                {
+                    let labels = Arc::clone(&stream.labels);
+                    self.totals.insert(labels, StreamTotal::default());
+                }
+            }
+        }
+    }
+
     fn add_heads(&mut self, heads: &Heads) {
         for stream in &heads.streams {
             let total = self.totals.entry_ref(&stream.labels).or_default();
@@ -210,6 +243,21 @@ impl Streams {
                 total.bytes += (row.line().len() + metadata) as u64;
             }
         }
+    }
+}
+
+/// A scan of how many records there are.
+fn counting(selector: &Selector, range: TimeRange) -> ScanRequest {
+    ScanRequest {
+        selector: selector.clone(),
+        range,
+        line_filter: LineFilter::default(),
+        columns: Columns {
+            timestamps: false,
+            lines: LineColumn::None,
+            metadata: false,
+        },
+        order: ScanOrder::Any,
     }
 }
 

@@ -1,7 +1,10 @@
 //! The querier from HTTP to fakes of its neighbours, over real segments.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod limits;
 mod live;
 mod once;
+mod reads;
 mod routes;
 mod world;

@@ -22,20 +22,20 @@ use tokio::sync::broadcast;
 use tower::ServiceExt;
 
 /// 2023-11-14T22:13:20Z
-pub const NOW: Timestamp = 1_700_000_000_000_000_000;
-pub const SECOND: i64 = 1_000_000_000;
+pub(crate) const NOW: Timestamp = 1_700_000_000_000_000_000;
+pub(crate) const SECOND: i64 = 1_000_000_000;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Record {
-    pub tenant: &'static str,
-    pub labels: Vec<(&'static str, &'static str)>,
-    pub at: Timestamp,
-    pub line: String,
-    pub metadata: Vec<(&'static str, String)>,
+pub(crate) struct Record {
+    pub(crate) tenant: &'static str,
+    pub(crate) labels: Vec<(&'static str, &'static str)>,
+    pub(crate) at: Timestamp,
+    pub(crate) line: String,
+    pub(crate) metadata: Vec<(&'static str, String)>,
 }
 
 /// A record of the default tenant, so many seconds before [`NOW`].
-pub fn record(app: &'static str, seconds_ago: i64, line: &str) -> Record {
+pub(crate) fn record(app: &'static str, seconds_ago: i64, line: &str) -> Record {
     Record {
         tenant: TenantId::DEFAULT,
         labels: vec![("app", app)],
@@ -46,24 +46,24 @@ pub fn record(app: &'static str, seconds_ago: i64, line: &str) -> Record {
 }
 
 impl Record {
-    pub fn of(mut self, tenant: &'static str) -> Record {
+    pub(crate) fn of(mut self, tenant: &'static str) -> Record {
         self.tenant = tenant;
         self
     }
 
-    pub fn with(mut self, key: &'static str, value: &str) -> Record {
+    pub(crate) fn with(mut self, key: &'static str, value: &str) -> Record {
         self.metadata.push((key, value.to_owned()));
         self
     }
 
-    pub fn label(mut self, name: &'static str, value: &'static str) -> Record {
+    pub(crate) fn label(mut self, name: &'static str, value: &'static str) -> Record {
         self.labels.push((name, value));
         self
     }
 }
 
 /// The records as batches, one for each tenant, streams side by side, otherwise in this order.
-pub fn batches(records: &[Record]) -> Vec<Arc<LogBatch>> {
+pub(crate) fn batches(records: &[Record]) -> Vec<Arc<LogBatch>> {
     let mut tenants: BTreeMap<&str, BTreeMap<Labels, Vec<&Record>>> = BTreeMap::new();
     for record in records {
         let labels = Labels::new(record.labels.iter().copied()).unwrap();
@@ -91,15 +91,15 @@ pub fn batches(records: &[Record]) -> Vec<Arc<LogBatch>> {
     batches
 }
 
-pub struct FakeSearch {
+pub(crate) struct FakeSearch {
     heads: Mutex<Vec<HeadBatches>>,
-    pub tail: broadcast::Sender<Arc<LogBatch>>,
+    pub(crate) tail: broadcast::Sender<Arc<LogBatch>>,
     /// What `recent` answers instead.
     failure: Mutex<Option<Failure>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     Unavailable,
     /// It never answers.
     Hangs,
@@ -122,7 +122,7 @@ impl SearchApi for FakeSearch {
 }
 
 #[derive(Default)]
-pub struct FakeMeta {
+pub(crate) struct FakeMeta {
     catalog: Mutex<Arc<Catalog>>,
 }
 
@@ -141,32 +141,32 @@ impl MetaApi for FakeMeta {
     }
 }
 
-pub struct World {
-    pub search: Arc<FakeSearch>,
-    pub meta: Arc<FakeMeta>,
-    pub storage: ObjectStorage,
-    pub router: Router,
+pub(crate) struct World {
+    pub(crate) search: Arc<FakeSearch>,
+    pub(crate) meta: Arc<FakeMeta>,
+    pub(crate) storage: ObjectStorage,
+    pub(crate) router: Router,
 }
 
-pub struct Answer {
-    pub status: u16,
-    pub kind: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) kind: String,
+    pub(crate) body: String,
 }
 
 impl World {
-    pub fn new() -> World {
+    pub(crate) fn new() -> World {
         World::with(Config {
             query_workers: 2,
             ..Config::default()
         })
     }
 
-    pub fn with(config: Config) -> World {
+    pub(crate) fn with(config: Config) -> World {
         World::over(config, ObjectStorage::in_memory())
     }
 
-    pub fn over(config: Config, storage: ObjectStorage) -> World {
+    pub(crate) fn over(config: Config, storage: ObjectStorage) -> World {
         let search = Arc::new(FakeSearch {
             heads: Mutex::default(),
             tail: broadcast::channel(64).0,
@@ -188,12 +188,12 @@ impl World {
         }
     }
 
-    pub fn fail(&self, failure: Option<Failure>) {
+    pub(crate) fn fail(&self, failure: Option<Failure>) {
         *self.search.failure.lock() = failure;
     }
 
     /// Puts records into a head of their own.
-    pub fn head(&self, records: &[Record]) -> HeadId {
+    pub(crate) fn head(&self, records: &[Record]) -> HeadId {
         let mut heads = self.search.heads.lock();
         let head = HeadId {
             ingester: 1,
@@ -206,7 +206,7 @@ impl World {
     }
 
     /// Says that the records of a head are in segments.
-    pub fn cover(&self, head: HeadId) {
+    pub(crate) fn cover(&self, head: HeadId) {
         let mut catalog = self.meta.catalog.lock();
         let covered = &mut Arc::make_mut(&mut *catalog).covered;
         let entry: &mut CoveredHeads = covered.entry(head.ingester).or_default();
@@ -214,7 +214,7 @@ impl World {
     }
 
     /// Writes records as a segment of small chunks; returns its path.
-    pub async fn segment(&self, records: &[Record]) -> Arc<str> {
+    pub(crate) async fn segment(&self, records: &[Record]) -> Arc<str> {
         let options = segment::EncodeOptions {
             chunk_bytes: 200,
             ..segment::EncodeOptions::default()
@@ -252,12 +252,12 @@ impl World {
         path
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         let request = Request::get(path).body(Body::empty()).unwrap();
         self.send(request).await
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response: Response<Body> = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let kind = response.headers().get("content-type");
@@ -272,7 +272,7 @@ impl World {
 }
 
 /// Percent-encodes a parameter.
-pub fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     text.bytes()
         .map(|byte| match plain(byte) {
