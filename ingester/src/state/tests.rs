@@ -1,5 +1,7 @@
 //! Goal: every decision of the state machine, as tables of events and the actions they bring.
 
+mod histories;
+
 use std::time::Duration;
 
 use model::{BatchId, Kind, Labels, LogBatchBuilder, NANOS_PER_SECOND, Signal, StreamId};
