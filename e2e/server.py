@@ -18,11 +18,12 @@ def free_port():
 class Server:
     """Starts `$PHAROS_BIN serve` on three free loopback ports; the ports stay over restarts."""
 
-    def __init__(self, data_dir, options=(), log=None):
+    def __init__(self, data_dir, options=(), log=None, env=None):
         self.binary = os.environ.get("PHAROS_BIN", "target/release/pharos")
         self.data_dir = str(data_dir)
         self.options = list(options)
         self.log = log
+        self.env = {**os.environ, **(env or {})}
         self.http_port, self.grpc_port, self.otlp_port = free_port(), free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.http_port}"
         self.process = None
@@ -35,7 +36,7 @@ class Server:
             "--otlp-http-addr", f"127.0.0.1:{self.otlp_port}",
             *self.options,
         ]
-        self.process = subprocess.Popen(command, stdout=self.log or subprocess.DEVNULL, stderr=self.log)
+        self.process = subprocess.Popen(command, stdout=self.log or subprocess.DEVNULL, stderr=self.log, env=self.env)
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if self.process.poll() is not None:

@@ -6,42 +6,7 @@ import urllib.parse
 import cramjam
 import pytest
 
-PUSH = "/loki/api/v1/push"
-JSON = {"Content-Type": "application/json"}
-PROTOBUF = {"Content-Type": "application/x-protobuf"}
-
-
-def varint(n):
-    out = bytearray()
-    while n > 127:
-        out.append(n & 127 | 128)
-        n >>= 7
-    out.append(n)
-    return bytes(out)
-
-
-def field(number, content):
-    return varint(number << 3 | 2) + varint(len(content)) + content
-
-
-def entry(at_seconds, line):
-    return field(2, field(1, b"\x08" + varint(at_seconds)) + field(2, line))
-
-
-def push_body(labels, *entries):
-    return bytes(cramjam.snappy.compress_raw(field(1, field(1, labels) + b"".join(entries))))
-
-
-def push_json(server, labels, values, **headers):
-    body = json.dumps({"streams": [{"stream": labels, "values": values}]}).encode()
-    return server.request("POST", PUSH, body, {**JSON, **headers})
-
-
-def lines(server, query, start=0):
-    parameters = urllib.parse.urlencode({"query": query, "start": start, "end": int(time.time() * 1e9) + 10**9, "limit": 1000})
-    status, body = server.get("/loki/api/v1/query_range?" + parameters)
-    assert status == 200, body
-    return [value[1] for stream in json.loads(body)["data"]["result"] for value in stream["values"]]
+from loki import JSON, PROTOBUF, PUSH, entry, field, lines, push_body, push_json, stream
 
 
 def now_ns():
@@ -56,7 +21,7 @@ def still_up(server):
 
 
 def test_truncated_protobuf_is_refused_with_its_place(server):
-    whole = field(1, field(1, b'{app="cut"}') + entry(int(time.time()), b"a line"))
+    whole = field(1, field(1, b'{app="cut"}') + entry(int(time.time()) * 10**9, b"a line"))
     body = bytes(cramjam.snappy.compress_raw(whole[:-3]))
     status, _, answer = server.request("POST", PUSH, body, PROTOBUF)
     assert status == 400 and b"at byte 1 in streams[0]" in answer, answer
@@ -86,7 +51,7 @@ def test_ten_thousand_labels_are_refused(server):
 
 
 def test_invalid_utf8_is_refused_and_the_line_beside_it_kept(server):
-    body = push_body(b'{app="utf8"}', entry(int(time.time()), b"bad \xff\xfe"), entry(int(time.time()), b"good"))
+    body = push_body(stream('{app="utf8"}', entry(time.time_ns(), b"bad \xff\xfe"), entry(time.time_ns(), "good")))
     status, _, answer = server.request("POST", PUSH, body, PROTOBUF)
     assert status == 400 and b"UTF-8" in answer, answer
     assert lines(server, '{app="utf8"}') == ["good"]
