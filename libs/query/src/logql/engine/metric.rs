@@ -217,20 +217,21 @@ impl<S: Source> Evaluation<'_, S> {
         aggregation: &VectorAggregation,
         steps: &Steps,
     ) -> Result<Operand, EngineError> {
-        if let Some(inner) = mergeable(aggregation) {
-            let by_nothing = Grouping {
-                without: false,
-                labels: Vec::new(),
-            };
-            let grouping = aggregation.grouping.as_ref().unwrap_or(&by_nothing);
-            return range::eval(self, inner, Some(grouping), steps).map(Operand::Rows);
-        }
         if let (MetricExpr::Range(inner), Some(mut folder)) = (
             &*aggregation.expr,
             vector::Folder::new(aggregation, steps.count),
         ) {
-            // Series by series, so that they are never all held as one value per step.
-            let (grouping, budget) = (inner.grouping.as_ref(), self.budget);
+            let by_nothing = Grouping {
+                without: false,
+                labels: Vec::new(),
+            };
+            // What comes up is grouped already but for rows that keep an error and all labels, and
+            // comes series by series, so that not all are held as one value per step.
+            let grouping = match is_mergeable(&aggregation.op, inner) {
+                true => Some(aggregation.grouping.as_ref().unwrap_or(&by_nothing)),
+                false => inner.grouping.as_ref(),
+            };
+            let budget = self.budget;
             let mut charged = 0;
             let mut fold = |row: Row| {
                 let grown = folder.add(&row);
@@ -253,16 +254,13 @@ impl<S: Source> Evaluation<'_, S> {
     }
 }
 
-/// The range aggregation under a vector aggregation if rows may be filed under the labels of the
-/// outer grouping at once, with the same result.
-fn mergeable(aggregation: &VectorAggregation) -> Option<&RangeAggregation> {
-    let MetricExpr::Range(inner) = &*aggregation.expr else {
-        return None;
-    };
+/// Whether rows may be filed under the labels of the vector aggregation around at once, with the
+/// same result.
+fn is_mergeable(op: &VectorOp, inner: &RangeAggregation) -> bool {
     if inner.grouping.is_some() || !matches!(inner.over, RangeInput::Logs(_)) {
-        return None;
+        return false;
     }
-    let same = match aggregation.op {
+    match op {
         VectorOp::Sum => matches!(
             inner.op,
             RangeOp::Count | RangeOp::Rate | RangeOp::Bytes | RangeOp::BytesRate | RangeOp::Sum
@@ -270,8 +268,7 @@ fn mergeable(aggregation: &VectorAggregation) -> Option<&RangeAggregation> {
         VectorOp::Max => inner.op == RangeOp::Max,
         VectorOp::Min => inner.op == RangeOp::Min,
         _ => false,
-    };
-    same.then_some(inner)
+    }
 }
 
 fn not_a_vector(what: &str) -> EngineError {

@@ -93,6 +93,16 @@ fn rows_with_an_error_fail_the_query_unless_filtered() {
 }
 
 #[test]
+fn rows_with_an_error_that_was_asked_for_are_grouped_like_others() {
+    let mut source = source();
+    let labels = labels(&[("app", "x")]);
+    source.push(&labels, 5 * SECOND, "{", &[]);
+    let range = r#"{app="x"} | json | __error__="JSONParserErr" [5s]"#;
+    let query = format!("sum by (app) (count_over_time({range}))");
+    check(&source, &query, &at(5), &[r#"{app="x"} 6"#]);
+}
+
+#[test]
 fn an_error_outside_every_window_does_not_matter() {
     let mut source = source();
     let labels = labels(&[("app", "x")]);
