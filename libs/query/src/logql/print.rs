@@ -150,15 +150,15 @@ impl Display for MetricExpr {
     }
 }
 
-/// A number; those that have no literal are written as the division that gives them.
+/// A number; those that have no literal are written as the operation that gives them.
 pub(super) struct Number(pub(super) f64);
 
 impl Display for Number {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.0 {
             value if value.is_nan() => f.write_str("(0 / 0)"),
-            f64::INFINITY => f.write_str("(1 / 0)"),
-            f64::NEG_INFINITY => f.write_str("(-1 / 0)"),
+            f64::INFINITY => f.write_str("(1e308 * 10)"),
+            f64::NEG_INFINITY => f.write_str("(-1e308 * 10)"),
             value => write!(f, "{value}"),
         }
     }

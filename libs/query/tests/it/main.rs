@@ -2,5 +2,6 @@
 
 mod engine;
 mod expressions;
+mod scripts;
 mod syntax;
 mod syntax_properties;

@@ -429,6 +429,8 @@ fn fold(op: BinaryOp, a: f64, b: f64) -> f64 {
         BinaryOp::Add => a + b,
         BinaryOp::Sub => a - b,
         BinaryOp::Mul => a * b,
+        // Not infinite: so it is for vectors too.
+        BinaryOp::Div | BinaryOp::Mod if b == 0.0 => f64::NAN,
         BinaryOp::Div => a / b,
         BinaryOp::Mod => a % b,
         BinaryOp::Pow => a.powf(b),
