@@ -19,6 +19,14 @@ pub struct Config {
     pub limits: Limits,
 }
 
+impl Config {
+    /// What the records of one request may weigh once decoded, bytes. Senders may repeat in few
+    /// bytes what takes many: resource attributes, which every record has, and empty records.
+    pub(crate) fn record_bytes_max(&self) -> usize {
+        self.decompressed_bytes_max.saturating_mul(2)
+    }
+}
+
 /// What a tenant may send. The defaults are Loki's, but for the age of records.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {

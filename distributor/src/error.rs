@@ -9,6 +9,15 @@ pub enum Error {
         /// The limit, bytes.
         limit: usize,
     },
+    /// The records are more than the body's size lets expect.
+    #[error(
+        "the records of the request need more than {limit} bytes with the attributes that they \
+         share: send fewer at once"
+    )]
+    ContentTooLarge {
+        /// The limit, bytes.
+        limit: usize,
+    },
     /// The connection broke before the body was complete.
     #[error("the request body ended early: {0}")]
     BodyIncomplete(String),
@@ -36,7 +45,7 @@ pub enum Error {
     #[error("invalid X-Scope-OrgID: {0}")]
     Tenant(#[from] TenantError),
     /// The tenant's name holds bytes that are not even text.
-    #[error("invalid X-Scope-OrgID: not visible ASCII")]
+    #[error("invalid X-Scope-OrgID: tenant ID is not visible ASCII")]
     TenantBytes,
     /// The tenant sends faster than it may.
     #[error(

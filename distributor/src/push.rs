@@ -151,6 +151,7 @@ impl Distributor {
     ///
     /// # Errors
     /// Nothing is acknowledged then; see [`Error`].
+    #[tracing::instrument(skip_all, fields(tenant = %push.tenant, protocol = push.format.as_str(), body_bytes = push.body.len()))]
     pub async fn push(&self, push: Push) -> Result<Outcome, Error> {
         let (format, inner) = (push.format, &self.inner);
         inner.metrics.received(format, push.body.len());
@@ -255,6 +256,7 @@ impl Inner {
             Request {
                 unlabelled: push.format.takes_unlabelled(),
                 body_bytes: body.len(),
+                record_bytes_max: self.config.record_bytes_max(),
             },
             now,
         );
@@ -268,7 +270,9 @@ impl Inner {
             Format::Ingest => proto::plain::decode_ingest(body, now, &mut session)?,
             Format::Logs => proto::plain::decode_logs(body, now, &mut session)?,
         }
-        Ok(session.finish())
+        session.finish().ok_or(Error::ContentTooLarge {
+            limit: self.config.record_bytes_max(),
+        })
     }
 }
 

@@ -27,6 +27,9 @@ pub(crate) struct Session<'s> {
     refusals: Refusals,
     bytes: u64,
     records: u64,
+    /// What the records may still weigh; see [`Session::weigh`].
+    room: usize,
+    full: bool,
     key: Vec<u8>,
 }
 
@@ -37,6 +40,8 @@ pub(crate) struct Request {
     pub(crate) unlabelled: bool,
     /// Length of the body, decompressed.
     pub(crate) body_bytes: usize,
+    /// What its records may weigh in memory, bytes.
+    pub(crate) record_bytes_max: usize,
 }
 
 /// What the records that come belong to.
@@ -96,22 +101,42 @@ impl<'s> Session<'s> {
             refusals: Refusals::default(),
             bytes: 0,
             records: 0,
+            room: request.record_bytes_max,
+            full: false,
             key: Vec::new(),
         }
     }
 
-    pub(crate) fn finish(self) -> Sorted {
+    /// What was taken; `None` if it is more than the request may bring.
+    pub(crate) fn finish(self) -> Option<Sorted> {
+        if self.full {
+            return None;
+        }
         let batches = self.batches.into_iter().zip(0..).filter_map(|(batch, n)| {
             let mut batch = batch?.finish();
             trim(&mut batch);
             (!batch.is_empty()).then_some((Shard(n), batch))
         });
-        Sorted {
+        Some(Sorted {
             batches: batches.collect(),
             records: self.records,
             bytes: self.bytes,
             refusals: self.refusals,
+        })
+    }
+
+    /// Takes from the room what the record needs in columns, also if it will be refused, for that
+    /// costs time; `false` when there is no room.
+    #[inline]
+    fn weigh(&mut self, line: &[u8], metadata: &[(&str, &[u8])]) -> bool {
+        const ROW_BYTES: usize = 16;
+        let pairs = metadata.iter().map(|(_, value)| ROW_BYTES + value.len());
+        let weight = ROW_BYTES + line.len() + pairs.sum::<usize>();
+        match self.room.checked_sub(weight) {
+            Some(room) => self.room = room,
+            None => self.full = true,
         }
+        !self.full
     }
 
     fn enter(&mut self, found: Result<Arc<Stream>, StreamRefusal>) {
@@ -290,6 +315,9 @@ impl Receiver for Session<'_> {
 
     #[inline]
     fn record(&mut self, timestamp: Timestamp, line: &[u8], metadata: &mut [(&str, &[u8])]) {
+        if !self.weigh(line, metadata) {
+            return;
+        }
         if let Current::Refused { reason, message } = &mut self.current {
             match message.take() {
                 Some(message) => self.refusals.add(*reason, || message),
@@ -313,6 +341,10 @@ impl Receiver for Session<'_> {
                 ),
                 Current::Refused { .. } => flaw.to_string(),
             });
+    }
+
+    fn is_full(&self) -> bool {
+        self.full
     }
 }
 

@@ -19,7 +19,9 @@ pub(crate) enum Dialect {
 /// The HTTP status of an error.
 pub(crate) fn http_status(error: &Error, dialect: Dialect) -> StatusCode {
     match error {
-        Error::BodyTooLarge { .. } | Error::Decode(proto::Error::TooLarge { .. }) => {
+        Error::BodyTooLarge { .. }
+        | Error::ContentTooLarge { .. }
+        | Error::Decode(proto::Error::TooLarge { .. }) => {
             return StatusCode::PAYLOAD_TOO_LARGE;
         }
         Error::ContentType { .. } | Error::ContentEncoding { .. } => {

@@ -94,12 +94,14 @@ impl Streams {
             }
         }
         self.lookup(key, || {
-            let mut last: Vec<(&str, Cow<'_, str>)> = Vec::with_capacity(pairs.len());
-            for (name, value) in pairs {
-                last.retain(|(known, _)| known != name);
-                last.push((name, Cow::Borrowed(value)));
-            }
-            self.check(tenant, last, unlabelled)
+            // The sort is stable, so the last of equal names stays the last.
+            let mut sorted = pairs.to_vec();
+            sorted.sort_by_key(|(name, _)| *name);
+            let next = sorted.iter().skip(1).map(Some).chain([None]);
+            let last = sorted.iter().zip(next);
+            let last = last.filter(|(pair, next)| next.is_none_or(|next| next.0 != pair.0));
+            let last = last.map(|((name, value), _)| (*name, Cow::Borrowed(*value)));
+            self.check(tenant, last.collect(), unlabelled)
         })
     }
 

@@ -13,10 +13,11 @@ fn sorted(limits: &Limits, shards: u32, feed: impl FnOnce(&mut Session<'_>)) -> 
     let request = Request {
         unlabelled: false,
         body_bytes: 1000,
+        record_bytes_max: 100_000,
     };
     let mut session = Session::new(&streams, limits, &tenant, shards, request, NOW);
     feed(&mut session);
-    session.finish()
+    session.finish().unwrap()
 }
 
 /// The reason for which the one record is refused, and the message; `None` when it is taken.
@@ -149,6 +150,30 @@ fn a_refused_stream_refuses_its_records_with_one_message() {
     assert_eq!(messages.len(), 2, "{messages:?}");
     assert!(messages[0].starts_with("error parsing labels '{bad' with error: 1:5"));
     assert!(messages[1].contains("timestamp 'soon' is not a time"));
+}
+
+#[test]
+fn a_request_whose_records_are_too_much_is_refused_whole() {
+    let limits = Limits::default();
+    let streams = Streams::new(limits.clone(), 1);
+    let tenant = TenantId::default();
+    let fits = |records: usize, metadata: &[(&str, &[u8])]| {
+        let request = Request {
+            unlabelled: false,
+            body_bytes: 0,
+            record_bytes_max: 1000,
+        };
+        let mut session = Session::new(&streams, &limits, &tenant, 1, request, NOW);
+        session.stream_text(br#"{app="x"}"#);
+        for _ in 0..records {
+            session.record(NOW, b"1234", &mut metadata.to_vec());
+        }
+        assert_eq!(session.is_full(), session.full);
+        session.finish().is_some()
+    };
+    assert!(fits(50, &[]) && !fits(51, &[]));
+    let pairs: [(&str, &[u8]); 2] = [("a", b"12"), ("b", b"12")];
+    assert!(fits(17, &pairs) && !fits(18, &pairs));
 }
 
 #[test]

@@ -84,6 +84,21 @@ async fn bad_records_are_a_partial_success() {
 }
 
 #[tokio::test]
+async fn attributes_that_many_records_share_cannot_fill_the_memory() {
+    let fixture = Fixture::with(|config| config.decompressed_bytes_max = 100_000);
+    let value = field(1, &[b'v'; 60_000]);
+    let attribute = [field(1, b"shared"), field(2, &value)].concat();
+    let records = field(2, b"").repeat(10_000);
+    let resource_logs = [field(1, &field(1, &attribute)), field(2, &records)].concat();
+    let body = field(1, &resource_logs);
+    let (status, _, answer) = fixture.post(PATH, &[PROTOBUF], body).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.contains("need more than 200000 bytes"), "{text}");
+    assert!(fixture.stored().is_empty());
+}
+
+#[tokio::test]
 async fn errors_are_a_status_in_the_type_of_the_request() {
     let fixture = Fixture::new();
     let (status, response, answer) = fixture.post(PATH, &[JSON], "{").await;

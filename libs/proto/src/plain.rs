@@ -10,12 +10,14 @@ use crate::json::{Text, TextMap};
 use crate::{Error, Flaw, Receiver};
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with \"streams\"")]
 struct Ingest<'a> {
     #[serde(borrow)]
     streams: Vec<IngestStream<'a>>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a stream: an object with \"labels\" and \"entries\"")]
 struct IngestStream<'a> {
     #[serde(borrow)]
     labels: TextMap<'a>,
@@ -24,6 +26,7 @@ struct IngestStream<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an entry: an object with \"ts\" and \"line\"")]
 struct IngestEntry<'a> {
     #[serde(borrow)]
     ts: Option<&'a RawValue>,
@@ -72,12 +75,14 @@ pub fn decode_ingest(
 const UNKNOWN_SERVICE: &str = "unknown_service";
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with \"logs\"")]
 struct Logs<'a> {
     #[serde(borrow)]
     logs: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a record: an object with \"message\"")]
 struct LogsEntry<'a> {
     #[serde(borrow, default)]
     timestamp: Option<&'a RawValue>,

@@ -3,7 +3,7 @@ use model::Timestamp;
 /// Takes records as they are decoded. Name a stream, then give its records; a stream may be named
 /// any number of times.
 ///
-/// A receiver cannot stop a decoder: it remembers what it refuses, and counts.
+/// A receiver remembers what it refuses, and counts.
 pub trait Receiver {
     /// The records that follow belong to the stream whose labels are written `{name="value", ...}`.
     /// Not checked in any way, not even for UTF-8.
@@ -19,6 +19,12 @@ pub trait Receiver {
 
     /// A record that cannot be taken, although its neighbours can.
     fn flawed(&mut self, flaw: Flaw);
+
+    /// Whether the records given so far are too much already, so that the body will be refused
+    /// whatever follows. Asked where a few bytes of body can stand for many bytes of records.
+    fn is_full(&self) -> bool {
+        false
+    }
 }
 
 /// What is wrong with a single record.

@@ -76,14 +76,18 @@ fn map_record<R: Receiver>(record: &LogRecord<'_>, mapper: &mut Mapper<'_, R>) {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(
+    default,
+    rename_all = "camelCase",
+    expecting = "an object with \"resourceLogs\""
+)]
 struct Request<'a> {
     #[serde(borrow, alias = "resource_logs", deserialize_with = "or_default")]
     resource_logs: Vec<ResourceLogs<'a>>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", expecting = "a ResourceLogs object")]
 struct ResourceLogs<'a> {
     #[serde(borrow, deserialize_with = "or_default")]
     resource: Resource<'a>,
@@ -92,14 +96,14 @@ struct ResourceLogs<'a> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", expecting = "a Resource object")]
 struct Resource<'a> {
     #[serde(borrow, deserialize_with = "or_default")]
     attributes: Vec<KeyValue<'a>>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", expecting = "a ScopeLogs object")]
 struct ScopeLogs<'a> {
     #[serde(borrow, deserialize_with = "or_default")]
     scope: Scope<'a>,
@@ -108,7 +112,7 @@ struct ScopeLogs<'a> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", expecting = "a scope object")]
 struct Scope<'a> {
     #[serde(borrow, deserialize_with = "or_default")]
     name: Text<'a>,
@@ -121,7 +125,7 @@ struct Scope<'a> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", expecting = "a LogRecord object")]
 struct LogRecord<'a> {
     #[serde(alias = "time_unix_nano", deserialize_with = "or_default")]
     time_unix_nano: Integer,
@@ -148,7 +152,10 @@ struct LogRecord<'a> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(
+    default,
+    expecting = "an attribute: an object with \"key\" and \"value\""
+)]
 struct KeyValue<'a> {
     #[serde(borrow, deserialize_with = "or_default")]
     key: Text<'a>,
@@ -157,7 +164,11 @@ struct KeyValue<'a> {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(
+    default,
+    rename_all = "camelCase",
+    expecting = "a value: an object such as {\"stringValue\": ..}"
+)]
 struct AnyValue<'a> {
     #[serde(borrow, alias = "string_value")]
     string_value: Option<Text<'a>>,

@@ -103,6 +103,17 @@ impl<'r, R: Receiver> Mapper<'r, R> {
 
     /// The record at hand is complete.
     pub(super) fn end_record(&mut self, record: &RecordFields<'_>) {
+        // Every record repeats the attributes of its resource, so a small body may say a lot.
+        if self.receiver.is_full() {
+            self.metadata.truncate(self.scope_end);
+            return;
+        }
+        if self.metadata.overflow {
+            self.flawed(Flaw::Shape(format!(
+                "the names of its attributes need more than {NAME_BYTES_MAX} bytes once flattened"
+            )));
+            return;
+        }
         let time = [record.time, record.observed_time]
             .into_iter()
             .find(|time| *time != 0);
@@ -151,6 +162,10 @@ impl<'r, R: Receiver> Mapper<'r, R> {
     }
 }
 
+/// Most bytes that names may need together: flattening repeats the name of a map for each of its
+/// leaves, which can be many and long.
+const NAME_BYTES_MAX: usize = 1 << 20;
+
 /// Names and values in two strings, so that a pair costs no allocation.
 #[derive(Debug, Default)]
 struct Pairs {
@@ -158,6 +173,8 @@ struct Pairs {
     values: Vec<u8>,
     /// End of each pair in `names` and in `values`.
     ends: Vec<(usize, usize)>,
+    /// Set when a pair was left out, for the names were more than [`NAME_BYTES_MAX`].
+    overflow: bool,
 }
 
 /// A height of the stack [`Pairs`].
@@ -166,6 +183,7 @@ struct Mark {
     pairs: usize,
     names: usize,
     values: usize,
+    overflow: bool,
 }
 
 impl Pairs {
@@ -174,6 +192,7 @@ impl Pairs {
             pairs: self.ends.len(),
             names: self.names.len(),
             values: self.values.len(),
+            overflow: self.overflow,
         }
     }
 
@@ -181,6 +200,18 @@ impl Pairs {
         self.ends.truncate(mark.pairs);
         self.names.truncate(mark.names);
         self.values.truncate(mark.values);
+        self.overflow = mark.overflow;
+    }
+
+    /// Adds a pair, if its name has room.
+    fn push(&mut self, name: &str, value: &Value<'_>) {
+        if self.names.len() + name.len() > NAME_BYTES_MAX {
+            self.overflow = true;
+            return;
+        }
+        write_name(name, &mut self.names);
+        value.write_text(&mut self.values);
+        self.end();
     }
 
     fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
@@ -236,9 +267,7 @@ impl Pairs {
 /// Adds the attribute, or one pair for each leaf if it is a map. `scratch` is only memory.
 fn add_attribute(pairs: &mut Pairs, scratch: &mut String, key: &str, value: &Value<'_>) {
     let Value::Map(entries) = value else {
-        write_name(key, &mut pairs.names);
-        value.write_text(&mut pairs.values);
-        pairs.end();
+        pairs.push(key, value);
         return;
     };
     scratch.clear();
@@ -257,11 +286,7 @@ fn add_entries(
         prefix.push_str(key);
         match value {
             Value::Map(inner) => add_entries(pairs, prefix, inner),
-            leaf => {
-                write_name(prefix, &mut pairs.names);
-                leaf.write_text(&mut pairs.values);
-                pairs.end();
-            }
+            leaf => pairs.push(prefix, leaf),
         }
         prefix.truncate(length);
     }

@@ -513,6 +513,31 @@ fn a_message_cut_anywhere_is_an_error_inside_what_is_left() {
 }
 
 #[test]
+fn a_long_name_repeated_for_many_leaves_spoils_its_record_only() {
+    let leaves = (0..100).map(|n| attribute(&n.to_string(), text("x")));
+    let map = OneValue::Map(KeyValueList {
+        values: leaves.collect(),
+    });
+    let mut request = one_record(LogRecord {
+        time: 1,
+        attributes: vec![attribute(&"n".repeat(20_000), map)],
+        ..LogRecord::default()
+    });
+    let records = &mut request.resource_logs[0].scope_logs[0].records;
+    records.push(LogRecord {
+        time: 2,
+        ..LogRecord::default()
+    });
+    let said = decoded(&request.encode_to_vec()).unwrap();
+    assert!(
+        matches!(said[1], Said::Flaw(Flaw::Shape(_))),
+        "{:?}",
+        said[1]
+    );
+    assert!(matches!(said[2], Said::Record { time: 2, .. }));
+}
+
+#[test]
 fn values_that_nest_too_deeply_are_refused() {
     let mut nested = AnyValue {
         value: Some(text("leaf")),

@@ -199,7 +199,7 @@ fn malformed_requests_name_line_and_column() {
         ),
         (
             r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":"text"}]}]}]}"#,
-            "line 1 column",
+            "expected a value: an object such as {\"stringValue\": ..} at line 1 column",
         ),
     ] {
         let error = decoded(body).expect_err(body);

@@ -106,7 +106,7 @@ fn a_bad_record_of_a_batch_spoils_itself_only() {
 fn a_body_of_another_shape_is_an_error() {
     for (body, want) in [
         ("", "EOF"),
-        ("3", "invalid type"),
+        ("3", "expected a record: an object with \"message\""),
         ("{}", "missing field `message`"),
         (r#"{"message":3}"#, "expected a string"),
         (r#"{"logs":3}"#, "missing field `message`"),
