@@ -61,26 +61,15 @@ fn bracket(inside: &str) -> Option<(PathStep, &str)> {
         let (index, tail) = inside.split_once(']')?;
         return Some((PathStep::Index(index.trim().parse().ok()?), tail));
     }
-    let mut name = String::new();
-    let mut chars = inside[1..].char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '\\' => name.push(chars.next()?.1),
-            '"' => {
-                let tail = inside[1 + at + 1..].trim_start().strip_prefix(']')?;
-                return Some((PathStep::Member(name.into()), tail));
-            }
-            c => name.push(c),
-        }
-    }
-    None
+    // Without escapes: the name ends at the next quote.
+    let (name, tail) = inside[1..].split_once('"')?;
+    let tail = tail.trim_start().strip_prefix(']')?;
+    Some((PathStep::Member(name.into()), tail))
 }
 
 fn is_path_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name
-            .chars()
-            .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '@' | ':' | '/'))
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// Sets each field to the value at its place, or to nothing. A line that is not JSON sets

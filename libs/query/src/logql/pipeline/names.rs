@@ -1,6 +1,7 @@
 //! Label names as small numbers, so that rows compare numbers instead of texts.
 
 use hashbrown::HashMap;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Names beyond this many are forgotten between rows: keys of logs come from outside and may never
 /// repeat. A name and its two entries take some 100 bytes, so this is about 2 MB for each worker.
@@ -26,6 +27,7 @@ impl NameId {
 pub(super) struct Names {
     ids: HashMap<Box<str>, NameId>,
     texts: Vec<Box<str>>,
+    hashes: Vec<u64>,
     /// The id of name + `_extracted`, once somebody asked.
     extracted: Vec<Option<NameId>>,
     pinned: usize,
@@ -39,6 +41,7 @@ impl Names {
         }
         let id = NameId(self.texts.len() as u32);
         self.texts.push(name.into());
+        self.hashes.push(xxh3_64(name.as_bytes()));
         self.extracted.push(None);
         self.ids.insert(name.into(), id);
         id
@@ -52,6 +55,11 @@ impl Names {
     /// The name.
     pub(super) fn text(&self, id: NameId) -> &str {
         &self.texts[id.0 as usize]
+    }
+
+    /// A hash of the name that does not depend on its number.
+    pub(super) fn hash(&self, id: NameId) -> u64 {
+        self.hashes[id.index()]
     }
 
     /// The name with `_extracted` behind it.
@@ -77,6 +85,7 @@ impl Names {
         }
         let pinned = self.pinned;
         self.texts.truncate(pinned);
+        self.hashes.truncate(pinned);
         self.extracted.truncate(pinned);
         self.ids.retain(|_, id| (id.0 as usize) < pinned);
         for extracted in &mut self.extracted {

@@ -236,7 +236,7 @@ fn parsers_that_make_no_sense_do_not_compile() {
         }])
     };
     for path in [
-        "", ".", "a.", ".a", "a[", "a[x]", "a b", "[\"x\"", "a..b", "1",
+        "", ".", "a.", ".a", "a[", "a[x]", "a b", "[\"x\"", "a..b", "1", "a-b",
     ] {
         assert!(Pipeline::compile(&[json(path)], None).is_err(), "{path}");
     }
