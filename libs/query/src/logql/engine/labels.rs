@@ -1,13 +1,15 @@
 use std::fmt;
+use std::sync::Arc;
 
 use super::super::ast::Grouping;
 use super::super::pipeline::LabelPairs;
 
 /// The labels of a result: sorted by name, names unique. Unlike [`model::Labels`] a value may be
-/// empty, because a parser may extract an empty value and that differs from extracting none.
+/// empty, because a parser may extract an empty value and that differs from extracting none. Cheap
+/// to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct LabelSet {
-    pairs: Vec<(Box<str>, Box<str>)>,
+    pairs: LabelPairs,
 }
 
 impl LabelSet {
@@ -25,7 +27,9 @@ impl LabelSet {
         pairs.reverse();
         pairs.dedup_by(|a, b| a.0 == b.0);
         pairs.reverse();
-        LabelSet { pairs }
+        LabelSet {
+            pairs: pairs.into(),
+        }
     }
 
     /// The value under `name`.
@@ -50,16 +54,20 @@ impl LabelSet {
 
     /// Sets or replaces one label; an empty value is kept.
     pub(super) fn set(&mut self, name: &str, value: &str) {
+        let mut pairs = self.pairs.to_vec();
         match self.find(name) {
-            Ok(at) => self.pairs[at].1 = value.into(),
-            Err(at) => self.pairs.insert(at, (name.into(), value.into())),
+            Ok(at) => pairs[at].1 = value.into(),
+            Err(at) => pairs.insert(at, (name.into(), value.into())),
         }
+        self.pairs = pairs.into();
     }
 
     /// Takes one label away.
     pub(super) fn remove(&mut self, name: &str) {
         if let Ok(at) = self.find(name) {
-            self.pairs.remove(at);
+            let mut pairs = self.pairs.to_vec();
+            pairs.remove(at);
+            self.pairs = pairs.into();
         }
     }
 
@@ -106,7 +114,7 @@ impl From<&model::Labels> for LabelSet {
 impl From<&LabelPairs> for LabelSet {
     fn from(pairs: &LabelPairs) -> Self {
         LabelSet {
-            pairs: pairs.to_vec(),
+            pairs: Arc::clone(pairs),
         }
     }
 }

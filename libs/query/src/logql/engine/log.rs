@@ -5,7 +5,6 @@
 //! limit cuts.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use model::{LineColumn, TimeRange, Timestamp};
@@ -115,15 +114,15 @@ fn choose(mut entries: Vec<Entry>, plan: &Plan, interval: i64) -> Vec<Entry> {
 
 /// Entries by stream, streams by labels.
 fn streams(entries: Vec<Entry>) -> Vec<StreamResult> {
-    let mut index: HashMap<Arc<LabelSet>, usize> = HashMap::new();
+    let mut index: HashMap<LabelSet, usize> = HashMap::new();
     let mut out: Vec<StreamResult> = Vec::new();
     for entry in entries {
         let at = match index.get(&entry.stream) {
             Some(at) => *at,
             None => {
-                index.insert(Arc::clone(&entry.stream), out.len());
+                index.insert(entry.stream.clone(), out.len());
                 out.push(StreamResult {
-                    labels: LabelSet::clone(&entry.stream),
+                    labels: entry.stream,
                     entries: Vec::new(),
                 });
                 out.len() - 1

@@ -1,6 +1,5 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering as Memory};
 
 use hashbrown::HashMap;
@@ -29,7 +28,7 @@ pub(super) enum Selection {
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) at: Timestamp,
-    pub(super) stream: Arc<LabelSet>,
+    pub(super) stream: LabelSet,
     pub(super) metadata: LabelSet,
     pub(super) parsed: LabelSet,
     pub(super) line: String,
@@ -138,7 +137,7 @@ pub(super) struct LogSink<'q> {
     budget: &'q Budget,
     runner: Runner,
     /// Labels of the entry kept last, which most likely are those of the next one.
-    stream: Arc<LabelSet>,
+    stream: LabelSet,
     heap: BinaryHeap<Ranked<'q>>,
     firsts: HashMap<u128, Entry>,
     all: Vec<Entry>,
@@ -156,7 +155,7 @@ impl<'q> LogSink<'q> {
             shared,
             budget,
             runner,
-            stream: Arc::default(),
+            stream: LabelSet::default(),
             heap: BinaryHeap::new(),
             firsts: HashMap::new(),
             all: Vec::new(),
@@ -250,11 +249,11 @@ impl<'q> LogSink<'q> {
 }
 
 /// The stream's labels as the pipeline left them; `last` again if they are the same.
-fn stream_labels(labels: &RowLabels<'_>, last: &mut Arc<LabelSet>) -> Arc<LabelSet> {
+fn stream_labels(labels: &RowLabels<'_>, last: &mut LabelSet) -> LabelSet {
     if !labels.stream().eq(last.iter()) {
-        *last = Arc::new(LabelSet::new(labels.stream()));
+        *last = LabelSet::new(labels.stream());
     }
-    Arc::clone(last)
+    last.clone()
 }
 
 fn values(labels: &RowLabels<'_>, names: &[String]) -> Vec<Box<str>> {

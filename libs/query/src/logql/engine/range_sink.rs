@@ -148,10 +148,10 @@ impl<'q, L: Lane> RangeSink<'q, L> {
         let at = id.0 as usize;
         while self.lanes.len() <= at {
             let new = self.runner.series(SeriesId(self.lanes.len() as u32));
-            // The runner's table holds the labels, and the sink's result a second copy of them.
+            // Held by the runner's table, and shared by everything above.
             let pairs = new.labels.iter();
             let labels: usize = pairs.map(|(n, v)| 64 + n.len() + v.len()).sum();
-            self.uncharged += 2 * labels + size_of::<L>() + 128;
+            self.uncharged += labels + size_of::<L>() + 128;
             if new.error {
                 self.failure = failure(&new.labels);
             }

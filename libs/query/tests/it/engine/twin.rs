@@ -143,7 +143,11 @@ fn log_samples(
     let end = at - logs.offset;
     let mut series = Samples::new();
     let mut records: Vec<&MemoryRecord> = source.records().iter().collect();
-    records.sort_by_key(|record| record.timestamp);
+    let identity = |r: &MemoryRecord| {
+        let parts = (r.labels.to_string(), r.line.clone(), r.metadata.clone());
+        (r.timestamp, parts)
+    };
+    records.sort_by_key(|record| identity(record));
     records.dedup();
     for record in records {
         let inside = end - logs.range < record.timestamp && record.timestamp <= end;
