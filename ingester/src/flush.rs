@@ -25,6 +25,7 @@ impl Flusher {
     ///
     /// # Errors
     /// Whatever refused; nothing is lost, and an object that stays behind is removed as an orphan.
+    #[tracing::instrument(name = "flush", skip_all, fields(head = job.head.sequence as i64, batches = job.batches.len() as i64))]
     pub(crate) async fn run(&self, job: FlushJob) -> Result<(), Error> {
         let head = job.head;
         if self.meta.catalog().covers(head) {

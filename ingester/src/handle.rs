@@ -105,6 +105,7 @@ impl Ingester {
 
 #[async_trait]
 impl IngestApi for Ingester {
+    #[tracing::instrument(skip_all, fields(batches = requests.len() as i64))]
     async fn ingest(&self, requests: Vec<IngestRequest>) -> Result<(), Error> {
         self.ask(|reply| Message::Ingest { requests, reply }).await
     }
@@ -116,6 +117,7 @@ impl IngestApi for Ingester {
 
 #[async_trait]
 impl SearchApi for Ingester {
+    #[tracing::instrument(skip_all, fields(tenant = %request.tenant))]
     async fn recent(&self, request: RecentRequest) -> Result<Vec<HeadBatches>, Error> {
         let (reply, answer) = oneshot::channel();
         let message = Message::Recent {

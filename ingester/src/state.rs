@@ -51,6 +51,9 @@ pub(crate) type Ticket = u64;
 /// Writes under way at the same time, for which the log's queue and the answers need room: 4096 of
 /// about 100 bytes each, besides the batches, which are counted as memory.
 const WRITES_MAX: usize = 4096;
+/// Log files that may pile up before the heads that keep the oldest are flushed early: with files of
+/// 64 MiB, 512 MiB of disk, and what is written while those heads are flushed.
+const LOG_FILES_MAX: usize = 8;
 /// First and last delay before a failed flush is tried again.
 const RETRY_NANOS: (i64, i64) = (500_000_000, 30_000_000_000);
 
@@ -236,6 +239,7 @@ impl State {
             Event::Shutdown { ticket } => self.shutdown(now, ticket, out),
         }
         self.admit_waiting(out);
+        self.relieve_log();
         self.relieve_pressure();
         self.start_flushes(now, out);
         self.answer_flush_waiters(out);

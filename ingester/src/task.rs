@@ -163,7 +163,12 @@ impl Task {
         let sender = self.sender.clone();
         let head = job.head;
         tokio::spawn(async move {
-            let result = flusher.run(job).await.map_err(Error::from);
+            // In a task of its own, so that a panic in it is a failed flush and not a lost worker.
+            let flush = tokio::spawn(async move { flusher.run(job).await });
+            let result = match flush.await {
+                Ok(result) => result.map_err(Error::from),
+                Err(error) => Err(Error::Internal(format!("a flush ended early: {error}"))),
+            };
             match &result {
                 Ok(()) => metrics.flushes.inc(),
                 Err(error) => {

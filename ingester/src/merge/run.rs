@@ -90,6 +90,7 @@ impl Merger {
     ///
     /// # Errors
     /// `Conflict` when an input is no longer live; whatever refused. Nothing is changed then.
+    #[tracing::instrument(name = "merge", skip_all, fields(inputs = plan.inputs.len() as i64, urgent))]
     pub(crate) async fn run(
         &self,
         plan: MergePlan,

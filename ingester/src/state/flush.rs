@@ -6,7 +6,7 @@ use model::Timestamp;
 use rpc::Error;
 
 use super::head::{Head, Stage};
-use super::{Action, FlushWaiter, RETRY_NANOS, State, Ticket, stopping};
+use super::{Action, FlushWaiter, LOG_FILES_MAX, RETRY_NANOS, State, Ticket, stopping};
 
 impl State {
     pub(super) fn flush(&mut self, now: Timestamp, ticket: Ticket, shutdown: bool) {
@@ -54,6 +54,14 @@ impl State {
             if self.open.get(&place) == Some(&sequence) {
                 self.open.remove(&place);
             }
+        }
+    }
+
+    /// Seals the heads that keep the oldest log file when there are too many files: the head of a
+    /// quiet shard would otherwise keep all that the busy ones write until its slot ends.
+    pub(super) fn relieve_log(&mut self) {
+        for sequence in self.files.holding_up(LOG_FILES_MAX) {
+            self.seal(sequence);
         }
     }
 

@@ -30,6 +30,16 @@ impl LogFileUse {
         }
     }
 
+    /// The heads that keep the oldest file, when there are more than `max` files.
+    pub(super) fn holding_up(&self, max: usize) -> Vec<u64> {
+        let oldest = self
+            .heads
+            .values()
+            .next()
+            .filter(|_| self.heads.len() > max);
+        oldest.into_iter().flatten().copied().collect()
+    }
+
     /// The newest file that may be removed together with all older ones.
     pub(super) fn take_unused(&mut self) -> Option<u64> {
         let mut unused = None;

@@ -336,6 +336,24 @@ fn a_log_file_goes_when_its_heads_and_all_older_files_are_gone() {
 }
 
 #[test]
+fn a_quiet_head_is_flushed_early_when_it_keeps_too_many_log_files() {
+    let mut m = machine();
+    m.ingest(vec![request(1, 0, 0, 10), request(2, 1, 0, 10)]);
+    m.appended(&[0, 1], 2);
+    for file in 3..10 {
+        m.ingest(vec![request(file.into(), 0, 0, 10)]);
+        assert_eq!(m.appended(&[file - 1], file).len(), 2, "no flush yet");
+    }
+    m.ingest(vec![request(10, 2, 0, 10)]);
+    assert_eq!(
+        m.appended(&[9], 10),
+        ["publish", "answer 8", "flush 4 of 8"]
+    );
+    assert_eq!(m.flushed(4, true), ["flush 5 of 1"]);
+    assert_eq!(m.flushed(5, true), ["remove 9"]);
+}
+
+#[test]
 fn shutdown_refuses_new_batches_and_flushes_everything() {
     let mut m = machine();
     m.ingest(vec![request(1, 0, 0, 10)]);
