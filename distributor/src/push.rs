@@ -151,7 +151,7 @@ impl Distributor {
     ///
     /// # Errors
     /// Nothing is acknowledged then; see [`Error`].
-    #[tracing::instrument(skip_all, fields(tenant = %push.tenant, protocol = push.format.as_str(), body_bytes = push.body.len()))]
+    #[tracing::instrument(skip_all, fields(tenant = %push.tenant, protocol = push.format.as_str(), body_bytes = push.body.len() as i64))]
     pub async fn push(&self, push: Push) -> Result<Outcome, Error> {
         let (format, inner) = (push.format, &self.inner);
         inner.metrics.received(format, push.body.len());

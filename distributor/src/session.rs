@@ -33,6 +33,9 @@ pub(crate) struct Session<'s> {
     key: Vec<u8>,
 }
 
+/// About what naming a stream costs in labels and tables.
+const STREAM_BYTES: usize = 256;
+
 /// What is known of a request before it is decoded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
@@ -131,7 +134,11 @@ impl<'s> Session<'s> {
     fn weigh(&mut self, line: &[u8], metadata: &[(&str, &[u8])]) -> bool {
         const ROW_BYTES: usize = 16;
         let pairs = metadata.iter().map(|(_, value)| ROW_BYTES + value.len());
-        let weight = ROW_BYTES + line.len() + pairs.sum::<usize>();
+        self.spend(ROW_BYTES + line.len() + pairs.sum::<usize>())
+    }
+
+    #[inline]
+    fn spend(&mut self, weight: usize) -> bool {
         match self.room.checked_sub(weight) {
             Some(room) => self.room = room,
             None => self.full = true,
@@ -301,11 +308,17 @@ impl<'s> Session<'s> {
 
 impl Receiver for Session<'_> {
     fn stream_text(&mut self, labels: &[u8]) {
+        if !self.spend(STREAM_BYTES) {
+            return;
+        }
         let found = self.streams.of_text(self.tenant, labels, &mut self.key);
         self.enter(found);
     }
 
     fn stream_pairs(&mut self, labels: &[(&str, &str)]) {
+        if !self.spend(STREAM_BYTES) {
+            return;
+        }
         let unlabelled = self.unlabelled;
         let found = self
             .streams

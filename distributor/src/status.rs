@@ -21,7 +21,7 @@ pub(crate) fn http_status(error: &Error, dialect: Dialect) -> StatusCode {
     match error {
         Error::BodyTooLarge { .. }
         | Error::ContentTooLarge { .. }
-        | Error::Decode(proto::Error::TooLarge { .. }) => {
+        | Error::Decode(proto::Error::TooLarge { .. } | proto::Error::TooComplex { .. }) => {
             return StatusCode::PAYLOAD_TOO_LARGE;
         }
         Error::ContentType { .. } | Error::ContentEncoding { .. } => {

@@ -155,25 +155,29 @@ fn a_refused_stream_refuses_its_records_with_one_message() {
 #[test]
 fn a_request_whose_records_are_too_much_is_refused_whole() {
     let limits = Limits::default();
-    let streams = Streams::new(limits.clone(), 1);
+    let streams_of = Streams::new(limits.clone(), 1);
     let tenant = TenantId::default();
-    let fits = |records: usize, metadata: &[(&str, &[u8])]| {
+    let fits = |streams: usize, records: usize, metadata: &[(&str, &[u8])]| {
         let request = Request {
             unlabelled: false,
             body_bytes: 0,
-            record_bytes_max: 1000,
+            record_bytes_max: 10 * STREAM_BYTES + 1000,
         };
-        let mut session = Session::new(&streams, &limits, &tenant, 1, request, NOW);
-        session.stream_text(br#"{app="x"}"#);
+        let mut session = Session::new(&streams_of, &limits, &tenant, 1, request, NOW);
+        for _ in 0..streams {
+            session.stream_text(br#"{app="x"}"#);
+        }
         for _ in 0..records {
             session.record(NOW, b"1234", &mut metadata.to_vec());
         }
-        assert_eq!(session.is_full(), session.full);
-        session.finish().is_some()
+        let full = session.is_full();
+        assert_eq!(session.finish().is_none(), full);
+        !full
     };
-    assert!(fits(50, &[]) && !fits(51, &[]));
+    assert!(fits(10, 50, &[]) && !fits(10, 51, &[]));
     let pairs: [(&str, &[u8]); 2] = [("a", b"12"), ("b", b"12")];
-    assert!(fits(17, &pairs) && !fits(18, &pairs));
+    assert!(fits(10, 17, &pairs) && !fits(10, 18, &pairs));
+    assert!(fits(13, 0, &[]) && !fits(14, 0, &[]));
 }
 
 #[test]

@@ -25,6 +25,12 @@ pub enum Error {
         /// The cap, bytes.
         limit: usize,
     },
+    /// The body has more parts than it should.
+    #[error("the body holds more than {limit} objects and lists: send smaller batches")]
+    TooComplex {
+        /// How many it may hold.
+        limit: usize,
+    },
 }
 
 impl Error {

@@ -11,6 +11,10 @@ use super::value::Value;
 use crate::json::Text;
 use crate::{Error, Receiver};
 
+/// Most objects and lists in a body: each needs up to some 400 bytes until it is mapped, and can be
+/// written in three. Usual records have about ten.
+const STRUCTURES_MAX: usize = 500_000;
+
 /// Decodes an `ExportLogsServiceRequest` in OTLP's JSON form, decompressed. `arrival` is the time
 /// of records that have none.
 ///
@@ -20,12 +24,19 @@ use crate::{Error, Receiver};
 /// skipped.
 ///
 /// # Errors
-/// [`Error::Json`] with line and column; the receiver has taken nothing then.
+/// [`Error::Json`] with line and column, [`Error::TooComplex`] for more than 500,000 objects and
+/// lists; the receiver has taken nothing then.
 pub fn decode_json(
     body: &[u8],
     arrival: Timestamp,
     receiver: &mut impl Receiver,
 ) -> Result<(), Error> {
+    let structures = body.iter().filter(|byte| matches!(byte, b'{' | b'['));
+    if structures.count() > STRUCTURES_MAX {
+        return Err(Error::TooComplex {
+            limit: STRUCTURES_MAX,
+        });
+    }
     let request: Request<'_> = serde_json::from_slice(body)?;
     let mut mapper = Mapper::new(arrival, receiver);
     for resource_logs in &request.resource_logs {

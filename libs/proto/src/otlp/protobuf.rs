@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use model::Timestamp;
 
@@ -34,6 +35,39 @@ pub fn decode_protobuf(
         index += 1;
     }
     Ok(())
+}
+
+/// How deep a value is nested, and how many parts the whole value has so far.
+#[derive(Clone, Copy)]
+struct Nesting<'n> {
+    depth: usize,
+    parts: &'n Cell<usize>,
+}
+
+/// Most values inside a list or map, all levels together: two bytes of body can be one, and each
+/// needs some 32 bytes until it is written out.
+const PARTS_MAX: usize = 1 << 16;
+
+impl<'n> Nesting<'n> {
+    fn top(parts: &'n Cell<usize>) -> Self {
+        Nesting { depth: 0, parts }
+    }
+
+    /// One level deeper, for one more part.
+    fn inside(self, offset: usize) -> Result<Self, Trouble> {
+        if self.depth >= DEPTH_MAX {
+            return Err(WireError::new(offset, "values nest too deeply").into());
+        }
+        self.parts.set(self.parts.get() + 1);
+        if self.parts.get() > PARTS_MAX {
+            let problem = format!("a list or map has more than {PARTS_MAX} values");
+            return Err(Trouble::Flaw(Flaw::Shape(problem)));
+        }
+        Ok(Nesting {
+            depth: self.depth + 1,
+            ..self
+        })
+    }
 }
 
 /// Why a message is not taken: the body is malformed, or only this part of it is unusable.
@@ -196,7 +230,7 @@ fn decode_record<R: Receiver>(
                 record.severity_text = text(message.bytes()?, "severityText")?;
             }
             (5, WireType::Bytes) => {
-                record.body = decode_value(message.message()?, "body", 0)
+                record.body = decode_value(message.message()?, "body", Nesting::top(&Cell::new(0)))
                     .map_err(|trouble| trouble.within("body"))?;
             }
             (6, WireType::Bytes) => {
@@ -218,12 +252,13 @@ fn decode_record<R: Receiver>(
 }
 
 fn decode_attribute(mut message: Reader<'_>) -> Result<(&str, Value<'_>), Trouble> {
-    decode_key_value(&mut message, 0).map_err(|trouble| trouble.within("attributes"))
+    decode_key_value(&mut message, Nesting::top(&Cell::new(0)))
+        .map_err(|trouble| trouble.within("attributes"))
 }
 
 fn decode_key_value<'a>(
     message: &mut Reader<'a>,
-    depth: usize,
+    nesting: Nesting<'_>,
 ) -> Result<(&'a str, Value<'a>), Trouble> {
     let mut key = "";
     let mut value = Value::Empty;
@@ -231,7 +266,7 @@ fn decode_key_value<'a>(
         match (number, wire_type) {
             (1, WireType::Bytes) => key = text(message.bytes()?, "attribute key")?,
             (2, WireType::Bytes) => {
-                value = decode_value(message.message()?, "attribute value", depth)?;
+                value = decode_value(message.message()?, "attribute value", nesting)?;
             }
             (1..=2, _) => return Err(wrong_layout(message.offset()).into()),
             _ => message.skip(number, wire_type)?,
@@ -243,11 +278,8 @@ fn decode_key_value<'a>(
 fn decode_value<'a>(
     mut message: Reader<'a>,
     field: &'static str,
-    depth: usize,
+    nesting: Nesting<'_>,
 ) -> Result<Value<'a>, Trouble> {
-    if depth > DEPTH_MAX {
-        return Err(WireError::new(message.offset(), "values nest too deeply").into());
-    }
     let mut value = Value::Empty;
     while let Some((number, wire_type)) = message.field()? {
         value = match (number, wire_type) {
@@ -255,8 +287,8 @@ fn decode_value<'a>(
             (2, WireType::Varint) => Value::Bool(message.varint()? != 0),
             (3, WireType::Varint) => Value::Int(message.varint()? as i64),
             (4, WireType::Fixed64) => Value::Double(f64::from_bits(message.fixed64()?)),
-            (5, WireType::Bytes) => decode_list(message.message()?, field, depth)?,
-            (6, WireType::Bytes) => decode_map(message.message()?, depth)?,
+            (5, WireType::Bytes) => decode_list(message.message()?, field, nesting)?,
+            (6, WireType::Bytes) => decode_map(message.message()?, nesting)?,
             (7, WireType::Bytes) => Value::Bytes(Cow::Borrowed(message.bytes()?)),
             (1..=7, _) => return Err(wrong_layout(message.offset()).into()),
             _ => {
@@ -271,13 +303,14 @@ fn decode_value<'a>(
 fn decode_list<'a>(
     mut message: Reader<'a>,
     field: &'static str,
-    depth: usize,
+    nesting: Nesting<'_>,
 ) -> Result<Value<'a>, Trouble> {
     let mut values = Vec::new();
     while let Some((number, wire_type)) = message.field()? {
         match (number, wire_type) {
             (1, WireType::Bytes) => {
-                values.push(decode_value(message.message()?, field, depth + 1)?);
+                let inside = nesting.inside(message.offset())?;
+                values.push(decode_value(message.message()?, field, inside)?);
             }
             (1, _) => return Err(wrong_layout(message.offset()).into()),
             _ => message.skip(number, wire_type)?,
@@ -286,12 +319,13 @@ fn decode_list<'a>(
     Ok(Value::List(values))
 }
 
-fn decode_map(mut message: Reader<'_>, depth: usize) -> Result<Value<'_>, Trouble> {
+fn decode_map<'a>(mut message: Reader<'a>, nesting: Nesting<'_>) -> Result<Value<'a>, Trouble> {
     let mut entries = Vec::new();
     while let Some((number, wire_type)) = message.field()? {
         match (number, wire_type) {
             (1, WireType::Bytes) => {
-                let (key, value) = decode_key_value(&mut message.message()?, depth + 1)?;
+                let inside = nesting.inside(message.offset())?;
+                let (key, value) = decode_key_value(&mut message.message()?, inside)?;
                 entries.push((Cow::Borrowed(key), value));
             }
             (1, _) => return Err(wrong_layout(message.offset()).into()),

@@ -538,6 +538,22 @@ fn a_long_name_repeated_for_many_leaves_spoils_its_record_only() {
 }
 
 #[test]
+fn a_list_of_very_many_values_spoils_its_record_only() {
+    let list = |length| {
+        let values = vec![AnyValue { value: None }; length];
+        one_record(LogRecord {
+            time: 1,
+            body: value(OneValue::List(ValueList { values })),
+            ..LogRecord::default()
+        })
+    };
+    let said = decoded(&list(65_536).encode_to_vec()).unwrap();
+    assert!(matches!(said[1], Said::Record { .. }));
+    let said = decoded(&list(65_537).encode_to_vec()).unwrap();
+    assert!(matches!(said[1], Said::Flaw(Flaw::Shape(_))));
+}
+
+#[test]
 fn values_that_nest_too_deeply_are_refused() {
     let mut nested = AnyValue {
         value: Some(text("leaf")),

@@ -206,3 +206,13 @@ fn malformed_requests_name_line_and_column() {
         assert!(error.contains(want), "{body}: {error}");
     }
 }
+
+#[test]
+fn a_body_of_very_many_objects_is_refused_before_it_fills_the_memory() {
+    let body = format!(r#"{{"resourceLogs":[{}{{}}]}}"#, "{},".repeat(500_000));
+    let error = decoded(&body).unwrap_err();
+    assert!(
+        error.contains("more than 500000 objects and lists"),
+        "{error}"
+    );
+}
