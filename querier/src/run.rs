@@ -54,6 +54,7 @@ impl Shared {
     ///
     /// # Errors
     /// Those of the work; `Timeout` when it takes too long, `TooManyQueries` when the line is full.
+    #[tracing::instrument(skip_all, fields(tenant = %tenants.first()))]
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         tenants: &Tenants,
@@ -99,11 +100,11 @@ impl Shared {
             sources: sources.collect(),
         };
         let budget = Arc::clone(&guard.budget);
-        let running = self.metrics.running.clone();
+        let (running, span) = (self.metrics.running.clone(), tracing::Span::current());
         let done = tokio::task::spawn_blocking(move || {
             let _permit: Permit = permit;
             running.inc();
-            let done = work(&source, &budget);
+            let done = span.in_scope(|| work(&source, &budget));
             running.dec();
             done
         });

@@ -93,6 +93,8 @@ macro_rules! options {
         #[doc = concat!("What was given of [`", stringify!($settings), "`].")]
         #[derive(Clone, Debug, Default, $crate::reexport::clap::Args, $crate::reexport::serde::Deserialize)]
         #[serde(default, deny_unknown_fields, crate = "runtime::reexport::serde")]
+        // Without it clap makes a group named after the struct, and several roles name theirs alike.
+        #[group(skip)]
         $vis struct $raw {
             $( $(#[doc = $help])+ #[arg(long)] pub $field: Option<$crate::options!(@text $type $(as $text)?)>, )+
         }

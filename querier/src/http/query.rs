@@ -69,6 +69,7 @@ pub(super) async fn run_range(
 }
 
 /// Runs a parsed query.
+#[tracing::instrument(name = "query", skip_all, fields(query = call.params.query(), start = params.start, end = params.end))]
 pub(super) async fn execute(
     querier: &Querier,
     call: &Call,
