@@ -80,6 +80,7 @@ pub(crate) struct Snapshot {
 /// A segment that may hold matching records, and where.
 pub(crate) struct Planned {
     pub(crate) meta: Arc<SegmentMeta>,
+    pub(crate) segment: Segment,
     pub(crate) plan: Plan,
 }
 
@@ -146,7 +147,12 @@ impl SnapshotSource {
             budget.check()?;
             let meta = Arc::clone(&metas[at]);
             let plan = segment.plan(spec);
-            Ok::<_, SourceError>(Planned { meta, plan })
+            let segment = segment.clone();
+            Ok::<_, SourceError>(Planned {
+                meta,
+                segment,
+                plan,
+            })
         })?;
         let reads = futures::stream::iter(planned.iter().map(|planned| {
             let path = Arc::clone(&planned.meta.path);

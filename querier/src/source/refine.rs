@@ -2,12 +2,14 @@
 //! equal times, so only those rows must be told apart by their lines; for queries that do not look
 //! at lines this saves reading nearly all of them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use hashbrown::HashMap;
-use model::{Columns, Flow, LineColumn, RowBlock, Signal, StreamId, Timestamp};
-use query::{Budget, SourceError};
-use segment::{PlannedChunk, Scratch};
+use model::{Columns, Flow, LineColumn, LineFilter, RowBlock, Signal, StreamId, Timestamp};
+use query::{Budget, ScanRequest, SourceError};
+use segment::{Plan, PlannedChunk, Scratch};
 
 use super::contest::Contest;
 use super::heads::Heads;
@@ -28,12 +30,23 @@ const TIMES: Columns = Columns {
 /// Times inside contested windows, each with the source that has it.
 type Times = HashMap<StreamId, Vec<(Timestamp, u32)>>;
 
+/// A chunk whose times are to be looked at.
+struct Contested<'a> {
+    /// Number of the source.
+    source: u32,
+    path: &'a Arc<str>,
+    /// Of the same segment, but without the line filter: to find times it is not worth applying.
+    plan: &'a Plan,
+    chunk: &'a PlannedChunk,
+}
+
 /// The contest with windows of single times.
 ///
 /// # Errors
 /// As a scan.
 pub(super) fn refine(
     source: &SnapshotSource,
+    request: &ScanRequest,
     budget: &Budget,
     planned: &[Planned],
     heads: &Heads,
@@ -42,14 +55,29 @@ pub(super) fn refine(
     let mut times = head_times(planned.len(), heads, contest);
     let mut held = times.values().map(Vec::len).sum::<usize>() as u64 * TIME_BYTES;
     budget.take_memory(held)?;
-    let chunks: Vec<(u32, &Planned, &PlannedChunk)> = planned
+    let unfiltered = ScanRequest {
+        line_filter: LineFilter::default(),
+        ..request.clone()
+    };
+    let spec = source.spec(&unfiltered);
+    let plans: Vec<(u32, &Planned, Plan)> = planned
         .iter()
         .enumerate()
-        .flat_map(|(at, planned)| {
+        .filter(|(_, planned)| planned.plan.chunks().iter().any(|c| contest.touches(c)))
+        .map(|(at, planned)| (at as u32, planned, planned.segment.plan(&spec)))
+        .collect();
+    let chunks: Vec<Contested<'_>> = plans
+        .iter()
+        .flat_map(|(at, planned, plan)| {
             let chunks = planned.plan.chunks().iter();
-            chunks.map(move |chunk| (at as u32, planned, chunk))
+            chunks.map(move |chunk| Contested {
+                source: *at,
+                path: &planned.meta.path,
+                plan,
+                chunk,
+            })
         })
-        .filter(|(_, _, chunk)| contest.touches(chunk))
+        .filter(|contested| contest.touches(contested.chunk))
         .collect();
     for chunks in chunks.chunks(CHUNKS_AT_ONCE) {
         for found in chunk_times(source, budget, chunks, contest)? {
@@ -88,50 +116,45 @@ fn head_times(number: usize, heads: &Heads, contest: &Contest) -> Times {
 fn chunk_times(
     source: &SnapshotSource,
     budget: &Budget,
-    chunks: &[(u32, &Planned, &PlannedChunk)],
+    chunks: &[Contested<'_>],
     contest: &Contest,
 ) -> Result<Vec<Times>, SourceError> {
     let storage = source.backend.segments.storage();
-    let reads = futures::stream::iter(chunks.iter().map(|(_, planned, chunk)| async {
-        let ranges = planned.plan.reads(chunk, TIMES);
+    let reads = futures::stream::iter(chunks.iter().map(|contested| async {
+        let ranges = contested.plan.reads(contested.chunk, TIMES);
         if ranges.is_empty() {
             return Ok(Vec::new());
         }
-        let read = storage.ranges(&planned.meta.path, &ranges).await;
+        let read = storage.ranges(contested.path, &ranges).await;
         read.map_err(|error| storage_error(&error))
     }));
     let reads = reads.buffered(source.backend.reads_max).try_collect();
     let bytes: Vec<Vec<Bytes>> = source.wait(budget, reads)?;
-    workers::map(
-        source.backend.workers,
-        chunks,
-        |at, (number, planned, chunk)| {
-            budget.check()?;
-            let mut times = Times::new();
-            let mut collect = |block: &RowBlock<'_>| {
-                let (Some(first), Some(last)) = (block.timestamps.first(), block.timestamps.last())
-                else {
-                    return Flow::Continue;
-                };
-                let stream = StreamId::of(&source.tenant, Signal::Logs, block.labels);
-                if let Some(contested) = contest.of(stream, *first, *last) {
-                    let inside = block
-                        .timestamps
-                        .iter()
-                        .filter(|at| contested.contains(**at));
-                    let of_stream = times.entry(stream).or_default();
-                    of_stream.extend(inside.map(|at| (*at, *number)));
-                }
-                Flow::Continue
+    workers::map(source.backend.workers, chunks, |at, chunk| {
+        budget.check()?;
+        let mut times = Times::new();
+        let mut collect = |block: &RowBlock<'_>| {
+            let (Some(first), Some(last)) = (block.timestamps.first(), block.timestamps.last())
+            else {
+                return Flow::Continue;
             };
-            let mut scratch = Scratch::default();
-            let decoded = planned
-                .plan
-                .decode(chunk, TIMES, &bytes[at], &mut scratch, &mut collect);
-            decoded.map_err(|error| segment_error(&error))?;
-            Ok(times)
-        },
-    )
+            let stream = StreamId::of(&source.tenant, Signal::Logs, block.labels);
+            if let Some(contested) = contest.of(stream, *first, *last) {
+                let inside = block
+                    .timestamps
+                    .iter()
+                    .filter(|at| contested.contains(**at));
+                let of_stream = times.entry(stream).or_default();
+                of_stream.extend(inside.map(|at| (*at, chunk.source)));
+            }
+            Flow::Continue
+        };
+        let mut scratch = Scratch::default();
+        let plan = chunk.plan;
+        let decoded = plan.decode(chunk.chunk, TIMES, &bytes[at], &mut scratch, &mut collect);
+        decoded.map_err(|error| segment_error(&error))?;
+        Ok(times)
+    })
 }
 
 /// Times that more than one source has, ascending.

@@ -89,7 +89,7 @@ impl<'a> Scan<'a> {
         let mut contest = Contest::find(spans(planned, heads, request));
         let wants_lines = request.columns.lines == LineColumn::Bytes;
         if !contest.is_empty() && !wants_lines && request.order == ScanOrder::Any {
-            contest = refine(source, budget, planned, heads, &contest)?;
+            contest = refine(source, request, budget, planned, heads, &contest)?;
         }
         Ok(Scan {
             contest,
