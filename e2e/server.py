@@ -66,13 +66,13 @@ class Server:
             self.process.wait()
 
     def request(self, method, path, body=None, headers=None, timeout=300):
-        """Status, headers and body; an error status is an answer like any other."""
+        """Status, headers (by name in any case) and body; an error status is an answer like any other."""
         request = urllib.request.Request(self.url + path, data=body, headers=headers or {}, method=method)
         try:
             with urllib.request.urlopen(request, timeout=timeout) as answer:
-                return answer.status, dict(answer.headers), answer.read()
+                return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
-            return error.code, dict(error.headers), error.read()
+            return error.code, error.headers, error.read()
 
     def get(self, path, **kw):
         status, _, body = self.request("GET", path, **kw)
