@@ -13,7 +13,7 @@ use super::names::{NameId, Names};
 use super::row::{Category, Row, StageError};
 use super::template::{Moment, Template};
 use super::unpack::{Unpacked, unpack};
-use super::{decolorize, json, json_path, line_filter, logfmt};
+use super::{decolorize, json, json_path, line_filter, logfmt, template};
 use crate::logql::ast::{LabelFormat, Stage};
 
 /// One step on a row.
@@ -156,7 +156,9 @@ impl Step {
             Stage::Pattern(text) => Step::Pattern(PatternParser::compile(text, names)?),
             Stage::Unpack => Step::Unpack,
             Stage::LabelFilter(filter) => Step::Condition(Condition::compile(filter, names)?),
-            Stage::LineFormat(text) => Step::LineFormat(Template::compile(text, names)?),
+            Stage::LineFormat(text) => Step::LineFormat(
+                Template::compile(text, template::LINE, names).map_err(CompileError::Template)?,
+            ),
             Stage::LabelFormat(formats) => Step::LabelFormat(
                 formats
                     .iter()
@@ -274,9 +276,10 @@ impl Assignment {
                 to: names.id(to),
                 from: names.id(from),
             },
-            LabelFormat::Template { to, template } => Assignment::Template {
+            LabelFormat::Template { to, template: text } => Assignment::Template {
                 to: names.id(to),
-                template: Template::compile(template, names)?,
+                template: Template::compile(text, template::LABEL, names)
+                    .map_err(CompileError::Template)?,
             },
         })
     }

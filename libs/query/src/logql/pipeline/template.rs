@@ -20,13 +20,14 @@ use gotmpl::{MissingKey, Value};
 
 pub(super) use self::math::seconds;
 
-use super::CompileError;
 use super::label_filter::Place;
 use super::names::Names;
 use super::row::{ERROR_DETAILS_LABEL, ERROR_LABEL, Row};
 
-/// What errors call the template.
-const NAME: &str = "line";
+/// What errors call a template of `line_format`.
+pub(super) const LINE: &str = "line";
+/// What errors call a template of `label_format`.
+pub(super) const LABEL: &str = "label";
 /// Most turns of all loops of one rendering.
 const TURNS_MAX: u64 = 100_000;
 /// Longest output of one rendering.
@@ -55,6 +56,8 @@ pub(super) struct Moment<'a> {
 /// A compiled template.
 #[derive(Clone)]
 pub(super) struct Template {
+    /// [`LINE`] or [`LABEL`].
+    kind: &'static str,
     body: Body,
     /// Labels that it names.
     fields: Vec<(Arc<str>, Place)>,
@@ -84,9 +87,14 @@ impl std::fmt::Debug for Template {
 }
 
 impl Template {
-    pub(super) fn compile(text: &str, names: &mut Names) -> Result<Self, CompileError> {
-        let wrong = |error: gotmpl::TemplateError| CompileError::Template(error.to_string());
-        let template = gotmpl::Template::new(NAME)
+    /// Compiles a template of this kind.
+    pub(super) fn compile(
+        text: &str,
+        kind: &'static str,
+        names: &mut Names,
+    ) -> Result<Self, String> {
+        let wrong = |error: gotmpl::TemplateError| error.to_string();
+        let template = gotmpl::Template::new(kind)
             .missing_key(MissingKey::ZeroValue)
             .max_range_iters(TURNS_MAX)
             .funcs(functions::all())
@@ -100,7 +108,7 @@ impl Template {
             }
         }
         if template.templates().len() <= 1
-            && let Some(tree) = template.lookup(NAME)
+            && let Some(tree) = template.lookup(kind)
         {
             parts = simple_parts(tree, names);
         }
@@ -109,9 +117,9 @@ impl Template {
             .iter()
             .find(|name| !functions::is_known(name))
         {
-            return Err(CompileError::Template(format!(
-                "template: line:1: function {unknown:?} not defined"
-            )));
+            return Err(format!(
+                "template: {kind}:1: function {unknown:?} not defined"
+            ));
         }
         let template = as_go_prints(template);
         let fields = seen
@@ -120,6 +128,7 @@ impl Template {
             .map(|name| (Arc::from(name.as_str()), Place::of(name, names)))
             .collect();
         Ok(Template {
+            kind,
             body: match parts {
                 Some(parts) => Body::Parts(parts.into()),
                 None => Body::Go(Arc::new(template)),
@@ -169,8 +178,8 @@ impl Template {
         });
         let mut bounded = Bounded { out };
         let data = self.data(row);
-        match template.lookup(NAME) {
-            Some(_) => template.execute_template_fmt(&mut bounded, NAME, &data),
+        match template.lookup(self.kind) {
+            Some(_) => template.execute_template_fmt(&mut bounded, self.kind, &data),
             None => template.execute_fmt(&mut bounded, &data),
         }
         .map_err(|error| error.to_string())

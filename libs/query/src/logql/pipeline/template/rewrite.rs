@@ -8,9 +8,28 @@ use gotmpl::parse::{ActionNode, CommandNode, Expr, ListNode, Node, PipeNode};
 use gotmpl::{FuncMap, Value};
 
 use super::functions::{add, string, text};
+use super::times;
 
 const SHOW: &str = "__show__";
 const FORMAT: &str = "__format__";
+/// Methods of Go's `time.Time` that templates may call: `__timestamp__.Unix`,
+/// `(toDate "2006-01-02" .day).Format "Jan 2"`.
+const METHODS: [&str; 14] = [
+    "Day",
+    "Format",
+    "Hour",
+    "Minute",
+    "Month",
+    "Nanosecond",
+    "Second",
+    "String",
+    "UTC",
+    "Unix",
+    "UnixMilli",
+    "UnixNano",
+    "Weekday",
+    "Year",
+];
 
 pub(super) fn register(map: &mut FuncMap) {
     add(map, SHOW, 1, |args| match &args[0] {
@@ -66,8 +85,14 @@ fn pipe(pipe: &PipeNode) -> PipeNode {
     for command in &pipe.commands {
         let mut command = CommandNode {
             pos: command.pos,
-            args: command.args.iter().map(expr).collect(),
+            args: command
+                .args
+                .iter()
+                .enumerate()
+                .map(|(at, arg)| if at == 0 { inside(arg) } else { expr(arg) })
+                .collect(),
         };
+        call_method(&mut command);
         let is_printf = matches!(&command.args[0], Expr::Identifier(_, name) if name == "printf");
         if is_printf {
             // What is piped in becomes the last argument, so that the format can see it.
@@ -116,7 +141,28 @@ fn add_format(command: &mut CommandNode) {
     command.args[1] = Expr::Pipe(command.pos, format);
 }
 
+/// An argument, with its own parts changed and a method call as a pipeline.
 fn expr(expr: &Expr) -> Expr {
+    let expr = inside(expr);
+    let pos = expr.pos();
+    let mut command = CommandNode {
+        pos,
+        args: vec![expr],
+    };
+    if !call_method(&mut command) {
+        return command.args.swap_remove(0);
+    }
+    let call = PipeNode {
+        pos,
+        decl: Vec::new(),
+        commands: vec![command],
+        is_assign: false,
+    };
+    Expr::Pipe(pos, call)
+}
+
+/// The expression with its own parts changed.
+fn inside(expr: &Expr) -> Expr {
     match expr {
         Expr::Pipe(pos, inner) => Expr::Pipe(*pos, pipe(inner)),
         Expr::Chain(pos, inner, chain) => {
@@ -124,6 +170,25 @@ fn expr(expr: &Expr) -> Expr {
         }
         other => other.clone(),
     }
+}
+
+/// `x.Unix` becomes `__method__ "Unix" x`, `x.Format "2006"` becomes `__method__ "Format" x "2006"`.
+/// False if the command calls no method. What has a member of that name gives the member.
+fn call_method(command: &mut CommandNode) -> bool {
+    let Some(Expr::Chain(pos, inner, chain)) = command.args.first() else {
+        return false;
+    };
+    let [name] = &chain[..] else { return false };
+    if !METHODS.contains(&name.as_str()) {
+        return false;
+    }
+    let head = [
+        Expr::Identifier(*pos, times::METHOD.into()),
+        Expr::String(*pos, name.as_str().into()),
+        (**inner).clone(),
+    ];
+    command.args.splice(..1, head);
+    true
 }
 
 /// The format with `g` for `v` where the argument is a floating-point number. Formats that choose

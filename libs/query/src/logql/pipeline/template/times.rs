@@ -8,6 +8,9 @@ use super::CONTEXT;
 use super::functions::{Outcome, add, fail, string, text};
 use super::layout::{GoTime, parse};
 
+/// Calls a method of a time: its name, the time, arguments.
+pub(super) const METHOD: &str = "__method__";
+
 pub(super) fn register(map: &mut FuncMap) {
     add(map, "__timestamp__", 0, |_| {
         give(&GoTime::from_nanos(CONTEXT.with_borrow(|c| c.timestamp)))
@@ -45,6 +48,37 @@ pub(super) fn register(map: &mut FuncMap) {
         string(time_of(a)?.unix_nanos().to_string())
     });
     add(map, "unixToTime", 1, |a| unix_to_time(text(a, 0)?));
+    add(map, METHOD, 2, method);
+}
+
+fn method(args: &[Value]) -> Outcome {
+    let name = text(args, 0)?;
+    if let Value::Map(members) = &args[1] {
+        return Ok(members.get(name).cloned().unwrap_or(Value::Nil));
+    }
+    let Some(time) = GoTime::read(text(args, 1)?) else {
+        return Err(fail(format!("can't evaluate field {name} in type string")));
+    };
+    let part = |layout: &str| Ok(Value::Int(time.format(layout).parse().unwrap_or(0)));
+    match name {
+        "Unix" => Ok(Value::Int(time.seconds)),
+        "UnixMilli" => Ok(Value::Int(time.unix_nanos().div_euclid(1_000_000))),
+        "UnixNano" => Ok(Value::Int(time.unix_nanos())),
+        "Nanosecond" => Ok(Value::Int(i64::from(time.nanos))),
+        "Format" => string(time.format(text(args, 2)?)),
+        "String" => string(time.show()),
+        "UTC" => give(&time.in_zone(&TimeZone::UTC)),
+        "Year" => part("2006"),
+        "Month" => string(time.format("January")),
+        "Weekday" => string(time.format("Monday")),
+        "Day" => part("2"),
+        "Hour" => part("15"),
+        "Minute" => part("4"),
+        "Second" => part("5"),
+        other => Err(fail(format!(
+            "can't evaluate field {other} in type time.Time"
+        ))),
+    }
 }
 
 fn now() -> GoTime {

@@ -89,7 +89,7 @@ fn line_format_writes_the_line_from_labels() {
             .to_string()
     };
     assert!(query("{{ nofunc .a }}").contains("function \"nofunc\" not defined"));
-    assert!(query("{{ .a ").contains("invalid template"));
+    assert!(query("{{ .a ").contains("invalid template: template: line:1"));
 }
 
 #[test]
@@ -334,6 +334,14 @@ fn times_in_templates() {
                 "{{ __timestamp__ | date \"2006-01-02T15:04:05.00Z-07:00\" }}",
                 "2023-11-14T22:13:20.12Z+00:00",
             ),
+            ("{{ __timestamp__.Unix }}", "1700000000"),
+            ("{{ sub now.Unix __timestamp__.Unix }}", "-90540800"),
+            ("{{ (unixToTime .ts).Format \"Jan 2\" }}", "Jan 1"),
+            (
+                "{{ (toDate \"2006-01-02\" .d).Year }}-{{ (toDate \"2006-01-02\" .d).Weekday }}",
+                "2021-Thursday",
+            ),
+            ("{{ (fromJson \"{\\\"Day\\\":5}\").Day }}", "5"),
             ("{{ __timestamp__ | unixEpoch }}", "1700000000"),
             ("{{ __timestamp__ | unixEpochMillis }}", "1700000000123"),
             (
