@@ -17,7 +17,7 @@ use query::logql::{format, parse};
 #[track_caller]
 fn check(file: &str, answer: fn(&str) -> String) {
     let path = format!("{}/tests/cases/{file}", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(&path).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
     let mut fresh = String::new();
     let mut query: Vec<&str> = Vec::new();
     let finish = |query: &mut Vec<&str>, fresh: &mut String| {
@@ -42,7 +42,7 @@ fn check(file: &str, answer: fn(&str) -> String) {
     }
     finish(&mut query, &mut fresh);
     if std::env::var_os("UPDATE_EXPECT").is_some() {
-        std::fs::write(&path, fresh).unwrap();
+        std::fs::write(&path, fresh).unwrap_or_else(|e| panic!("{path}: {e}"));
         return;
     }
     for (at, (old, new)) in text.lines().zip(fresh.lines()).enumerate() {

@@ -2,9 +2,8 @@
 
 use model::MatchOp;
 
-use super::super::ast::{
-    LabelFormat, LineFilterOp, LineFilterValue, Matcher, RangeInput, RangeOp, Stage,
-};
+use super::super::ast::{Extraction, LabelFormat, Matcher, RangeInput, RangeOp, Stage};
+use super::super::pipeline::{CompileError, Pipeline};
 use super::super::print::range_op_name;
 use super::super::regex;
 use super::{ParseError, Parser};
@@ -42,18 +41,24 @@ impl Parser<'_> {
     /// Notes what is wrong with a stage that is right by the grammar.
     pub(super) fn check_stage(&mut self, stage: &Stage) {
         let result = match stage {
-            Stage::LineFilter(filter) => match filter.op {
-                LineFilterOp::Matches | LineFilterOp::NotMatches => line_regexes(&filter.any),
-                _ => Ok(()),
-            },
             Stage::Regexp(expression) => {
                 if let Err(message) = regexp_parser(expression) {
                     self.note(format!("invalid regexp parser: {message}"));
                 }
                 return;
             }
+            Stage::Pattern(_) => {
+                if let Err(error) = compiled(stage) {
+                    self.note(format!("invalid pattern parser: {}", words(&error)));
+                }
+                return;
+            }
+            Stage::LineFormat(_) => {
+                compiled(stage).map_err(|error| format!("invalid line template: {}", words(&error)))
+            }
             Stage::LabelFormat(formats) => label_formats(formats),
-            _ => Ok(()),
+            Stage::Logfmt { fields, .. } => logfmt_keys(fields),
+            _ => compiled(stage).map_err(|error| words(&error)),
         };
         if let Err(message) = result {
             self.note(format!("stage '{stage}' : {message}"));
@@ -61,11 +66,57 @@ impl Parser<'_> {
     }
 }
 
-fn line_regexes(values: &[LineFilterValue]) -> Result<(), String> {
-    for value in values {
-        if let LineFilterValue::Text(text) = value {
-            regex::compile_bytes(text).map_err(|error| error.to_string())?;
+fn compiled(stage: &Stage) -> Result<(), CompileError> {
+    Pipeline::compile(std::slice::from_ref(stage), None).map(drop)
+}
+
+/// What is wrong, in Loki's words where it has some.
+fn words(error: &CompileError) -> String {
+    match error {
+        CompileError::Regex { error, .. } => error.clone(),
+        CompileError::PatternNoCapture(_) => "at least one capture is required".to_owned(),
+        CompileError::PatternAdjacent(captures, _) => {
+            format!("found consecutive capture '{captures}': invalid expression")
         }
+        CompileError::PatternDuplicate(name, _) => {
+            format!("duplicate capture name ({name}): invalid expression")
+        }
+        CompileError::PatternNamed(_) => "named captures are not allowed".to_owned(),
+        CompileError::JsonPath(path) => {
+            format!("cannot parse expression [{path}]: want a path such as a.b[0][\"c d\"]")
+        }
+        CompileError::Template(message) => without_column(message),
+        CompileError::NoCapture
+        | CompileError::CaptureName(_)
+        | CompileError::DuplicateCapture(_)
+        | CompileError::Ip(_) => error.to_string(),
+    }
+}
+
+/// `template: line:1:5: problem` without the column, which Go does not name.
+fn without_column(message: &str) -> String {
+    let parts: Vec<&str> = message.splitn(5, ':').collect();
+    match parts[..] {
+        ["template", name, line, column, problem] if column.parse::<u32>().is_ok() => {
+            format!("template:{name}:{line}:{problem}")
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// A field of `logfmt` is found by one key.
+fn logfmt_keys(fields: &[Extraction]) -> Result<(), String> {
+    for Extraction { path, .. } in fields {
+        let problem = if path.trim().is_empty() {
+            "syntax error: unexpected $end, expecting STRING or KEY".to_owned()
+        } else if let Some(c) = path.chars().find(|c| matches!(c, '.' | '[' | ']')) {
+            format!("unexpected char {c}")
+        } else if path.split_whitespace().nth(1).is_some() && !path.contains('"') {
+            "syntax error: unexpected KEY".to_owned()
+        } else {
+            continue;
+        };
+        return Err(format!("cannot parse expression [{path}]: {problem}"));
     }
     Ok(())
 }
@@ -85,7 +136,8 @@ fn regexp_parser(expression: &str) -> Result<(), String> {
     if compiled.capture_names().flatten().next().is_none() {
         return Err("at least one named capture must be supplied".to_owned());
     }
-    Ok(())
+    let stage = Stage::Regexp(expression.to_owned());
+    self::compiled(&stage).map_err(|error| words(&error))
 }
 
 /// The first name of a group that stands twice.
@@ -114,6 +166,10 @@ fn label_formats(formats: &[LabelFormat]) -> Result<(), String> {
             ));
         }
         seen.push(to);
+        let one = Stage::LabelFormat(vec![format.clone()]);
+        compiled(&one)
+            .map_err(|error| words(&error).replacen("template: line:", "template: label:", 1))
+            .map_err(|error| format!("invalid template for label '{to}': {error}"))?;
     }
     Ok(())
 }

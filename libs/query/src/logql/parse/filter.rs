@@ -6,8 +6,8 @@ use super::super::ast::{CompareOp, LabelFilter, Matcher};
 use super::token::Kind;
 use super::{NESTING_MAX, ParseError, Parser, check};
 
-/// Greatest height of a condition: `a or b or c` has 3. Its nodes are small.
-const FILTER_HEIGHT_MAX: usize = 8 * NESTING_MAX;
+/// Greatest height of a condition: `a or b or c` has 3. All that walks one recurses so deep.
+const FILTER_HEIGHT_MAX: usize = 2 * NESTING_MAX;
 
 /// A condition and its height.
 type Tall = (LabelFilter, usize);
