@@ -1,6 +1,6 @@
 # What a newcomer types: `make run`, `make test`, `make demo`. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run build test check unit e2e demo bench crash fix fuzz venv
+.PHONY: help run build test check unit e2e e2e-logcli demo bench crash fix fuzz venv
 
 # The benchmark's corpus generator, pusher and questions; not part of this repository.
 BENCH_DIR ?= ../shared/bench
@@ -12,7 +12,7 @@ VENV := e2e/.venv
 PYTHON := $(VENV)/bin/python
 
 help: ## Lists the targets.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Builds target/release/pharos.
 	cargo build --release --package pharos
@@ -32,6 +32,14 @@ unit: ## Unit, property, golden and structure tests.
 e2e: venv ## Real clients against a real process, and a short crash run.
 	cargo build --quiet --package pharos
 	PHAROS_BIN=target/debug/pharos $(PYTHON) -m pytest -q e2e
+
+e2e-logcli: venv e2e/.cache/logcli ## The end-to-end test with Loki's own client; needs go, which builds that in some minutes.
+	cargo build --quiet --package pharos
+	PHAROS_BIN=target/debug/pharos $(PYTHON) -m pytest -q e2e/test_logcli.py
+
+e2e/.cache/logcli: e2e/logcli/go.mod e2e/logcli/go.sum
+	mkdir -p e2e/.cache
+	cd e2e/logcli && go build -ldflags='-s -w' -o ../.cache/logcli github.com/grafana/loki/v3/cmd/logcli
 
 demo: build ## Pushes a small sample and prints three queries with their answers.
 	PHAROS_BIN=target/release/pharos python3 examples/demo/demo.py
