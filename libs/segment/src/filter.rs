@@ -1,7 +1,7 @@
 //! Token filters: split-block Bloom filters over the variables of a chunk, and their transposed
 //! place in the object.
 //!
-//! A filter has a power of two of 32-byte blocks; a token sets one bit in each of the eight words
+//! A filter is a number of 32-byte blocks; a token sets one bit in each of the eight words
 //! of one block. Chunks with equally many blocks form a group; a group stores block 0 of all its
 //! chunks, then block 1 of all, and so on, so that one token reads one strip of a group.
 //! (Split-block filter: Putze, Sanders, Singler, "Cache-, hash- and space-efficient Bloom
@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::format::{CHECKSUM_BYTES, FILTER_BLOCK_BYTES};
+use crate::format::{CHECKSUM_BYTES, FILTER_BLOCK_BYTES, FILTER_TOKEN_MIN};
 
 const SALTS: [u32; 8] = [
     0x47b6_137b,
@@ -35,7 +35,7 @@ impl TokenHash {
     }
 
     fn block(self, blocks: usize) -> usize {
-        (self.0 >> 32) as usize & (blocks - 1)
+        (((self.0 >> 32) * blocks as u64) >> 32) as usize
     }
 
     fn bit(self, word: usize) -> u32 {
@@ -51,6 +51,75 @@ impl TokenHash {
     }
 }
 
+/// Bytes of a gram, and how many grams side by side are looked at for the one that is kept.
+const GRAM_BYTES: usize = 8;
+const WINDOW_GRAMS: usize = 8;
+/// Shortest run that is stored by its grams: one window.
+const RUN_BYTES_MIN: usize = GRAM_BYTES + WINDOW_GRAMS - 1;
+
+/// Gives the hashes under which a token stands in the filters.
+///
+/// A run of at least 15 letters and digits, with a digit among them, stands there by some of its
+/// 8-byte grams: of each 8 grams side by side the one with the least hash. A part of the run that
+/// is at least 15 bytes long has whole windows of its own, and so some of the same grams: that is
+/// why a part of an id can be asked for. A token without such a run stands there whole. (Local
+/// minimizers: Schleimer, Wilkerson, Aiken, "Winnowing", SIGMOD'03.)
+#[inline]
+pub(crate) fn token_hashes(token: &[u8], mut take: impl FnMut(TokenHash)) {
+    if token.len() < FILTER_TOKEN_MIN {
+        return;
+    }
+    let by_grams = token.len() >= RUN_BYTES_MIN && gram_hashes(token, &mut take);
+    if !by_grams {
+        take(TokenHash::of(token));
+    }
+}
+
+/// Gives the grams of all long runs in `text`; false when there is no such run.
+pub(crate) fn gram_hashes(text: &[u8], take: &mut impl FnMut(TokenHash)) -> bool {
+    let mut any = false;
+    for run in text.split(|byte| !byte.is_ascii_alphanumeric()) {
+        if run.len() < RUN_BYTES_MIN || !run.iter().any(u8::is_ascii_digit) {
+            continue;
+        }
+        any = true;
+        run_hashes(run, take);
+    }
+    any
+}
+
+fn run_hashes(run: &[u8], take: &mut impl FnMut(TokenHash)) {
+    let gram = |at: usize| {
+        let mut bytes = [0; GRAM_BYTES];
+        bytes.copy_from_slice(&run[at..at + GRAM_BYTES]);
+        let value = u64::from_le_bytes(bytes).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (value ^ value >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93)
+    };
+    let grams = run.len() - GRAM_BYTES + 1;
+    // The least hash of the window that ends at `at`, and where it stands.
+    let mut least = (u64::MAX, 0);
+    let mut taken = None;
+    for at in 0..grams {
+        let hash = gram(at);
+        if least.1 + WINDOW_GRAMS <= at {
+            let window = at + 1 - WINDOW_GRAMS..at;
+            least = window
+                .map(|from| (gram(from), from))
+                .min()
+                .unwrap_or((hash, at));
+        }
+        if at == 0 || hash < least.0 {
+            least = (hash, at);
+        }
+        if at + 1 >= WINDOW_GRAMS && taken != Some(least.0) {
+            taken = Some(least.0);
+            // Mixed again: of eight hashes the least is a small number.
+            let mixed = least.0.wrapping_mul(0x9fb2_1c65_1e98_df25);
+            take(TokenHash(mixed ^ mixed >> 29));
+        }
+    }
+}
+
 /// Collects the tokens of one chunk.
 #[derive(Debug)]
 pub(crate) struct FilterBuilder {
@@ -62,7 +131,7 @@ impl FilterBuilder {
     pub(crate) fn new(chunk_bytes: usize) -> Self {
         let blocks = (chunk_bytes / 32 / FILTER_BLOCK_BYTES).clamp(1, 1 << 16);
         FilterBuilder {
-            words: vec![[0; 8]; 1 << blocks.ilog2()],
+            words: vec![[0; 8]; blocks],
         }
     }
 
@@ -75,18 +144,18 @@ impl FilterBuilder {
         }
     }
 
-    /// The filter, folded as small as it gets with at most half of its bits set (about one false
-    /// answer in 200); empties the builder.
+    /// The filter, folded as small as it gets with at most three fifths of its bits set (about one
+    /// false answer in 60); empties the builder.
     pub(crate) fn seal(&mut self) -> Vec<[u32; 8]> {
         let mut words = self.words.clone();
         self.words.fill([0; 8]);
-        while words.len() > 1 {
+        while words.len().is_multiple_of(2) {
             let half = words.len() / 2;
             let folded: Vec<[u32; 8]> = (0..half)
-                .map(|at| std::array::from_fn(|word| words[at][word] | words[at + half][word]))
+                .map(|at| std::array::from_fn(|word| words[2 * at][word] | words[2 * at + 1][word]))
                 .collect();
             let set: u32 = folded.iter().flatten().map(|word| word.count_ones()).sum();
-            if set as usize * 2 > half * 256 {
+            if set as usize * 5 > half * 256 * 3 {
                 break;
             }
             words = folded;
@@ -100,7 +169,7 @@ impl FilterBuilder {
 pub(crate) struct FilterGroup {
     /// Offset in the object.
     pub(crate) offset: u64,
-    /// Blocks per filter, a power of two.
+    /// Blocks per filter, at least 1.
     pub(crate) blocks: usize,
     /// The chunks, ascending.
     pub(crate) chunks: Vec<u32>,
@@ -129,6 +198,29 @@ mod tests {
 
     fn bytes(words: &[[u32; 8]], block: usize) -> Vec<u8> {
         words[block].iter().flat_map(|w| w.to_le_bytes()).collect()
+    }
+
+    fn hashes(token: &[u8]) -> Vec<u64> {
+        let mut hashes = Vec::new();
+        token_hashes(token, |hash| hashes.push(hash.0));
+        hashes
+    }
+
+    #[test]
+    fn a_part_of_a_long_run_has_only_hashes_of_the_whole() {
+        let id = b"4f8a0c93d17be2650f3344aa91c7d05be8";
+        let whole = hashes(id);
+        assert!(whole.len() < 14, "{}", whole.len());
+        for start in 0..=id.len() - RUN_BYTES_MIN {
+            for end in start + RUN_BYTES_MIN..=id.len() {
+                let part = hashes(&id[start..end]);
+                assert!(!part.is_empty());
+                assert!(part.iter().all(|hash| whole.contains(hash)));
+            }
+        }
+        assert_eq!(hashes(&[b'7'; 40]).len(), 1);
+        assert_eq!(hashes(b"123456").len(), 0);
+        assert_eq!(hashes(b"1234567").len(), 1);
     }
 
     #[test]

@@ -24,7 +24,9 @@ pub(crate) const BLOCK_RAW_MAX: u64 = 1 << 30;
 /// zstd never expands more than this (128 KiB out of a 3-byte block, rounded up).
 pub(crate) const EXPANSION_MAX: u64 = 65_536;
 /// Tokens shorter than this are not in the filters.
-pub(crate) const FILTER_TOKEN_MIN: usize = 5;
+pub(crate) const FILTER_TOKEN_MIN: usize = 7;
+/// Most blocks of one filter.
+pub(crate) const FILTER_BLOCKS_MAX: u64 = 1 << 20;
 /// Bytes of one filter block: eight words of 32 bits, one bit set in each per token.
 pub(crate) const FILTER_BLOCK_BYTES: usize = 32;
 
@@ -47,9 +49,9 @@ pub(crate) enum Block {
     Indices = 3,
     /// Values of columns with other letters than those of hexadecimal numbers; whole lines.
     Words = 4,
-    /// Values of columns of digits, `_-.:` and at least one of `a-f`, `A-F`.
+    /// Values of columns of digits, `_` and at least one of `a-f`, `A-F`.
     Hex = 5,
-    /// Values of columns of digits and `_-.:`.
+    /// Values of columns of digits and `_`.
     Numbers = 6,
     /// Structured metadata.
     Metadata = 7,
@@ -73,3 +75,19 @@ pub(crate) const TEXTS: [Block; 3] = [Block::Words, Block::Hex, Block::Numbers];
 pub(crate) const COLUMN_DICTIONARY: u8 = 4;
 /// All values are equally long.
 pub(crate) const COLUMN_FIXED: u8 = 8;
+
+/// Indices stand in groups, so that those of like size are compressed together: of columns with up
+/// to 4, 16, 256 and more values, the last as low bytes and, in a group of their own, high bytes.
+pub(crate) const INDEX_GROUPS: usize = 5;
+/// The group of the low bytes of columns with more than 256 values.
+pub(crate) const WIDE: usize = 3;
+
+/// The group of a column with this many values.
+pub(crate) fn index_group(values: usize) -> usize {
+    match values {
+        0..=4 => 0,
+        5..=16 => 1,
+        17..=256 => 2,
+        _ => WIDE,
+    }
+}

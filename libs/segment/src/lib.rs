@@ -1,4 +1,7 @@
-//! Log segments: encode, open, search, merge. Sync and pure: bytes in, bytes out.
+//! Log segments: encode, open, search, merge; and the format of the write-ahead log. Sync and pure:
+//! bytes in, bytes out.
+//!
+#![doc = include_str!("../FORMAT.md")]
 #![warn(missing_docs)]
 
 mod decode;

@@ -53,7 +53,7 @@ pub struct PlannedChunk {
     pub content_bytes: u64,
     /// The selected streams, in order.
     pub streams: Vec<PlannedStream>,
-    pub(crate) refuted: Vec<Refuted>,
+    pub(crate) refuted: Refuted,
 }
 
 /// A selected stream in a chunk.
@@ -155,19 +155,16 @@ impl Plan {
             let body = self.segment.verified(bytes, strip.range.start)?;
             let group = &self.segment.footer().groups[strip.group];
             let test = &search.tests[strip.test];
-            let probe = test.probes[strip.probe];
+            let token = test.probes[strip.probe].token;
             for chunk in &mut self.chunks {
                 let Ok(place) = group.chunks.binary_search(&chunk.index) else {
                     continue;
                 };
                 let at = place * FILTER_BLOCK_BYTES;
-                if probe.token.may_be_in(&body[at..at + FILTER_BLOCK_BYTES]) {
-                    continue;
+                if !token.may_be_in(&body[at..at + FILTER_BLOCK_BYTES]) {
+                    chunk.refuted.resize(search.tests.len(), 0);
+                    chunk.refuted[strip.test] |= 1 << strip.probe;
                 }
-                chunk.refuted.resize(search.tests.len(), Refuted::default());
-                let refuted = &mut chunk.refuted[strip.test];
-                refuted.templated = true;
-                refuted.raw |= probe.raw;
             }
         }
         self.drop_decided();
@@ -189,7 +186,7 @@ impl Plan {
                 continue;
             }
             for (test, tests) in search.tests.iter().enumerate() {
-                for (probe, probes) in tests.probes.iter().enumerate().take(PROBES_MAX) {
+                for (probe, probes) in tests.probes.iter().enumerate() {
                     strips.push(Strip {
                         range: group.strip(probes.token),
                         group: number,
@@ -259,9 +256,6 @@ impl Plan {
         reads
     }
 }
-
-/// Most tokens of one test that the filters are asked for.
-const PROBES_MAX: usize = 4;
 
 struct Strip {
     range: Range<u64>,

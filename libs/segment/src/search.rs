@@ -10,9 +10,8 @@ use std::sync::Arc;
 use memchr::memmem::Finder;
 use model::{LineFilter, LineMatcher, LineTest};
 
-use crate::filter::TokenHash;
+use crate::filter::{TokenHash, gram_hashes, token_hashes};
 use crate::footer::Templates;
-use crate::format::FILTER_TOKEN_MIN;
 use crate::template::{RAW, Stamp, has_digit, is_token};
 
 /// What a template says about a test.
@@ -67,12 +66,12 @@ struct Needle {
     verdicts: Box<[Verdict]>,
 }
 
-/// A token that every passing line has as a whole token, if its template leaves the test open.
-#[derive(Clone, Copy, Debug)]
+/// Something that the filter of a chunk must hold if a line passes that its template leaves open.
+#[derive(Debug)]
 pub(crate) struct Probe {
     pub(crate) token: TokenHash,
-    /// Whether that also holds for lines stored whole.
-    pub(crate) raw: bool,
+    /// The templates for which that holds; `None` for all.
+    templates: Option<Box<[bool]>>,
 }
 
 /// Every passing line contains all needles; without a matcher, that is enough to pass.
@@ -95,12 +94,11 @@ struct Clause {
     tests: std::ops::Range<usize>,
 }
 
-/// Which lines of a chunk a token filter has ruled out for one test.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Refuted {
-    pub(crate) templated: bool,
-    pub(crate) raw: bool,
-}
+/// Which probes a chunk's filter lacks: for each test a bit per probe.
+pub(crate) type Refuted = Vec<u64>;
+
+/// Most probes of one test.
+const PROBES_MAX: usize = 6;
 
 /// The whole filter.
 #[derive(Debug)]
@@ -125,7 +123,7 @@ impl Search {
     }
 
     /// What is known of the lines of a template in a chunk.
-    pub(crate) fn verdict(&self, template: u32, refuted: &[Refuted]) -> Verdict {
+    pub(crate) fn verdict(&self, template: u32, refuted: &[u64]) -> Verdict {
         let mut whole = Verdict::All;
         for clause in &self.clauses {
             let mut any = Verdict::No;
@@ -199,9 +197,11 @@ impl Test {
         let numbers = 0..templates.len() as u32;
         let verdicts: Box<[Verdict]> = numbers.map(|t| condition.verdict(templates, t)).collect();
         let needles = condition.needles.iter();
-        let probes = needles
+        let mut probes: Vec<Probe> = needles
             .flat_map(|needle| needle.probes(templates, &verdicts))
             .collect();
+        probes.sort_by_key(|probe| probe.templates.is_some());
+        probes.truncate(PROBES_MAX);
         Test {
             condition,
             verdicts,
@@ -209,15 +209,18 @@ impl Test {
         }
     }
 
-    fn verdict(&self, template: u32, refuted: Refuted) -> Verdict {
-        let refuted = if template == RAW {
-            refuted.raw
-        } else {
-            refuted.templated
+    fn verdict(&self, template: u32, refuted: u64) -> Verdict {
+        let verdict = self.verdicts[template as usize];
+        if verdict != Verdict::Maybe || refuted == 0 {
+            return verdict;
+        }
+        let lacks = |(at, probe): (usize, &Probe)| {
+            let holds = &probe.templates;
+            refuted >> at & 1 == 1 && holds.as_ref().is_none_or(|holds| holds[template as usize])
         };
-        match self.verdicts[template as usize] {
-            Verdict::Maybe if refuted => Verdict::No,
-            verdict => verdict,
+        match self.probes.iter().enumerate().any(lacks) {
+            true => Verdict::No,
+            false => Verdict::Maybe,
         }
     }
 
@@ -333,7 +336,7 @@ impl Needle {
         })
     }
 
-    /// Tokens of the needle that are whole tokens of each passing line.
+    /// What the filter of a chunk must hold if it has an open line with the needle.
     fn probes(&self, templates: &Templates, verdicts: &[Verdict]) -> Vec<Probe> {
         let mut probes = Vec::new();
         let mut at = 0;
@@ -341,28 +344,50 @@ impl Needle {
             let run = token_run(&self.bytes[at..]);
             let token = &self.bytes[at..at + run];
             let bounded = at > 0 && at + run < self.bytes.len();
-            if run >= FILTER_TOKEN_MIN && has_digit(token) {
-                let raw = bounded || templates.raw_token_longest as usize <= run;
-                if bounded || is_whole(token, templates, verdicts) {
-                    probes.push(Probe {
-                        token: TokenHash::of(token),
-                        raw,
-                    });
-                }
-            }
             at += run.max(1);
+            // Only a token with a digit is sure to be in a variable, or in a line stored whole.
+            if !has_digit(token) {
+                continue;
+            }
+            let by_grams = gram_hashes(token, &mut |token| {
+                probes.push(Probe {
+                    token,
+                    templates: None,
+                });
+            });
+            if by_grams {
+                continue;
+            }
+            let holds = match bounded {
+                true => None,
+                false => Some(whole_in(token, templates, verdicts)),
+            };
+            if holds.as_ref().is_none_or(|holds| holds.contains(&true)) {
+                token_hashes(token, |token| {
+                    probes.push(Probe {
+                        token,
+                        templates: holds.clone(),
+                    });
+                });
+            }
         }
         probes
     }
 }
 
-/// Whether no variable that may hold this token is longer than it: then it is the variable.
-fn is_whole(token: &[u8], templates: &Templates, verdicts: &[Verdict]) -> bool {
+/// The open templates in which no variable that may hold this token is longer than it: there it is
+/// the variable.
+fn whole_in(token: &[u8], templates: &Templates, verdicts: &[Verdict]) -> Box<[bool]> {
     let stamp = Stamp::of_needle(token);
-    let open = (RAW + 1..templates.len() as u32)
-        .filter(|template| verdicts[*template as usize] == Verdict::Maybe);
-    open.flat_map(|template| templates.stamps(template))
-        .all(|of| !of.may_hold(stamp) || of.longest as usize <= token.len())
+    let whole = |template: u32| {
+        if template == RAW {
+            return templates.raw_token_longest as usize <= token.len();
+        }
+        let mut stamps = templates.stamps(template).iter();
+        verdicts[template as usize] == Verdict::Maybe
+            && stamps.all(|of| !of.may_hold(stamp) || of.longest as usize <= token.len())
+    };
+    (0..templates.len() as u32).map(whole).collect()
 }
 
 fn token_run(bytes: &[u8]) -> usize {

@@ -45,8 +45,8 @@ pub struct PartBytes {
     pub timestamps: u64,
     /// Lengths of variables.
     pub lengths: u64,
-    /// Text of variables and of lines stored whole.
-    pub text: u64,
+    /// Text of variables and of lines stored whole: words, hexadecimal numbers, numbers.
+    pub text: [u64; 3],
     /// Structured metadata.
     pub metadata: u64,
     /// Token filters.
@@ -58,7 +58,7 @@ pub struct PartBytes {
     /// Before compression: the same.
     pub indices_raw: u64,
     /// Before compression: text of variables and of lines stored whole.
-    pub text_raw: u64,
+    pub text_raw: [u64; 3],
 }
 
 /// One stream of a segment.
@@ -118,11 +118,13 @@ impl Segment {
             parts.templates += stored(Block::Templates);
             parts.timestamps += stored(Block::Timestamps);
             parts.lengths += stored(Block::Lengths);
-            parts.text += TEXTS.into_iter().map(stored).sum::<u64>();
+            for (class, block) in TEXTS.into_iter().enumerate() {
+                parts.text[class] += stored(block);
+                parts.text_raw[class] += raw(block);
+            }
             parts.indices += stored(Block::Indices);
             parts.metadata += stored(Block::Metadata);
             parts.lengths_raw += raw(Block::Lengths);
-            parts.text_raw += TEXTS.into_iter().map(raw).sum::<u64>();
             parts.indices_raw += raw(Block::Indices);
         }
         let groups = self.footer().groups.iter();

@@ -4,7 +4,10 @@ use std::ops::Range;
 
 use crate::error::Damage;
 use crate::footer::{ChunkEntry, Templates};
-use crate::format::{CHUNK_VARIABLES_MAX, COLUMN_DICTIONARY, COLUMN_FIXED, SLOTS_MAX, TEXTS};
+use crate::format::{
+    CHUNK_VARIABLES_MAX, COLUMN_DICTIONARY, COLUMN_FIXED, INDEX_GROUPS, SLOTS_MAX, TEXTS, WIDE,
+    index_group,
+};
 use crate::wire::Cursor;
 
 /// Where each row's template and variables are. Buffers are kept from chunk to chunk.
@@ -24,6 +27,24 @@ pub(crate) struct LineIndex {
     places: Vec<(u32, u32)>,
     /// First place and template of each column.
     columns: Vec<(u32, u16)>,
+}
+
+/// The groups of the indices block.
+fn read_groups(block: &[u8]) -> Result<[Cursor<'_>; INDEX_GROUPS], Damage> {
+    let mut groups = [const { Cursor::new(&[]) }; INDEX_GROUPS];
+    if block.is_empty() {
+        return Ok(groups);
+    }
+    let mut cursor = Cursor::new(block);
+    let mut lengths = [0; INDEX_GROUPS];
+    for length in &mut lengths[..INDEX_GROUPS - 1] {
+        *length = cursor.count()?;
+    }
+    for (group, length) in groups.iter_mut().zip(&lengths[..INDEX_GROUPS - 1]) {
+        *group = Cursor::new(cursor.take(*length)?);
+    }
+    groups[INDEX_GROUPS - 1] = cursor;
+    Ok(groups)
 }
 
 impl LineIndex {
@@ -72,7 +93,7 @@ impl LineIndex {
         self.places.clear();
         self.columns.clear();
         let mut lengths = Cursor::new(lengths);
-        let mut indices = Cursor::new(indices);
+        let mut indices = read_groups(indices)?;
         let bounds = chunk.text_starts();
         let mut ends = bounds;
         for (local, template) in chunk.templates.iter().enumerate() {
@@ -84,7 +105,7 @@ impl LineIndex {
             }
         }
         lengths.finish()?;
-        indices.finish()?;
+        indices.iter().try_for_each(Cursor::finish)?;
         match (0..TEXTS.len()).all(|class| ends[class] == bounds[class + 1]) {
             true => Ok(()),
             false => Err(Damage::new(
@@ -109,7 +130,7 @@ impl LineIndex {
         &mut self,
         rows: usize,
         lengths: &mut Cursor<'_>,
-        indices: &mut Cursor<'_>,
+        indices: &mut [Cursor<'_>; INDEX_GROUPS],
         ends: &mut [usize; TEXTS.len() + 1],
         bounds: &[usize; TEXTS.len() + 1],
     ) -> Result<(), Damage> {
@@ -157,12 +178,12 @@ impl LineIndex {
         match values {
             1 => self.numbers.resize(start + rows, first),
             _ => {
-                let low = indices.take(rows)?.iter();
+                let low = indices[index_group(values)].take(rows)?.iter();
                 self.numbers.extend(low.map(|low| u32::from(*low)));
             }
         }
         if values > 256 {
-            let high = indices.take(rows)?;
+            let high = indices[WIDE + 1].take(rows)?;
             for (number, high) in self.numbers[start..].iter_mut().zip(high) {
                 *number |= u32::from(*high) << 8;
             }

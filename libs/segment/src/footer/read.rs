@@ -9,8 +9,8 @@ use crate::Error;
 use crate::error::Damage;
 use crate::filter::FilterGroup;
 use crate::format::{
-    BLOCK_RAW_MAX, BLOCKS, Block, CHECKSUM_BYTES, CHUNK_ROWS_MAX, EXPANSION_MAX, HEAD_MAGIC,
-    SLOTS_MAX, TAIL_MAGIC, TEMPLATE_TEXT_MAX, TEMPLATES_MAX, TRAILER_BYTES, VERSION,
+    BLOCK_RAW_MAX, BLOCKS, Block, CHECKSUM_BYTES, CHUNK_ROWS_MAX, EXPANSION_MAX, FILTER_BLOCKS_MAX,
+    HEAD_MAGIC, SLOTS_MAX, TAIL_MAGIC, TEMPLATE_TEXT_MAX, TEMPLATES_MAX, TRAILER_BYTES, VERSION,
 };
 use crate::template::Stamp;
 use crate::wire::Cursor;
@@ -264,9 +264,10 @@ fn read_groups(
 ) -> Result<(), Damage> {
     let mut grouped = vec![false; footer.chunks.len()];
     for _ in 0..cursor.count()? {
-        let log = cursor.byte()?;
-        if log > 24 {
-            return Err(Damage::new("at most 2^24 filter blocks", log));
+        let blocks = cursor.varint()?;
+        if blocks == 0 || blocks > FILTER_BLOCKS_MAX {
+            let expected = format!("1 to {FILTER_BLOCKS_MAX} filter blocks");
+            return Err(Damage::new(expected, blocks));
         }
         let chunks = read_ascending(cursor, footer.chunks.len() as u64)?;
         for chunk in &chunks {
@@ -276,7 +277,7 @@ fn read_groups(
         }
         let group = FilterGroup {
             offset,
-            blocks: 1 << log,
+            blocks: blocks as usize,
             chunks,
         };
         offset = offset.saturating_add(group.stored_bytes());

@@ -2,9 +2,9 @@
 
 use model::Timestamp;
 
-use crate::filter::{FilterBuilder, TokenHash};
+use crate::filter::{FilterBuilder, token_hashes};
 use crate::footer::{BlockPlace, ChunkEntry, SpanEntry};
-use crate::format::{BLOCKS, Block, CHUNK_ROWS_MAX, CHUNK_VARIABLES_MAX, FILTER_TOKEN_MIN, TEXTS};
+use crate::format::{BLOCKS, Block, CHUNK_ROWS_MAX, CHUNK_VARIABLES_MAX, TEXTS};
 use crate::metadata::MetadataBuilder;
 use crate::template::{Dictionary, RAW, Split, has_digit};
 use crate::writer::blocks::BlockWriter;
@@ -119,9 +119,7 @@ impl ChunkBuilder {
         for token in tokens.filter(|token| has_digit(token)) {
             let longest = &mut dictionary.raw_token_longest;
             *longest = (*longest).max(token.len() as u32);
-            if token.len() >= FILTER_TOKEN_MIN {
-                self.filter.insert(TokenHash::of(token));
-            }
+            token_hashes(token, |hash| self.filter.insert(hash));
         }
     }
 
@@ -158,7 +156,9 @@ impl ChunkBuilder {
         self.put_variables(dictionary);
         let variables = &self.columns.variables;
         blocks[Block::Lengths as usize] = writer.write(&variables.lengths)?;
-        blocks[Block::Indices as usize] = writer.write(&variables.indices)?;
+        self.columns.block.clear();
+        variables.put_indices(&mut self.columns.block);
+        blocks[Block::Indices as usize] = writer.write(&self.columns.block)?;
         for (block, text) in TEXTS.iter().zip(&variables.texts) {
             blocks[*block as usize] = writer.write(text)?;
         }

@@ -7,8 +7,8 @@
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::filter::{FilterBuilder, TokenHash};
-use crate::format::{COLUMN_DICTIONARY, COLUMN_FIXED, FILTER_TOKEN_MIN, TEXTS};
+use crate::filter::{FilterBuilder, token_hashes};
+use crate::format::{COLUMN_DICTIONARY, COLUMN_FIXED, INDEX_GROUPS, TEXTS, WIDE, index_group};
 use crate::template::Stamp;
 use crate::wire::put_varint;
 
@@ -18,7 +18,7 @@ const DISTINCT_MAX: usize = 65_536;
 #[derive(Debug, Default)]
 pub(crate) struct VariableColumns {
     pub(crate) lengths: Vec<u8>,
-    pub(crate) indices: Vec<u8>,
+    pub(crate) indices: [Vec<u8>; INDEX_GROUPS],
     pub(crate) texts: [Vec<u8>; TEXTS.len()],
     distinct: Vec<(u32, u32)>,
     numbers: Vec<u16>,
@@ -28,8 +28,20 @@ pub(crate) struct VariableColumns {
 impl VariableColumns {
     pub(crate) fn clear(&mut self) {
         self.lengths.clear();
-        self.indices.clear();
+        self.indices.iter_mut().for_each(Vec::clear);
         self.texts.iter_mut().for_each(Vec::clear);
+    }
+
+    /// Puts the groups of indices one behind the other, the length of each but the last in front.
+    pub(crate) fn put_indices(&self, out: &mut Vec<u8>) {
+        let groups = &self.indices;
+        if groups.iter().all(Vec::is_empty) {
+            return;
+        }
+        for group in &groups[..INDEX_GROUPS - 1] {
+            put_varint(out, group.len() as u64);
+        }
+        groups.iter().for_each(|group| out.extend_from_slice(group));
     }
 
     /// Adds a column: `places` are its values in `text`, one per row. Its values go to the filter.
@@ -48,10 +60,8 @@ impl VariableColumns {
         let mut stamp = Stamp::default();
         for value in stored.iter().map(value) {
             stamp.add(Stamp::of(value));
-            if let Some(filter) = &mut filter
-                && value.len() >= FILTER_TOKEN_MIN
-            {
-                filter.insert(TokenHash::of(value));
+            if let Some(filter) = &mut filter {
+                token_hashes(value, |hash| filter.insert(hash));
             }
         }
         if filter.is_none() {
@@ -75,11 +85,11 @@ impl VariableColumns {
             self.texts[class].extend_from_slice(value);
         }
         if dictionary && stored.len() > 1 {
-            let wide = stored.len() > 256;
-            self.indices.extend(self.numbers.iter().map(|n| *n as u8));
-            if wide {
+            let group = index_group(stored.len());
+            self.indices[group].extend(self.numbers.iter().map(|n| *n as u8));
+            if group == WIDE {
                 let high = self.numbers.iter().map(|n| (n >> 8) as u8);
-                self.indices.extend(high);
+                self.indices[WIDE + 1].extend(high);
             }
         }
         stamp

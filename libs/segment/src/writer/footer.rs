@@ -117,7 +117,7 @@ impl Footer<'_> {
     fn put_groups(&self, out: &mut Vec<u8>) {
         put_varint(out, self.groups.len() as u64);
         for group in self.groups {
-            out.push(group.blocks.ilog2() as u8);
+            put_varint(out, group.blocks as u64);
             put_varint(out, group.chunks.len() as u64);
             let mut next = 0;
             for chunk in &group.chunks {

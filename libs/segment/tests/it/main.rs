@@ -1,5 +1,9 @@
 //! Segments through their public API: what goes in comes out, found or not, merged or not.
 #![allow(clippy::unwrap_used)]
 
+mod damage;
+mod golden;
+mod merge;
 mod round_trip;
+mod search;
 mod support;

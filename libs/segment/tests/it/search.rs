@@ -1,0 +1,236 @@
+//! Filters and templates leave out what they can, and nothing else.
+
+use std::sync::Arc;
+
+use model::{
+    Columns, Flow, LineClause, LineColumn, LineFilter, LineMatcher, LineTest, Selector, TenantId,
+    TimeRange,
+};
+use proptest::prelude::*;
+use segment::{ScanSpec, Scratch};
+
+use crate::round_trip::records;
+use crate::support::{Record, as_set, open, record, scan, write};
+
+fn contains(needle: &str) -> LineFilter {
+    LineFilter {
+        clauses: vec![LineClause {
+            negated: false,
+            any: vec![LineTest::Contains(needle.as_bytes().into())],
+        }],
+    }
+}
+
+/// `head`, anything, `tail`: as a regular expression with two literals would say.
+#[derive(Debug)]
+struct Between(Vec<Box<[u8]>>);
+
+impl LineMatcher for Between {
+    fn is_match(&self, line: &[u8]) -> bool {
+        let find = |line: &[u8], part: &[u8]| {
+            (0..=line.len().saturating_sub(part.len())).find(|at| line[*at..].starts_with(part))
+        };
+        let Some(at) = find(line, &self.0[0]) else {
+            return false;
+        };
+        find(&line[at + self.0[0].len()..], &self.0[1]).is_some()
+    }
+    fn required_literals(&self) -> &[Box<[u8]>] {
+        &self.0
+    }
+}
+
+/// A xorshift generator: ids that look random, the same in every run.
+fn ids(count: usize) -> Vec<String> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    (0..count)
+        .map(|_| format!("{:016x}{:016x}", next(), next()))
+        .collect()
+}
+
+fn traced(count: usize) -> (Vec<String>, Vec<Record>) {
+    let ids = ids(count);
+    let records = ids.iter().enumerate().map(|(at, id)| {
+        record(
+            "a",
+            at as i64,
+            &format!("request done trace_id={id} in {at} ms"),
+        )
+    });
+    let records = records.collect();
+    (ids, records)
+}
+
+fn find(records: &[Record], needle: &str) -> (usize, usize) {
+    let (object, _) = write(records, 64 << 10);
+    let filter = contains(needle);
+    let found = scan(
+        &object,
+        "default",
+        &Selector::default(),
+        TimeRange::ALL,
+        &filter,
+    )
+    .unwrap();
+    let wanted = records.iter().filter(|r| filter.is_match(&r.line)).count();
+    assert_eq!(found.records.len(), wanted, "{needle}");
+    (found.chunks, wanted)
+}
+
+#[test]
+fn a_whole_id_and_a_part_of_one_touch_few_chunks() {
+    let (ids, records) = traced(20_000);
+    let (chunks, _) = find(&records, "request done");
+    assert!(chunks > 15, "{chunks}");
+    let absent: String = ids[5].chars().rev().collect();
+    // An id in every line is the worst case for the filters, which are kept to 3 % of the text:
+    // the fewer windows a part has, the more chunks stay.
+    for (needle, most) in [
+        (&ids[1234][..], 4),
+        (&ids[1234][5..27], 8),
+        (&ids[9][..15], 15),
+        (&absent, 4),
+        (&format!("trace_id={}", ids[7]), 4),
+    ] {
+        let (chunks, _) = find(&records, needle);
+        assert!(chunks <= most, "{needle}: {chunks}");
+    }
+    assert_eq!(find(&records, "no such text").0, 0);
+    assert_eq!(find(&records, &ids[77][..6]).1, 1);
+}
+
+#[test]
+fn a_count_decided_by_templates_reads_nothing_at_all() {
+    let records: Vec<Record> = (0..100)
+        .map(|n| record("a", n, &format!("error in step {n}")))
+        .collect();
+    let (object, _) = write(&records, 1024);
+    let segment = open(&object).unwrap();
+    let columns = Columns {
+        timestamps: false,
+        lines: LineColumn::None,
+        metadata: false,
+    };
+    let tenant = TenantId::default();
+    for (filter, wanted) in [(contains("error"), 100), (LineFilter::default(), 100)] {
+        let plan = segment.plan(&ScanSpec {
+            tenant: &tenant,
+            selector: &Selector::default(),
+            range: TimeRange::ALL,
+            line_filter: &filter,
+        });
+        let mut rows = 0;
+        for chunk in plan.chunks() {
+            assert_eq!(plan.reads(chunk, columns), []);
+            plan.decode(chunk, columns, &[], &mut Scratch::default(), &mut |block| {
+                rows += block.rows;
+                Flow::Continue
+            })
+            .unwrap();
+        }
+        assert_eq!(rows, wanted);
+    }
+}
+
+#[test]
+fn a_range_that_cuts_a_chunk_is_exact_without_times_asked_for() {
+    let records: Vec<Record> = (0..100).map(|n| record("a", n, "same line")).collect();
+    let (object, _) = write(&records, 1 << 20);
+    let range = TimeRange::new(10, 60);
+    let filter = LineFilter::default();
+    let found = scan(&object, "default", &Selector::default(), range, &filter).unwrap();
+    assert_eq!(found.records.len(), 50);
+}
+
+#[test]
+fn a_sink_that_has_enough_stops_the_chunk() {
+    let records: Vec<Record> = (0..20)
+        .map(|n| record(if n % 2 == 0 { "a" } else { "b" }, n, "line"))
+        .collect();
+    let (object, _) = write(&records, 1 << 20);
+    let segment = open(&object).unwrap();
+    let tenant = TenantId::default();
+    let plan = segment.plan(&ScanSpec {
+        tenant: &tenant,
+        selector: &Selector::default(),
+        range: TimeRange::ALL,
+        line_filter: &LineFilter::default(),
+    });
+    let columns = Columns {
+        timestamps: false,
+        lines: LineColumn::None,
+        metadata: false,
+    };
+    let chunk = &plan.chunks()[0];
+    let mut sink = |_: &model::RowBlock<'_>| Flow::Stop;
+    let stats = plan
+        .decode(chunk, columns, &[], &mut Scratch::default(), &mut sink)
+        .unwrap();
+    assert!(stats.stopped && stats.rows_matched == 10, "{stats:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn alternatives_negations_and_matchers_equal_the_naive_answer(
+        records in records(),
+        cuts in prop::collection::vec(
+            (any::<prop::sample::Index>(), 0usize..30, 1usize..12, 0u8..4), 1..5),
+    ) {
+        let (object, _) = write(&records, 1024);
+        let cut = |index: &prop::sample::Index, at: usize, bytes: usize| -> Box<[u8]> {
+            if records.is_empty() {
+                return Box::from(*b"x");
+            }
+            let line = &records[index.index(records.len())].line;
+            let at = at % (line.len() + 1);
+            line[at..(at + bytes).min(line.len())].into()
+        };
+        let mut clauses: Vec<LineClause> = Vec::new();
+        for (index, at, bytes, kind) in &cuts {
+            let test = match kind % 2 {
+                0 => LineTest::Contains(cut(index, *at, *bytes)),
+                _ => LineTest::Matches(Arc::new(Between(vec![
+                    cut(index, *at, bytes / 2),
+                    cut(index, at + bytes, *bytes),
+                ]))),
+            };
+            match clauses.last_mut() {
+                Some(last) if *kind == 2 => last.any.push(test),
+                _ => clauses.push(LineClause { negated: *kind == 3, any: vec![test] }),
+            }
+        }
+        let filter = LineFilter { clauses };
+        let found = scan(&object, "one", &Selector::default(), TimeRange::ALL, &filter).unwrap();
+        let wanted: Vec<Record> = records
+            .iter()
+            .filter(|r| r.tenant == "one" && filter.is_match(&r.line))
+            .cloned()
+            .collect();
+        prop_assert_eq!(as_set(&found.records), as_set(&wanted));
+    }
+
+    #[test]
+    fn parts_of_ids_are_found_wherever_they_are_cut(
+        cuts in prop::collection::vec((0usize..300, 0usize..60, 1usize..40), 8),
+    ) {
+        let (_, records) = traced(300);
+        let (object, _) = write(&records, 4 << 10);
+        for (row, at, bytes) in cuts {
+            let line = std::str::from_utf8(&records[row].line).unwrap();
+            let needle = &line[at.min(line.len())..(at + bytes).min(line.len())];
+            let filter = contains(needle);
+            let all = Selector::default();
+            let found = scan(&object, "default", &all, TimeRange::ALL, &filter).unwrap();
+            let wanted = records.iter().filter(|r| filter.is_match(&r.line)).count();
+            prop_assert_eq!(found.records.len(), wanted, "{}", needle);
+        }
+    }
+}
