@@ -253,3 +253,80 @@ pub(crate) fn flat<'a>(
     entries.sort_by_key(|entry| entry.0);
     entries
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Labels, LogBatchBuilder, Signal, StreamId};
+
+    fn batch(tenant: &TenantId, first: Timestamp, rows: usize) -> Arc<LogBatch> {
+        let labels = Arc::new(Labels::new([("app", "a")]).unwrap());
+        let mut builder = LogBatchBuilder::new(tenant.clone());
+        builder.stream(StreamId::of(tenant, Signal::Logs, &labels), &labels);
+        for row in 0..rows {
+            builder.push(first + row as i64, b"x", &mut []);
+        }
+        Arc::new(builder.finish())
+    }
+
+    #[test]
+    fn a_view_that_falls_behind_loses_the_oldest_entries_and_says_which() {
+        let tenant = TenantId::default();
+        let mut pending = Pending::new(tenant.clone(), 5);
+        pending.push(1, batch(&tenant, 10, 2));
+        pending.push(2, batch(&tenant, 20, 3));
+        assert_eq!(pending.take_dropped(), None);
+        pending.push(3, batch(&tenant, 30, 1));
+        let dropped = pending.take_dropped().unwrap();
+        assert_eq!(dropped.count, 2);
+        let labels = r#"{app="a"}"#.to_owned();
+        assert_eq!(dropped.named, [(labels.clone(), 10), (labels, 11)]);
+        assert_eq!(pending.take_dropped(), None);
+        let left: Vec<usize> = pending.take_before(3).iter().map(|b| b.len()).collect();
+        assert_eq!(left, [3, 1]);
+    }
+
+    #[test]
+    fn a_batch_larger_than_the_room_is_kept_alone() {
+        let tenant = TenantId::default();
+        let mut pending = Pending::new(tenant.clone(), 5);
+        pending.push(1, batch(&tenant, 10, 9));
+        assert_eq!(pending.take_dropped(), None);
+        assert_eq!(pending.take_before(1).len(), 1);
+    }
+
+    #[test]
+    fn batches_are_held_back_until_their_time_and_those_of_others_never_shown() {
+        let tenant = TenantId::default();
+        let other = TenantId::new("blue").unwrap();
+        let mut pending = Pending::new(tenant.clone(), 5);
+        pending.push(1, batch(&other, 10, 1));
+        pending.push(2, batch(&tenant, 10, 1));
+        pending.push(7, batch(&tenant, 11, 1));
+        assert!(pending.take_before(1).is_empty());
+        assert_eq!(pending.take_before(6).len(), 1);
+        assert_eq!(pending.take_before(7).len(), 1);
+    }
+
+    #[test]
+    fn missed_batches_are_counted() {
+        let mut pending = Pending::new(TenantId::default(), 5);
+        pending.missed(9, 4);
+        let dropped = pending.take_dropped().unwrap();
+        assert_eq!((dropped.count, dropped.named.len()), (4, 1));
+    }
+
+    #[test]
+    fn views_are_counted_by_tenant_until_they_close() {
+        let tails = Tails::default();
+        let (a, b) = (TenantId::default(), TenantId::new("b").unwrap());
+        let first = tails.open(&a, 1).unwrap();
+        assert_eq!(
+            tails.open(&a, 1).unwrap_err().to_string(),
+            "max concurrent tail requests limit exceeded, count > limit (2 > 1)"
+        );
+        assert!(tails.open(&b, 1).is_ok());
+        drop(first);
+        assert!(tails.open(&a, 1).is_ok());
+    }
+}
