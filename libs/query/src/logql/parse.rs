@@ -31,6 +31,8 @@ pub const TEXT_BYTES_MAX: usize = 128 * 1024;
 pub const NESTING_MAX: usize = 128;
 /// Greatest height of a numeric expression: `a + b + c` has 3.
 pub const HEIGHT_MAX: usize = 128;
+/// Most regular expressions in one query: compiling one may take some milliseconds.
+pub const REGEXES_MAX: usize = 512;
 
 /// Why a text is no query.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +151,8 @@ struct Parser<'a> {
     at: usize,
     /// Parentheses and calls that are open.
     nesting: usize,
+    /// Regular expressions found so far.
+    regexes: usize,
     /// The first error of meaning.
     meaning: Option<ParseError>,
 }
@@ -166,6 +170,7 @@ impl<'a> Parser<'a> {
             tokens: token::tokens(text),
             at: 0,
             nesting: 0,
+            regexes: 0,
             meaning: None,
         })
     }

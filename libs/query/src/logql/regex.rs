@@ -19,7 +19,7 @@ pub use literal::required_literals;
 pub use translate::translate;
 
 /// Most memory that one compiled expression may take.
-pub const COMPILED_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const COMPILED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Deepest nesting of groups.
 const NESTING_MAX: u32 = 200;
 

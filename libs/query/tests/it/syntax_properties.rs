@@ -159,3 +159,14 @@ fn long_texts_are_refused_by_their_length() {
     let error = parse(&text).unwrap_err().to_string();
     assert_eq!(error, "parse error : input size too long (131078 > 131072)");
 }
+
+#[test]
+fn too_many_regular_expressions_are_refused_before_they_cost_time() {
+    let text = format!("{{a=\"b\"}} {}", "|~ `a.*b`".repeat(600));
+    let error = parse(&text).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "parse error : more than 512 regular expressions in one query"
+    );
+    assert!(parse(&format!("{{a=\"b\"}} {}", "|~ `\\pL{1000}`".repeat(600))).is_err());
+}

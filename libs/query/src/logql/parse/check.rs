@@ -6,7 +6,7 @@ use super::super::ast::{Extraction, LabelFormat, Matcher, RangeInput, RangeOp, S
 use super::super::pipeline::{CompileError, Pipeline};
 use super::super::print::range_op_name;
 use super::super::regex;
-use super::{ParseError, Parser};
+use super::{ParseError, Parser, REGEXES_MAX};
 
 const EMPTY_COMPATIBLE: &str = "queries require at least one regexp or equality matcher that does not have an empty-compatible value. For instance, app=~\".*\" does not meet this requirement, but app=~\".+\" will";
 
@@ -27,19 +27,38 @@ pub(super) fn selector(matchers: &[Matcher]) -> Result<(), &'static str> {
     }
 }
 
-/// A matcher's regular expression must be one.
-pub(super) fn matcher(matcher: &Matcher) -> Result<(), ParseError> {
-    if matches!(matcher.op, MatchOp::Regex | MatchOp::NotRegex)
-        && let Err(error) = regex::compile_anchored(&matcher.value)
-    {
-        return Err(ParseError::meaning(error.to_string()));
-    }
-    Ok(())
-}
-
 impl Parser<'_> {
+    /// A matcher's regular expression must be one.
+    pub(super) fn check_matcher(&mut self, matcher: &Matcher) -> Result<(), ParseError> {
+        if matches!(matcher.op, MatchOp::Regex | MatchOp::NotRegex) && self.may_compile(1) {
+            regex::compile_anchored(&matcher.value)
+                .map_err(|error| ParseError::meaning(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Counts regular expressions. What is compiled only to find errors need not be any more when
+    /// there is one.
+    pub(super) fn may_compile(&mut self, regexes: usize) -> bool {
+        self.regexes += regexes;
+        if self.regexes > REGEXES_MAX {
+            self.note(format!(
+                "more than {REGEXES_MAX} regular expressions in one query"
+            ));
+        }
+        self.meaning.is_none()
+    }
+
     /// Notes what is wrong with a stage that is right by the grammar.
     pub(super) fn check_stage(&mut self, stage: &Stage) {
+        let regexes = match stage {
+            Stage::LineFilter(filter) => filter.any.len(),
+            Stage::Regexp(_) => 1,
+            _ => 0,
+        };
+        if !self.may_compile(regexes) {
+            return;
+        }
         let result = match stage {
             Stage::Regexp(expression) => {
                 if let Err(message) = regexp_parser(expression) {

@@ -4,7 +4,7 @@ use model::MatchOp;
 
 use super::super::ast::{CompareOp, LabelFilter, Matcher};
 use super::token::Kind;
-use super::{NESTING_MAX, ParseError, Parser, check};
+use super::{NESTING_MAX, ParseError, Parser};
 
 /// Greatest height of a condition: `a or b or c` has 3. All that walks one recurses so deep.
 const FILTER_HEIGHT_MAX: usize = 2 * NESTING_MAX;
@@ -69,7 +69,7 @@ impl Parser<'_> {
             self.advance();
             let value = self.string(&["STRING"])?;
             let matcher = Matcher { name, op, value };
-            check::matcher(&matcher)?;
+            self.check_matcher(&matcher)?;
             return Ok((LabelFilter::Text(matcher), 1));
         };
         self.advance();

@@ -37,7 +37,9 @@ impl Parser<'_> {
                 matchers.push(self.matcher(&["IDENTIFIER"])?);
             }
         }
-        if let Err(message) = check::selector(&matchers) {
+        if self.meaning.is_none()
+            && let Err(message) = check::selector(&matchers)
+        {
             self.note(message);
         }
         Ok(matchers)
@@ -51,7 +53,7 @@ impl Parser<'_> {
         self.advance();
         let value = self.string(&["STRING"])?;
         let matcher = Matcher { name, op, value };
-        check::matcher(&matcher)?;
+        self.check_matcher(&matcher)?;
         Ok(matcher)
     }
 

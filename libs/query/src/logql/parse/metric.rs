@@ -383,7 +383,9 @@ impl Parser<'_> {
         let mut texts = texts.into_iter();
         let mut text = || texts.next().unwrap_or_default();
         let (dst, replacement, src, regex) = (text(), text(), text(), text());
-        if let Err(error) = regex::compile_anchored(&regex) {
+        if !self.may_compile(1) {
+            // There is an error already.
+        } else if let Err(error) = regex::compile_anchored(&regex) {
             self.note(format!("invalid regex in label_replace: {error}"));
         } else if !model::is_valid_label_name(&dst) {
             self.note(format!(

@@ -2,7 +2,7 @@
 
 use super::super::ast::{Extraction, LabelChoice, LabelFormat, Matcher, Stage};
 use super::token::Kind;
-use super::{ParseError, Parser, check};
+use super::{ParseError, Parser};
 
 impl Parser<'_> {
     /// A stage other than a line filter, without its `|`.
@@ -129,7 +129,7 @@ impl Parser<'_> {
         self.advance();
         let value = self.string(&["STRING"])?;
         let matcher = Matcher { name, op, value };
-        check::matcher(&matcher)?;
+        self.check_matcher(&matcher)?;
         Ok(LabelChoice::Matcher(matcher))
     }
 }
