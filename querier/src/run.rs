@@ -104,9 +104,8 @@ impl Shared {
         let done = tokio::task::spawn_blocking(move || {
             let _permit: Permit = permit;
             running.inc();
-            let done = span.in_scope(|| work(&source, &budget));
-            running.dec();
-            done
+            let _ended = scopeguard(|| running.dec());
+            span.in_scope(|| work(&source, &budget))
         });
         let done = done
             .await
