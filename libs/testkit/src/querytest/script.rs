@@ -29,7 +29,17 @@ pub fn script(text: &str) -> Vec<Step> {
         }
         // A block ends at an empty line, or where a new command starts.
         let inside = |l: &&Line| !l.text.is_empty() && (l.indented || !l.is_command());
-        let (body, after) = tail.split_at(tail.iter().take_while(inside).count());
+        let mut length = tail.iter().take_while(inside).count();
+        // Data may be set out in paragraphs.
+        while head.text == "load"
+            && let Some(gap) = tail[length..].iter().position(|l| !l.text.is_empty())
+            && tail[length + gap].indented
+            && tail[length + gap].text.starts_with('{')
+        {
+            length += gap;
+            length += tail[length..].iter().take_while(inside).count();
+        }
+        let (body, after) = tail.split_at(length);
         rest = after;
         steps.push(step(head, body));
     }
@@ -74,7 +84,7 @@ fn step(head: &Line, body: &[Line]) -> Step {
 
 fn load(body: &[Line]) -> Step {
     let mut records = Vec::new();
-    for line in body {
+    for line in body.iter().filter(|line| !line.text.is_empty()) {
         match record_line(line.text) {
             Ok(mut more) => records.append(&mut more),
             Err(message) => return line.invalid(message),

@@ -12,6 +12,7 @@ fn a_script_loads_asks_and_compares() {
 load
   {app="a"} "GET /{{.i}}" @ 10s [repeat every 10s for 6]
   {app="b"} `{"say": "x" @ 5}` @ 1m [metadata trace="t1", k="v"]
+
   {app="c"} "quote " inside" @ 1s  # a comment
 
 eval instant at 1m count_over_time({app="a"}[1m])   # six
