@@ -1,5 +1,6 @@
 //! Measures the segment on a corpus of Loki push bodies:
-//! `cargo run --release -p segment --example measure -- /tmp/corpus [bodies]`
+//! `cargo run --release -p segment --example measure -- /tmp/corpus [bodies]`, or text files against
+//! zstd -3: `... --example measure -- FILE...`
 //!
 //! Feeds about 64 MB of text at a time to `encode`, merges the segments, and asks a few questions.
 //! CPU times are of the whole process (user), so another load on the machine does not count.
@@ -107,6 +108,56 @@ fn batch(path: &str) -> LogBatch {
         });
     });
     builder.finish()
+}
+
+/// A plain file as one stream, a line per millisecond; lines that begin with a space go on with the
+/// record before.
+fn text_batch(path: &str) -> LogBatch {
+    let text = std::fs::read(path).unwrap();
+    let tenant = TenantId::default();
+    let mut builder = LogBatchBuilder::new(tenant.clone());
+    let labels = Arc::new(Labels::new([("file", path)]).unwrap());
+    builder.stream(StreamId::of(&tenant, Signal::Logs, &labels), &labels);
+    let mut start = 0;
+    let mut time = 1_790_000_000_000_000_000;
+    for end in memchr::memchr_iter(b'\n', &text) {
+        if text.get(end + 1).is_some_and(|next| *next == b' ') {
+            continue;
+        }
+        builder.push(time, &text[start..end], &mut []);
+        start = end + 1;
+        time += 1_000_000;
+    }
+    builder.finish()
+}
+
+/// One text file: stored bytes against zstd -3 of the whole text, CPU per byte.
+fn measure_text(path: &str) {
+    let batch = Arc::new(text_batch(path));
+    let raw = batch.lines.len() as f64;
+    let before = cpu();
+    let plain = zstd::bulk::compress(&std::fs::read(path).unwrap(), 3)
+        .unwrap()
+        .len() as f64;
+    let zstd_cpu = cpu() - before;
+    for compression in [Compression::Fast, Compression::Small] {
+        let options = EncodeOptions {
+            compression,
+            ..EncodeOptions::default()
+        };
+        let mut out = Vec::new();
+        let before = cpu();
+        encode(std::slice::from_ref(&batch), &options, &mut out).unwrap();
+        let spent = cpu() - before;
+        println!(
+            "{path} {compression:?}: {:.1} MB, {:.3} of zstd -3 ({:.1} MB), {:.2} ns/B (zstd -3 {:.2})",
+            out.len() as f64 / 1e6,
+            out.len() as f64 / plain,
+            plain / 1e6,
+            spent * 1e9 / raw,
+            zstd_cpu * 1e9 / raw,
+        );
+    }
 }
 
 fn open(object: &Object) -> Segment {
@@ -221,6 +272,12 @@ fn questions(objects: &[Object], truth: &str) {
 
 fn main() {
     let folder = std::env::args().nth(1).unwrap_or("/tmp/corpus".into());
+    if !std::path::Path::new(&folder).is_dir() {
+        std::env::args()
+            .skip(1)
+            .for_each(|path| measure_text(&path));
+        return;
+    }
     let bodies = std::env::args()
         .nth(2)
         .map_or(usize::MAX, |n| n.parse().unwrap());

@@ -124,19 +124,44 @@ fn run_hashes(run: &[u8], take: &mut impl FnMut(TokenHash)) {
 #[derive(Debug)]
 pub(crate) struct FilterBuilder {
     words: Vec<[u32; 8]>,
+    inserted: usize,
+    /// Nearly all bits are set: the filter tells nothing, and takes nothing more.
+    saturated: bool,
 }
 
+/// How many insertions pass before the bits are counted again.
+const COUNT_EVERY: usize = 8_192;
+
 impl FilterBuilder {
-    /// A filter that takes at most about 3 % of a chunk of so many bytes.
+    /// A filter that takes at most about 2 % of a chunk of so many bytes.
     pub(crate) fn new(chunk_bytes: usize) -> Self {
-        let blocks = (chunk_bytes / 32 / FILTER_BLOCK_BYTES).clamp(1, 1 << 16);
+        let blocks = (chunk_bytes / 48 / FILTER_BLOCK_BYTES).clamp(1, 1 << 16);
         FilterBuilder {
             words: vec![[0; 8]; blocks],
+            inserted: 0,
+            saturated: false,
         }
     }
 
+    /// Adds the hashes of a token.
     #[inline]
-    pub(crate) fn insert(&mut self, token: TokenHash) {
+    pub(crate) fn insert_token(&mut self, token: &[u8]) {
+        if !self.saturated {
+            token_hashes(token, |hash| self.insert(hash));
+        }
+    }
+
+    fn count(&mut self) {
+        let set: u32 = self.words.iter().flatten().map(|w| w.count_ones()).sum();
+        self.saturated = set as usize > self.words.len() * 256 / 20 * 19;
+    }
+
+    #[inline]
+    fn insert(&mut self, token: TokenHash) {
+        self.inserted += 1;
+        if self.inserted.is_multiple_of(COUNT_EVERY) {
+            self.count();
+        }
         let block = token.block(self.words.len());
         let words = &mut self.words[block];
         for (at, word) in words.iter_mut().enumerate() {
@@ -145,10 +170,16 @@ impl FilterBuilder {
     }
 
     /// The filter, folded as small as it gets with at most three fifths of its bits set (about one
-    /// false answer in 60); empties the builder.
+    /// false answer in 60), or one block that says yes to all when nearly all bits are; empties the
+    /// builder.
     pub(crate) fn seal(&mut self) -> Vec<[u32; 8]> {
-        let mut words = self.words.clone();
+        let mut words = match self.saturated {
+            true => vec![[u32::MAX; 8]],
+            false => self.words.clone(),
+        };
         self.words.fill([0; 8]);
+        self.inserted = 0;
+        self.saturated = false;
         while words.len().is_multiple_of(2) {
             let half = words.len() / 2;
             let folded: Vec<[u32; 8]> = (0..half)

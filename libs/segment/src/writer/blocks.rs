@@ -16,6 +16,8 @@ pub(crate) struct BlockWriter<'a> {
     out: &'a mut dyn Write,
     position: u64,
     compressor: Compressor<'static>,
+    /// For lines stored whole, which have no columns to help the compressor.
+    whole_compressor: Compressor<'static>,
     timestamps: ChunkConfig,
     buffer: Vec<u8>,
 }
@@ -23,6 +25,7 @@ pub(crate) struct BlockWriter<'a> {
 impl<'a> BlockWriter<'a> {
     pub(crate) fn new(out: &'a mut dyn Write, compression: Compression) -> Result<Self, Error> {
         let compressor = Compressor::new(compression.level()).map_err(compress)?;
+        let whole_compressor = Compressor::new(compression.level().max(3)).map_err(compress)?;
         let timestamps = ChunkConfig::default()
             .with_compression_level(compression.timestamp_level())
             .with_mode_spec(ModeSpec::Auto)
@@ -31,6 +34,7 @@ impl<'a> BlockWriter<'a> {
             out,
             position: 0,
             compressor,
+            whole_compressor,
             timestamps,
             buffer: Vec::new(),
         })
@@ -48,6 +52,11 @@ impl<'a> BlockWriter<'a> {
 
     /// Writes `raw` compressed; nothing at all when it is empty.
     pub(crate) fn write(&mut self, raw: &[u8]) -> Result<BlockPlace, Error> {
+        self.write_text(raw, false)
+    }
+
+    /// As [`write`](Self::write); `whole` says that much of it is lines stored whole.
+    pub(crate) fn write_text(&mut self, raw: &[u8], whole: bool) -> Result<BlockPlace, Error> {
         if raw.is_empty() {
             return Ok(BlockPlace::default());
         }
@@ -60,7 +69,11 @@ impl<'a> BlockWriter<'a> {
         self.buffer.clear();
         self.buffer
             .reserve(zstd::zstd_safe::compress_bound(raw.len()));
-        self.compressor
+        let compressor = match whole {
+            true => &mut self.whole_compressor,
+            false => &mut self.compressor,
+        };
+        compressor
             .compress_to_buffer(raw, &mut self.buffer)
             .map_err(compress)?;
         self.write_buffer(raw.len())

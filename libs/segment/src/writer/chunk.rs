@@ -2,7 +2,7 @@
 
 use model::Timestamp;
 
-use crate::filter::{FilterBuilder, token_hashes};
+use crate::filter::FilterBuilder;
 use crate::footer::{BlockPlace, ChunkEntry, SpanEntry};
 use crate::format::{BLOCKS, Block, CHUNK_ROWS_MAX, CHUNK_VARIABLES_MAX, TEXTS};
 use crate::metadata::MetadataBuilder;
@@ -119,7 +119,7 @@ impl ChunkBuilder {
         for token in tokens.filter(|token| has_digit(token)) {
             let longest = &mut dictionary.raw_token_longest;
             *longest = (*longest).max(token.len() as u32);
-            token_hashes(token, |hash| self.filter.insert(hash));
+            self.filter.insert_token(token);
         }
     }
 
@@ -160,7 +160,8 @@ impl ChunkBuilder {
         variables.put_indices(&mut self.columns.block);
         blocks[Block::Indices as usize] = writer.write(&self.columns.block)?;
         for (block, text) in TEXTS.iter().zip(&variables.texts) {
-            blocks[*block as usize] = writer.write(text)?;
+            let whole = *block == Block::Words && variables.whole_bytes > text.len() / 4;
+            blocks[*block as usize] = writer.write_text(text, whole)?;
         }
         self.columns.block.clear();
         self.metadata
@@ -252,8 +253,13 @@ impl ChunkBuilder {
                         .map_or(0, |before| self.variable_ends[before]);
                     (from, self.variable_ends[variable])
                 }));
-                let filter = (*template != RAW).then_some(&mut self.filter);
-                let stamp = columns.variables.push(&self.text, &columns.places, filter);
+                if *template == RAW {
+                    columns.variables.push_whole(&self.text, &columns.places);
+                    continue;
+                }
+                let stamp = columns
+                    .variables
+                    .push(&self.text, &columns.places, &mut self.filter);
                 dictionary.stamp(*template, slot, stamp);
             }
         }

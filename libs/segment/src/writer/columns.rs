@@ -7,7 +7,7 @@
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::filter::{FilterBuilder, token_hashes};
+use crate::filter::FilterBuilder;
 use crate::format::{COLUMN_DICTIONARY, COLUMN_FIXED, INDEX_GROUPS, TEXTS, WIDE, index_group};
 use crate::template::Stamp;
 use crate::wire::put_varint;
@@ -20,6 +20,8 @@ pub(crate) struct VariableColumns {
     pub(crate) lengths: Vec<u8>,
     pub(crate) indices: [Vec<u8>; INDEX_GROUPS],
     pub(crate) texts: [Vec<u8>; TEXTS.len()],
+    /// How much of the text is lines stored whole.
+    pub(crate) whole_bytes: usize,
     distinct: Vec<(u32, u32)>,
     numbers: Vec<u16>,
     table: HashTable<(u64, u16)>,
@@ -28,6 +30,7 @@ pub(crate) struct VariableColumns {
 impl VariableColumns {
     pub(crate) fn clear(&mut self) {
         self.lengths.clear();
+        self.whole_bytes = 0;
         self.indices.iter_mut().for_each(Vec::clear);
         self.texts.iter_mut().for_each(Vec::clear);
     }
@@ -44,12 +47,22 @@ impl VariableColumns {
         groups.iter().for_each(|group| out.extend_from_slice(group));
     }
 
+    /// Adds the column of the lines stored whole.
+    pub(crate) fn push_whole(&mut self, text: &[u8], places: &[(u32, u32)]) {
+        self.lengths.push(0);
+        for (start, end) in places {
+            put_varint(&mut self.lengths, u64::from(end - start));
+            self.texts[0].extend_from_slice(&text[*start as usize..*end as usize]);
+        }
+        self.whole_bytes += self.texts[0].len();
+    }
+
     /// Adds a column: `places` are its values in `text`, one per row. Its values go to the filter.
     pub(crate) fn push(
         &mut self,
         text: &[u8],
         places: &[(u32, u32)],
-        mut filter: Option<&mut FilterBuilder>,
+        filter: &mut FilterBuilder,
     ) -> Stamp {
         let value = |place: &(u32, u32)| &text[place.0 as usize..place.1 as usize];
         let dictionary = self.find_distinct(text, places);
@@ -60,12 +73,7 @@ impl VariableColumns {
         let mut stamp = Stamp::default();
         for value in stored.iter().map(value) {
             stamp.add(Stamp::of(value));
-            if let Some(filter) = &mut filter {
-                token_hashes(value, |hash| filter.insert(hash));
-            }
-        }
-        if filter.is_none() {
-            stamp.mask = u64::MAX;
+            filter.insert_token(value);
         }
         let class = stamp.class();
         let length = |place: &(u32, u32)| place.1 - place.0;
