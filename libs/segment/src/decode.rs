@@ -22,6 +22,11 @@ use crate::search::{Search, Verdict};
 pub struct Scratch {
     blocks: Blocks,
     index: LineIndex,
+    buffers: Buffers,
+}
+
+#[derive(Debug, Default)]
+struct Buffers {
     line: Vec<u8>,
     rows: Vec<u32>,
     out: Output,
@@ -92,9 +97,7 @@ impl Plan {
         let Scratch {
             blocks,
             index,
-            line,
-            rows,
-            out,
+            buffers,
         } = scratch;
         let parts = Parts {
             segment: &self.segment,
@@ -130,12 +133,7 @@ impl Plan {
             blocks.load(&parts, &TEXTS)?;
         }
         let metadata = match columns.metadata {
-            true => {
-                blocks.load(&parts, &[Block::Metadata])?;
-                let block = blocks.raw(Block::Metadata);
-                let read = MetadataColumns::read(block, entry.rows as usize, true);
-                Some(read.map_err(parts.damaged(Block::Metadata))?)
-            }
+            true => read_metadata(&parts, blocks)?,
             false => None,
         };
         let decoded = Decoded {
@@ -144,15 +142,29 @@ impl Plan {
             index,
             text: &blocks.text,
             timestamps: &blocks.timestamps,
-            metadata: metadata.filter(|columns| !columns.is_empty()),
+            metadata,
         };
         let filter = match filtered {
             true => self.search.as_ref().zip(verdicts.as_deref()),
             false => None,
         };
+        Ok(self.give(chunk, columns, &decoded, filter, buffers, sink))
+    }
+
+    /// Gives the selected rows of each stream to the sink.
+    fn give(
+        &self,
+        chunk: &PlannedChunk,
+        columns: Columns,
+        decoded: &Decoded<'_>,
+        filter: Option<(&Search, &[Verdict])>,
+        buffers: &mut Buffers,
+        sink: &mut dyn FnMut(&RowBlock<'_>) -> Flow,
+    ) -> ChunkStats {
+        let Buffers { line, rows, out } = buffers;
         let mut stats = ChunkStats::default();
         for stream in &chunk.streams {
-            let range = self.rows_in_range(stream, &blocks.timestamps);
+            let range = self.rows_in_range(stream, decoded.timestamps);
             stats.rows_processed += range.len() as u64;
             let selected = match filter {
                 None => Selected::Range(range),
@@ -170,7 +182,7 @@ impl Plan {
                 break;
             }
         }
-        Ok(stats)
+        stats
     }
 
     fn rows_to_process(&self, chunk: &PlannedChunk, timestamps: &[i64]) -> u64 {
@@ -236,6 +248,14 @@ impl Known {
             .read_variables(lengths, indices, parts.chunk, templates)
             .map_err(parts.damaged(Block::Lengths))
     }
+}
+
+fn read_metadata(parts: &Parts<'_>, blocks: &mut Blocks) -> Result<Option<MetadataColumns>, Error> {
+    blocks.load(parts, &[Block::Metadata])?;
+    let block = blocks.raw(Block::Metadata);
+    let columns = MetadataColumns::read(block, parts.chunk.rows as usize, true)
+        .map_err(parts.damaged(Block::Metadata))?;
+    Ok((!columns.is_empty()).then_some(columns))
 }
 
 /// Decides open templates whose variables in this chunk lack a text that they need, opening only

@@ -174,6 +174,17 @@ impl LineIndex {
             self.numbers.extend(first..first + values as u32);
             return Ok(());
         }
+        self.read_indices(rows, values, first, indices)
+    }
+
+    /// Reads which value each row of a column with a dictionary has; `first` is its first value.
+    fn read_indices(
+        &mut self,
+        rows: usize,
+        values: usize,
+        first: u32,
+        indices: &mut [Cursor<'_>; INDEX_GROUPS],
+    ) -> Result<(), Damage> {
         let start = self.numbers.len();
         match values {
             1 => self.numbers.resize(start + rows, first),

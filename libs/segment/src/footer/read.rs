@@ -340,6 +340,9 @@ fn read_templates(cursor: &mut Cursor<'_>) -> Result<Templates, Damage> {
         }
         templates.slot_ends.push(templates.slots.len() as u32);
     }
+    templates.text.shrink_to_fit();
+    templates.slots.shrink_to_fit();
+    templates.stamps.shrink_to_fit();
     Ok(templates)
 }
 
