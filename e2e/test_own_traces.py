@@ -7,7 +7,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as messages
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as services
 
 from loki import BASE_NS, ask, entry, push, stream
-from server import Server
+from server import Server, free_port
 
 QUERY = '{job="traced"} |= "line"'
 
@@ -95,3 +95,15 @@ def test_flushes_and_merges_are_traced(collected):
 
 def test_no_span_per_record(collected):
     assert len(collected.spans()) < 30
+
+
+def test_a_collector_that_is_away_holds_nothing_up(tmp_path):
+    server = Server(tmp_path, ["--otlp-traces-endpoint", f"http://127.0.0.1:{free_port()}"]).start()
+    try:
+        status, _, answer = push(server, stream('{job="traced"}', entry(BASE_NS, "line")))
+        assert status == 204, answer
+        assert ask(server, "query_range", query=QUERY, start=BASE_NS, end=BASE_NS + 10)["data"]["result"]
+        server.stop(patience=20)
+        assert server.process.returncode == 0
+    finally:
+        server.kill()

@@ -114,3 +114,20 @@ def test_an_outage_fails_queries_of_what_is_stored_and_loses_nothing(tmp_path, s
         assert number(server, COUNT, END_S) == 300
     finally:
         server.stop()
+
+
+def test_a_restart_during_an_outage_loses_nothing(tmp_path, s3):
+    server = Server(tmp_path, s3.options()).start()
+    try:
+        push_lines(server, 1)
+        s3.stop()
+        server.stop()
+        assert server.process.returncode == 1, "not everything was flushed, and that is told"
+        server.start()
+        push_lines(server, 101)
+        assert number(server, COUNT, END_S) == 200, "all of it is still in memory"
+        s3.start()
+        wait_for("a flush after the outage", lambda: server.request("POST", "/admin/api/v1/flush", b"")[0] == 204, patience=60)
+        assert server.storage()["records"] == 200 and s3.keys()
+    finally:
+        server.stop()
