@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
@@ -112,6 +113,7 @@ impl Merger {
         let swap = SwapCommit {
             remove,
             add: add.into_iter().collect(),
+            deleted: BTreeSet::new(),
             delete_after: (self.clock)().saturating_add(self.delete_grace),
         };
         let swapped = self.meta.propose(Command::SwapSegments(swap)).await;

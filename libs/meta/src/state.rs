@@ -8,6 +8,10 @@ use rpc::{
     TenantSettings,
 };
 
+mod deletes;
+
+pub use deletes::{ACTIVE_DELETES_MAX, PAST_DELETES_MAX};
+
 /// The catalog and the rules of its change.
 ///
 /// `apply` is all or nothing: every check comes before the first change. A snapshot that
@@ -59,9 +63,11 @@ impl StateMachine {
     /// Applies one command; the version grows by one.
     ///
     /// # Errors
-    /// `Conflict`: the head is covered already, or a segment to be removed is not live. `Invalid`:
-    /// a head that cannot exist (sequence 0), a segment without path or tenants, with tenants out
-    /// of order or times reversed, with a path that is in use, or a negative retention.
+    /// `Conflict`: the head is covered already, a segment to be removed is not live, or a delete
+    /// request is not in the state that the command needs. `Invalid`: a head that cannot exist
+    /// (sequence 0), a segment without path or tenants, with tenants out of order or times
+    /// reversed, with a path that is in use, a negative retention, or a delete request without
+    /// times or over its tenant's limit.
     pub fn apply(&mut self, command: &Command) -> Result<Outcome, Rejected> {
         self.check(command)?;
         let catalog = Arc::make_mut(&mut self.catalog);
@@ -76,7 +82,8 @@ impl StateMachine {
             Command::CommitFlush(commit) => {
                 let covered = catalog.covered.entry(commit.head.ingester).or_default();
                 cover(covered, commit.head.sequence);
-                add_segments(catalog, &mut self.live_paths, &commit.segments);
+                let added = add_segments(catalog, &mut self.live_paths, &commit.segments);
+                deletes::flushed(catalog, &added);
             }
             Command::SwapSegments(commit) => {
                 for id in &commit.remove {
@@ -86,7 +93,8 @@ impl StateMachine {
                         catalog.condemned.insert(path, commit.delete_after);
                     }
                 }
-                add_segments(catalog, &mut self.live_paths, &commit.add);
+                let added = add_segments(catalog, &mut self.live_paths, &commit.add);
+                deletes::swapped(catalog, commit, &added);
             }
             Command::ForgetObjects(paths) => {
                 for path in paths {
@@ -96,6 +104,15 @@ impl StateMachine {
             Command::SetTenant(tenant, settings) => {
                 catalog.tenants.insert(tenant.clone(), settings.clone());
             }
+            Command::RequestDelete(request) => {
+                let id = deletes::request(catalog, request);
+                return Ok(Outcome::Delete { id, version });
+            }
+            Command::CancelDelete(id) => drop(catalog.deletes.remove(id)),
+            Command::PassDeletes { deletes, segments } => {
+                deletes::pass(catalog, deletes, segments);
+            }
+            Command::FinishDelete(id) => deletes::finish(catalog, *id),
         }
         Ok(Outcome::Done { version })
     }
@@ -106,6 +123,10 @@ impl StateMachine {
             Command::CommitFlush(commit) => self.check_flush(commit),
             Command::SwapSegments(commit) => self.check_swap(commit),
             Command::SetTenant(tenant, settings) => check_settings(tenant, settings),
+            Command::RequestDelete(request) => deletes::check_request(&self.catalog, request),
+            Command::CancelDelete(id) => deletes::check_active(&self.catalog, *id).map(drop),
+            Command::PassDeletes { .. } => Ok(()),
+            Command::FinishDelete(id) => deletes::check_finish(&self.catalog, *id),
         }
     }
 
@@ -136,6 +157,7 @@ impl StateMachine {
                 return Err(Rejected::Invalid(text));
             }
         }
+        deletes::check_swap(&self.catalog, commit)?;
         self.check_segments(&commit.add)
     }
 
@@ -179,7 +201,8 @@ fn add_segments(
     catalog: &mut Catalog,
     live_paths: &mut HashSet<Arc<str>>,
     segments: &[SegmentMeta],
-) {
+) -> Vec<Arc<SegmentMeta>> {
+    let mut added = Vec::with_capacity(segments.len());
     for segment in segments {
         catalog.last_segment += 1;
         let id = SegmentId(catalog.last_segment);
@@ -188,8 +211,11 @@ fn add_segments(
             ..segment.clone()
         };
         live_paths.insert(Arc::clone(&segment.path));
-        catalog.segments.insert(id, Arc::new(segment));
+        let segment = Arc::new(segment);
+        added.push(Arc::clone(&segment));
+        catalog.segments.insert(id, segment);
     }
+    added
 }
 
 /// Adds a head and moves `below` over what is then without a gap. Sequences count from 1, so that

@@ -1,9 +1,13 @@
 //! Words for the tests of this crate.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{Digest, HeadId, Shard, Signal, Slot, TenantId};
-use rpc::{Command, FlushCommit, SegmentId, SegmentMeta, SwapCommit, TenantSegment};
+use model::{Digest, HeadId, Shard, Signal, Slot, TenantId, TimeRange};
+use rpc::{
+    Command, DeleteId, DeleteRequest, FlushCommit, SegmentId, SegmentMeta, SwapCommit,
+    TenantSegment,
+};
 
 pub(crate) fn segment(path: &str, tenants: &[&str]) -> SegmentMeta {
     let entry = |tenant: &&str| TenantSegment {
@@ -39,9 +43,36 @@ pub(crate) fn swap(remove: &[u64], add: &[&str], delete_after: i64) -> Command {
         remove: remove.iter().map(|id| SegmentId(*id)).collect(),
         add: add.iter().map(|path| segment(path, &["a"])).collect(),
         delete_after,
+        deleted: BTreeSet::new(),
     })
 }
 
 pub(crate) fn forget(paths: &[&str]) -> Command {
     Command::ForgetObjects(paths.iter().map(|path| Arc::from(*path)).collect())
+}
+
+/// The segments of these tests hold times from -5 to 100.
+pub(crate) fn delete(tenant: &str, start: i64, end: i64) -> Command {
+    Command::RequestDelete(DeleteRequest {
+        tenant: TenantId::new(tenant).unwrap(),
+        query: "{app=\"x\"}".into(),
+        range: TimeRange::new(start, end),
+        created: 7,
+    })
+}
+
+/// A swap whose output lacks the records of these requests.
+pub(crate) fn swap_deleted(remove: &[u64], add: &[&str], deleted: &[u64]) -> Command {
+    let Command::SwapSegments(mut commit) = swap(remove, add, 5) else {
+        unreachable!("swap makes a swap");
+    };
+    commit.deleted = deleted.iter().map(|id| DeleteId(*id)).collect();
+    Command::SwapSegments(commit)
+}
+
+pub(crate) fn pass(deletes: &[u64], segments: &[u64]) -> Command {
+    Command::PassDeletes {
+        deletes: deletes.iter().map(|id| DeleteId(*id)).collect(),
+        segments: segments.iter().map(|id| SegmentId(*id)).collect(),
+    }
 }

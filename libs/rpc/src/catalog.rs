@@ -3,6 +3,8 @@ use std::sync::Arc;
 
 use model::{Digest, HeadId, Shard, Signal, Slot, TenantId, TimeRange, Timestamp};
 
+use crate::{ActiveDelete, DeleteId, DeleteRequest};
+
 /// A segment, by the number that the catalog gave it; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SegmentId(pub u64);
@@ -74,6 +76,12 @@ pub struct Catalog {
     pub covered: BTreeMap<u64, CoveredHeads>,
     /// Settings by tenant.
     pub tenants: BTreeMap<TenantId, TenantSettings>,
+    /// Number of the last delete request assigned.
+    pub last_delete: u64,
+    /// Delete requests whose records may still be stored.
+    pub deletes: BTreeMap<DeleteId, Arc<ActiveDelete>>,
+    /// Delete requests whose records are gone: the last ones of each tenant, for its list.
+    pub past_deletes: BTreeMap<DeleteId, Arc<DeleteRequest>>,
 }
 
 /// A head became a segment (or several).
@@ -96,8 +104,11 @@ pub struct FlushCommit {
 pub struct SwapCommit {
     /// Segments that must all be live still; they are removed.
     pub remove: Vec<SegmentId>,
-    /// Segments that hold the same records (less what expired); may be empty.
+    /// Segments that hold the same records (less what expired or was deleted); may be empty.
     pub add: Vec<SegmentMeta>,
+    /// Delete requests whose records were left out. Those that are pending for a removed segment
+    /// and are not named here are pending for the added ones.
+    pub deleted: BTreeSet<DeleteId>,
     /// From when the removed objects may be deleted: later than any query that still reads them.
     pub delete_after: Timestamp,
 }
@@ -109,12 +120,30 @@ pub enum Command {
     RegisterIngester,
     /// Records a flush. Committing a head that is covered already is refused as a conflict.
     CommitFlush(FlushCommit),
-    /// Records a merge or a retention rewrite. Refused as a conflict when a segment is not live.
+    /// Records a merge or a rewrite. Refused as a conflict when a segment is not live, or when a
+    /// delete request whose records were left out has been cancelled.
     SwapSegments(SwapCommit),
     /// The objects are deleted: forget them.
     ForgetObjects(Vec<Arc<str>>),
     /// Replaces a tenant's settings.
     SetTenant(TenantId, TenantSettings),
+    /// Records that must go. Pending for all live segments that its tenant and times touch, and for
+    /// those that are flushed until it is finished.
+    RequestDelete(DeleteRequest),
+    /// Takes a request back: what is still stored is shown again. Refused as a conflict when it is
+    /// not active.
+    CancelDelete(DeleteId),
+    /// These segments hold none of the requests' records: they are not pending any more. What is
+    /// not active or not pending is ignored.
+    PassDeletes {
+        /// Requests.
+        deletes: BTreeSet<DeleteId>,
+        /// Segments that were searched.
+        segments: BTreeSet<SegmentId>,
+    },
+    /// No head holds records of the request any more. Refused as a conflict when it is not active
+    /// or a segment is still pending.
+    FinishDelete(DeleteId),
 }
 
 /// What a command brought.
@@ -129,6 +158,13 @@ pub enum Outcome {
     Ingester {
         /// Never used before.
         id: u64,
+        /// Catalog version after the command.
+        version: u64,
+    },
+    /// The number of the new delete request.
+    Delete {
+        /// Never used before.
+        id: DeleteId,
         /// Catalog version after the command.
         version: u64,
     },
@@ -147,6 +183,19 @@ impl Catalog {
         self.covered
             .get(&head.ingester)
             .is_some_and(|covered| covered.contains(head.sequence))
+    }
+
+    /// The times of the tenant's records that have not expired, by its setting or the default,
+    /// nanoseconds; 0 keeps for ever.
+    pub fn kept(&self, tenant: &TenantId, now: Timestamp, default_nanos: i64) -> TimeRange {
+        let settings = self.tenants.get(tenant);
+        let nanos = settings
+            .and_then(|settings| settings.retention_nanos)
+            .unwrap_or(default_nanos);
+        match nanos {
+            ..=0 => TimeRange::ALL,
+            nanos => TimeRange::new(now.saturating_sub(nanos), Timestamp::MAX),
+        }
     }
 
     /// Live segments that may hold records of the tenant in the range.

@@ -14,6 +14,7 @@
 #![warn(missing_docs)]
 
 mod catalog;
+mod deletes;
 mod error;
 mod ports;
 
@@ -21,5 +22,6 @@ pub use catalog::{
     Catalog, Command, CoveredHeads, FlushCommit, Outcome, SegmentId, SegmentMeta, SwapCommit,
     TenantSegment, TenantSettings,
 };
+pub use deletes::{ActiveDelete, DeleteId, DeleteRequest};
 pub use error::Error;
 pub use ports::{HeadBatches, IngestApi, IngestRequest, MetaApi, RecentRequest, SearchApi};

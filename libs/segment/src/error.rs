@@ -75,6 +75,17 @@ impl Error {
             Error::Write(_) => Kind::Unavailable,
         }
     }
+
+    /// The object that is to blame, if it is one.
+    pub fn object(&self) -> Option<&str> {
+        match self {
+            Error::Corrupt { object, .. }
+            | Error::Version { object, .. }
+            | Error::Request { object, .. }
+            | Error::Read { object, .. } => Some(object),
+            Error::RecordTooLarge { .. } | Error::Write(_) | Error::Compress(_) => None,
+        }
+    }
 }
 
 /// Damage found inside one part of an object; the reader of the part adds name and offset.

@@ -23,7 +23,7 @@ mod writer;
 pub use decode::{ChunkStats, Scratch};
 pub use encode::encode;
 pub use error::Error;
-pub use merge::{ReadAt, merge};
+pub use merge::{ReadAt, RowFilter, merge, merge_filtered};
 pub use plan::{Plan, PlannedChunk, PlannedStream, ScanSpec};
 pub use segment::{Opened, PartBytes, Segment, StreamEntry, TAIL_BYTES};
 

@@ -34,6 +34,28 @@ pub trait ReadAt {
     fn read(&self, range: Range<u64>) -> std::io::Result<Bytes>;
 }
 
+/// Says which records a merge leaves out.
+pub trait RowFilter {
+    /// Records of this stream follow. `false`: none of them is left out, and none is asked for.
+    fn stream(&mut self, tenant: &TenantId, labels: &Arc<Labels>) -> bool;
+
+    /// Whether this record of the stream is left out.
+    fn drops(&mut self, at: Timestamp, line: &[u8], metadata: &[(&str, &[u8])]) -> bool;
+}
+
+/// Leaves nothing out.
+struct KeepAll;
+
+impl RowFilter for KeepAll {
+    fn stream(&mut self, _: &TenantId, _: &Arc<Labels>) -> bool {
+        false
+    }
+
+    fn drops(&mut self, _: Timestamp, _: &[u8], _: &[(&str, &[u8])]) -> bool {
+        false
+    }
+}
+
 /// Writes the set union of segments as one segment to `out`; `keep` says which records of a tenant
 /// survive. Holds the inputs' footers and one decoded chunk of each input.
 ///
@@ -43,6 +65,20 @@ pub trait ReadAt {
 pub fn merge(
     inputs: &[&dyn ReadAt],
     keep: &dyn Fn(&TenantId) -> TimeRange,
+    options: &EncodeOptions,
+    out: &mut dyn Write,
+) -> Result<Encoded, Error> {
+    merge_filtered(inputs, keep, &mut KeepAll, options, out)
+}
+
+/// As [`merge`], without the records that `filter` leaves out.
+///
+/// # Errors
+/// As [`merge`].
+pub fn merge_filtered(
+    inputs: &[&dyn ReadAt],
+    keep: &dyn Fn(&TenantId) -> TimeRange,
+    filter: &mut dyn RowFilter,
     options: &EncodeOptions,
     out: &mut dyn Write,
 ) -> Result<Encoded, Error> {
@@ -60,7 +96,10 @@ pub fn merge(
             }
         }
         writer.stream(&tenant, id, &labels);
-        merge_stream(&mut active, range, &mut writer)?;
+        match filter.stream(&tenant, &labels) {
+            true => merge_stream(&mut active, range, filter, &mut writer)?,
+            false => merge_stream(&mut active, range, &mut KeepAll, &mut writer)?,
+        }
     }
     writer.finish()
 }
@@ -75,6 +114,7 @@ fn next_stream(inputs: &[Input<'_>]) -> Option<(TenantId, StreamId, Arc<Labels>)
 fn merge_stream(
     inputs: &mut [&mut Input<'_>],
     range: TimeRange,
+    filter: &mut dyn RowFilter,
     writer: &mut SegmentWriter<'_>,
 ) -> Result<(), Error> {
     let mut times: Vec<Option<Timestamp>> = Vec::with_capacity(inputs.len());
@@ -99,6 +139,9 @@ fn merge_stream(
                 && until.is_none_or(|until| at < until)
             {
                 input.row(|line, metadata| {
+                    if filter.drops(at, line, metadata) {
+                        return Ok(());
+                    }
                     let pairs = metadata.iter().map(|(key, value)| (key.as_bytes(), *value));
                     if alone || seen.insert(RecordIdentity::of(at, line, pairs).content) {
                         writer.push(at, line, metadata)?;

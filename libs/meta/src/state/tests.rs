@@ -6,8 +6,9 @@ use model::{HeadId, TenantId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{flush, forget, segment, swap};
+use crate::testing::{delete, flush, forget, pass, segment, swap, swap_deleted};
 use crate::wire;
+use rpc::DeleteId;
 
 fn after(commands: &[Command]) -> StateMachine {
     let mut machine = StateMachine::default();
@@ -244,6 +245,10 @@ struct Twin {
     condemned: BTreeMap<String, i64>,
     heads: BTreeSet<(u64, u64)>,
     tenants: BTreeMap<String, Option<i64>>,
+    next_delete: u64,
+    /// Whether the request touches segments, and which may hold records of it.
+    deletes: BTreeMap<u64, (bool, BTreeSet<u64>)>,
+    past_deletes: BTreeSet<u64>,
 }
 
 impl Twin {
@@ -273,6 +278,34 @@ impl Twin {
                     .insert(tenant.to_string(), settings.retention_nanos);
                 true
             }
+            Command::RequestDelete(request) => {
+                let fits = request.range.start < request.range.end;
+                if fits {
+                    let touches = request.tenant.as_str() == "a" && request.range.touches(-5, 100);
+                    let live = self.segments.iter().map(|(id, _)| *id);
+                    let pending = live.filter(|_| touches).collect();
+                    self.next_delete += 1;
+                    self.deletes.insert(self.next_delete, (touches, pending));
+                }
+                fits
+            }
+            Command::CancelDelete(id) => self.deletes.remove(&id.0).is_some(),
+            Command::PassDeletes { deletes, segments } => {
+                for id in deletes {
+                    if let Some((_, pending)) = self.deletes.get_mut(&id.0) {
+                        pending.retain(|segment| !segments.contains(&SegmentId(*segment)));
+                    }
+                }
+                true
+            }
+            Command::FinishDelete(id) => {
+                let done = self.deletes.get(&id.0).is_some_and(|d| d.1.is_empty());
+                if done {
+                    self.deletes.remove(&id.0);
+                    self.past_deletes.insert(id.0);
+                }
+                done
+            }
         };
         self.version += u64::from(accepted);
         accepted
@@ -285,16 +318,37 @@ impl Twin {
             .iter()
             .cloned()
             .partition(|(id, _)| wanted.contains(id));
+        let cancelled =
+            |id: &DeleteId| !self.deletes.contains_key(&id.0) && !self.past_deletes.contains(&id.0);
         let fits = wanted.len() == commit.remove.len()
             && gone.len() == wanted.len()
-            && self.fit(&commit.add);
+            && self.fit(&commit.add)
+            && !commit.deleted.iter().any(cancelled);
         if fits {
+            let added: BTreeSet<u64> = (1..=commit.add.len() as u64)
+                .map(|at| self.next_segment + at)
+                .collect();
+            let inherits: Vec<u64> = self
+                .deletes
+                .iter()
+                .filter(|(_, (_, pending))| !pending.is_disjoint(&wanted))
+                .map(|(id, _)| *id)
+                .filter(|id| !commit.deleted.contains(&DeleteId(*id)))
+                .collect();
             self.segments = kept;
             let paths = gone
                 .into_iter()
                 .map(|(_, path)| (path, commit.delete_after));
             self.condemned.extend(paths);
+            let before: BTreeMap<_, _> = self.deletes.clone();
             self.add(&commit.add);
+            self.deletes = before;
+            for (id, (_, pending)) in &mut self.deletes {
+                pending.retain(|segment| !wanted.contains(segment));
+                if inherits.contains(id) {
+                    pending.extend(&added);
+                }
+            }
         }
         fits
     }
@@ -316,6 +370,11 @@ impl Twin {
             self.next_segment += 1;
             self.segments
                 .push((self.next_segment, segment.path.to_string()));
+            for (touches, pending) in self.deletes.values_mut() {
+                if *touches {
+                    pending.insert(self.next_segment);
+                }
+            }
         }
     }
 
@@ -342,6 +401,16 @@ impl Twin {
             .map(|(tenant, settings)| (tenant.to_string(), settings.retention_nanos))
             .collect();
         assert_eq!(tenants, self.tenants);
+        assert_eq!(catalog.last_delete, self.next_delete);
+        let pending: BTreeMap<u64, BTreeSet<u64>> = catalog
+            .deletes
+            .iter()
+            .map(|(id, delete)| (id.0, delete.pending.iter().map(|s| s.0).collect()))
+            .collect();
+        let expected = self.deletes.iter().map(|(id, d)| (*id, d.1.clone()));
+        assert_eq!(pending, expected.collect());
+        let past: BTreeSet<u64> = catalog.past_deletes.keys().map(|id| id.0).collect();
+        assert_eq!(past, self.past_deletes);
         for ingester in 1..=3 {
             for sequence in 1..=12 {
                 let covered = catalog.covers(HeadId { ingester, sequence });
@@ -355,6 +424,7 @@ impl Twin {
 fn commands() -> impl Strategy<Value = Vec<Command>> {
     let path = || (0..12_u8).prop_map(|at| format!("p{at}"));
     let paths = move || prop::collection::vec(path(), 0..3);
+    let ids = |max: u64| prop::collection::vec(1..=max, 0..3);
     let command = prop_oneof![
         1 => Just(Command::RegisterIngester),
         6 => (1..=3_u64, 1..=9_u64, paths()).prop_map(|(ingester, sequence, paths)| {
@@ -373,6 +443,16 @@ fn commands() -> impl Strategy<Value = Vec<Command>> {
         }),
         1 => ("[ab]", prop::option::of(0..5_i64)).prop_map(|(tenant, nanos)| {
             retention(&tenant, nanos)
+        }),
+        3 => ("[ab]", 0..200_i64, 0..200_i64).prop_map(|(tenant, start, end)| {
+            delete(&tenant, start, end)
+        }),
+        1 => (1..=4_u64).prop_map(|id| Command::CancelDelete(DeleteId(id))),
+        2 => (1..=4_u64).prop_map(|id| Command::FinishDelete(DeleteId(id))),
+        2 => (ids(4), ids(14)).prop_map(|(deletes, segments)| pass(&deletes, &segments)),
+        3 => (ids(14), paths(), ids(4)).prop_map(|(remove, add, deleted)| {
+            let add: Vec<&str> = add.iter().map(String::as_str).collect();
+            swap_deleted(&remove, &add, &deleted)
         }),
     ];
     prop::collection::vec(command, 0..40)

@@ -4,8 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{Digest, HeadId, Shard, Signal, Slot, TenantError, TenantId};
-use rpc::SegmentId;
+use rpc::{DeleteId, SegmentId};
 use serde::{Deserialize, Serialize};
+
+mod deletes;
+
+use deletes::{ActiveDelete, DeleteRequest, PastDelete};
 
 /// Why a shape has no counterpart in `rpc`.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +33,13 @@ pub(super) enum Command {
         tenant: String,
         settings: TenantSettings,
     },
+    RequestDelete(DeleteRequest),
+    CancelDelete(u64),
+    PassDeletes {
+        deletes: BTreeSet<u64>,
+        segments: BTreeSet<u64>,
+    },
+    FinishDelete(u64),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -48,6 +59,8 @@ pub(super) struct SwapCommit {
     remove: Vec<u64>,
     add: Vec<SegmentMeta>,
     delete_after: i64,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    deleted: BTreeSet<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,6 +109,20 @@ pub(super) struct Catalog {
     condemned: BTreeMap<String, i64>,
     covered: BTreeMap<u64, CoveredHeads>,
     tenants: BTreeMap<String, TenantSettings>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    last_delete: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    deletes: Vec<ActiveDelete>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    past_deletes: Vec<PastDelete>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde gives fields by reference"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl From<&rpc::Command> for Command {
@@ -114,6 +141,7 @@ impl From<&rpc::Command> for Command {
                 remove: commit.remove.iter().map(|id| id.0).collect(),
                 add: commit.add.iter().map(SegmentMeta::from).collect(),
                 delete_after: commit.delete_after,
+                deleted: commit.deleted.iter().map(|id| id.0).collect(),
             }),
             rpc::Command::ForgetObjects(paths) => {
                 Command::ForgetObjects(paths.iter().map(|path| path.to_string()).collect())
@@ -122,6 +150,13 @@ impl From<&rpc::Command> for Command {
                 tenant: tenant.to_string(),
                 settings: settings.into(),
             },
+            rpc::Command::RequestDelete(request) => Command::RequestDelete(request.into()),
+            rpc::Command::CancelDelete(id) => Command::CancelDelete(id.0),
+            rpc::Command::PassDeletes { deletes, segments } => Command::PassDeletes {
+                deletes: deletes.iter().map(|id| id.0).collect(),
+                segments: segments.iter().map(|id| id.0).collect(),
+            },
+            rpc::Command::FinishDelete(id) => Command::FinishDelete(id.0),
         }
     }
 }
@@ -137,6 +172,7 @@ impl TryFrom<Command> for rpc::Command {
                 remove: commit.remove.into_iter().map(SegmentId).collect(),
                 add: segments(commit.add)?,
                 delete_after: commit.delete_after,
+                deleted: commit.deleted.into_iter().map(DeleteId).collect(),
             }),
             Command::ForgetObjects(paths) => {
                 rpc::Command::ForgetObjects(paths.into_iter().map(Arc::from).collect())
@@ -144,6 +180,13 @@ impl TryFrom<Command> for rpc::Command {
             Command::SetTenant { tenant, settings } => {
                 rpc::Command::SetTenant(TenantId::new(&tenant)?, settings.into())
             }
+            Command::RequestDelete(request) => rpc::Command::RequestDelete(request.try_into()?),
+            Command::CancelDelete(id) => rpc::Command::CancelDelete(DeleteId(id)),
+            Command::PassDeletes { deletes, segments } => rpc::Command::PassDeletes {
+                deletes: deletes.into_iter().map(DeleteId).collect(),
+                segments: segments.into_iter().map(SegmentId).collect(),
+            },
+            Command::FinishDelete(id) => rpc::Command::FinishDelete(DeleteId(id)),
         })
     }
 }
@@ -276,6 +319,9 @@ impl From<&rpc::Catalog> for Catalog {
                 .iter()
                 .map(|(tenant, settings)| (tenant.to_string(), settings.into()))
                 .collect(),
+            last_delete: catalog.last_delete,
+            deletes: deletes::active(&catalog.deletes),
+            past_deletes: deletes::past(&catalog.past_deletes),
         }
     }
 }
@@ -307,6 +353,9 @@ impl TryFrom<Catalog> for rpc::Catalog {
                 .collect(),
             covered: catalog.covered.into_iter().map(covered).collect(),
             tenants,
+            last_delete: catalog.last_delete,
+            deletes: deletes::read_active(catalog.deletes)?,
+            past_deletes: deletes::read_past(catalog.past_deletes)?,
         })
     }
 }

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use model::{TenantId, Timestamp};
-use rpc::{Catalog, Command, CoveredHeads, SegmentId, SegmentMeta, TenantSettings};
+use model::{TenantId, TimeRange, Timestamp};
+use rpc::{
+    ActiveDelete, Catalog, Command, CoveredHeads, DeleteId, DeleteRequest, SegmentId, SegmentMeta,
+    TenantSettings,
+};
 
 use super::*;
 use crate::testing::{flush, forget, segment, swap};
@@ -43,7 +46,36 @@ fn commands() -> Vec<(&'static str, Command)> {
             "set_tenant_default",
             Command::SetTenant(tenant, settings(None)),
         ),
+        ("request_delete", Command::RequestDelete(delete_request())),
+        ("cancel_delete", Command::CancelDelete(DeleteId(7))),
+        (
+            "pass_deletes",
+            Command::PassDeletes {
+                deletes: [DeleteId(1), DeleteId(7)].into(),
+                segments: [SegmentId(3), SegmentId(u64::MAX)].into(),
+            },
+        ),
+        ("finish_delete", Command::FinishDelete(DeleteId(7))),
+        ("swap_segments_deleted", swap_with_deletes()),
     ]
+}
+
+fn delete_request() -> DeleteRequest {
+    DeleteRequest {
+        tenant: TenantId::new("team-a.*'()!_").unwrap(),
+        query: "{app=\"é\"} |= \"x\"".into(),
+        range: TimeRange::new(-5, Timestamp::MAX),
+        created: 1_700_000_000_000_000_000,
+    }
+}
+
+fn swap_with_deletes() -> Command {
+    let Command::SwapSegments(mut commit) = swap(&[1, u64::MAX], &["logs/3"], Timestamp::MIN)
+    else {
+        unreachable!("swap makes a swap");
+    };
+    commit.deleted = [DeleteId(2), DeleteId(7)].into();
+    Command::SwapSegments(commit)
 }
 
 fn catalog() -> Catalog {
@@ -67,6 +99,20 @@ fn catalog() -> Catalog {
         condemned: BTreeMap::from([(Arc::from("logs/40"), Timestamp::MAX)]),
         covered: BTreeMap::from([(1, covered)]),
         tenants: BTreeMap::from([(TenantId::default(), settings)]),
+        ..Catalog::default()
+    }
+}
+
+fn catalog_with_deletes() -> Catalog {
+    let active = ActiveDelete {
+        request: delete_request(),
+        pending: [SegmentId(41)].into(),
+    };
+    Catalog {
+        last_delete: 9,
+        deletes: BTreeMap::from([(DeleteId(9), Arc::new(active))]),
+        past_deletes: BTreeMap::from([(DeleteId(2), Arc::new(delete_request()))]),
+        ..catalog()
     }
 }
 
@@ -82,10 +128,15 @@ fn commands_have_the_form_of_the_golden_files() {
 
 #[test]
 fn a_catalog_has_the_form_of_the_golden_file() {
-    let golden = golden("catalog");
-    let text = String::from_utf8(encode_catalog(&catalog())).unwrap();
-    assert_eq!(text, golden);
-    assert_eq!(decode_catalog(golden.as_bytes()), Ok(catalog()));
+    for (name, catalog) in [
+        ("catalog", catalog()),
+        ("catalog_deletes", catalog_with_deletes()),
+    ] {
+        let golden = golden(name);
+        let text = String::from_utf8(encode_catalog(&catalog)).unwrap();
+        assert_eq!(text, golden, "{name}");
+        assert_eq!(decode_catalog(golden.as_bytes()), Ok(catalog), "{name}");
+    }
 }
 
 #[test]

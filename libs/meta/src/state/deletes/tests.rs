@@ -1,0 +1,152 @@
+use std::collections::BTreeMap;
+
+use rpc::{Command, Outcome};
+
+use super::super::StateMachine;
+use super::*;
+use crate::testing::{delete, flush, pass, swap, swap_deleted};
+
+fn after(commands: &[Command]) -> StateMachine {
+    let mut machine = StateMachine::default();
+    for command in commands {
+        machine.apply(command).unwrap();
+    }
+    machine
+}
+
+/// Segments that are pending, by request.
+fn pending(commands: &[Command]) -> BTreeMap<u64, Vec<u64>> {
+    let machine = after(commands);
+    let deletes = machine.catalog().deletes.iter();
+    deletes
+        .map(|(id, delete)| (id.0, delete.pending.iter().map(|s| s.0).collect()))
+        .collect()
+}
+
+#[test]
+fn pending_segments_follow_what_happens_to_their_records() {
+    let two = flush(1, 1, &["a", "b"]);
+    let request = delete("a", 0, 50);
+    let cases: &[(&str, &[Command], &[u64])] = &[
+        ("all that is live", &[two.clone(), request.clone()], &[1, 2]),
+        (
+            "not those of other times",
+            &[two.clone(), delete("a", 101, 200)],
+            &[],
+        ),
+        (
+            "not those of other tenants",
+            &[two.clone(), delete("b", 0, 50)],
+            &[],
+        ),
+        (
+            "what is flushed later",
+            &[request.clone(), two.clone()],
+            &[1, 2],
+        ),
+        (
+            "a merge that knew nothing of it hands it on",
+            &[two.clone(), request.clone(), swap(&[1, 2], &["m"], 5)],
+            &[3],
+        ),
+        (
+            "a merge that left its records out does not",
+            &[
+                two.clone(),
+                request.clone(),
+                swap_deleted(&[1, 2], &["m"], &[1]),
+            ],
+            &[],
+        ),
+        (
+            "a merge of what was searched hands nothing on",
+            &[
+                two.clone(),
+                request.clone(),
+                pass(&[1], &[1, 2]),
+                swap(&[1, 2], &["m"], 5),
+            ],
+            &[],
+        ),
+        (
+            "a merge of what was searched in part hands it on",
+            &[
+                two.clone(),
+                request.clone(),
+                pass(&[1, 9], &[2, 77]),
+                swap(&[1, 2], &["m"], 5),
+            ],
+            &[3],
+        ),
+    ];
+    for (what, commands, expected) in cases {
+        assert_eq!(pending(commands)[&1], *expected, "{what}");
+    }
+}
+
+#[test]
+fn a_request_is_finished_once_nothing_is_pending() {
+    let mut machine = after(&[flush(1, 1, &["a"]), delete("a", 0, 50)]);
+    let finish = Command::FinishDelete(DeleteId(1));
+    let text = "delete request 1 is still pending for segment 1".to_owned();
+    assert_eq!(machine.apply(&finish), Err(Rejected::Conflict(text)));
+    machine.apply(&pass(&[1], &[1])).unwrap();
+    machine.apply(&finish).unwrap();
+    let catalog = machine.catalog();
+    assert!(catalog.deletes.is_empty());
+    assert_eq!(catalog.past_deletes[&DeleteId(1)].created, 7);
+    let text = "delete request 1 is not active".to_owned();
+    assert_eq!(machine.apply(&finish), Err(Rejected::Conflict(text)));
+}
+
+#[test]
+fn requests_are_numbered_and_no_number_comes_twice() {
+    let mut machine = after(&[delete("a", 0, 50), Command::CancelDelete(DeleteId(1))]);
+    let outcome = machine.apply(&delete("a", 0, 50));
+    let (id, version) = (DeleteId(2), 3);
+    assert_eq!(outcome, Ok(Outcome::Delete { id, version }));
+}
+
+#[test]
+fn records_of_a_cancelled_request_are_not_left_out() {
+    let mut machine = after(&[
+        flush(1, 1, &["a"]),
+        delete("a", 0, 50),
+        Command::CancelDelete(DeleteId(1)),
+    ]);
+    let text = "delete request 1, whose records were left out, has been cancelled".to_owned();
+    let rejected = machine.apply(&swap_deleted(&[1], &["m"], &[1]));
+    assert_eq!(rejected, Err(Rejected::Conflict(text)));
+    let text = "delete request 1 is not active".to_owned();
+    let rejected = machine.apply(&Command::CancelDelete(DeleteId(1)));
+    assert_eq!(rejected, Err(Rejected::Conflict(text)));
+}
+
+#[test]
+fn requests_are_bounded() {
+    let mut machine = StateMachine::default();
+    let empty = machine.apply(&delete("a", 5, 5)).unwrap_err();
+    assert_eq!(
+        empty.to_string(),
+        "a delete request needs a start before its end"
+    );
+    for _ in 0..ACTIVE_DELETES_MAX {
+        machine.apply(&delete("a", 0, 50)).unwrap();
+    }
+    let full = machine.apply(&delete("a", 0, 50)).unwrap_err();
+    assert_eq!(
+        full.to_string(),
+        "tenant a has 1000 delete requests that are not processed yet; wait, or cancel some"
+    );
+    machine.apply(&delete("b", 0, 50)).unwrap();
+    for id in 1..=ACTIVE_DELETES_MAX as u64 + 1 {
+        let finish = Command::FinishDelete(DeleteId(id));
+        machine.apply(&finish).unwrap();
+    }
+    machine.apply(&delete("a", 0, 50)).unwrap();
+    let last = DeleteId(ACTIVE_DELETES_MAX as u64 + 2);
+    machine.apply(&Command::FinishDelete(last)).unwrap();
+    let past = &machine.catalog().past_deletes;
+    assert_eq!(past.len(), PAST_DELETES_MAX + 1);
+    assert!(!past.contains_key(&DeleteId(1)) && past.contains_key(&last));
+}
