@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use model::Timestamp;
+use parking_lot::Mutex;
 use query::Budget;
 use tokio_util::sync::CancellationToken;
 
@@ -95,6 +96,7 @@ impl Shared {
             tenant: tenant.clone(),
             cancelled: guard.cancelled.clone(),
             tally: Arc::clone(&tally),
+            snapshot: Mutex::default(),
         });
         let source = TenantsSource {
             sources: sources.collect(),

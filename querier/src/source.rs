@@ -14,6 +14,7 @@ mod refine;
 mod rows;
 mod scan;
 mod search;
+mod snapshot;
 mod streams;
 mod workers;
 
@@ -21,9 +22,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{StreamExt, TryStreamExt};
-use model::{LogBatch, TenantId, TimeRange};
+use model::TenantId;
+use parking_lot::Mutex;
 use query::{Budget, ScanRequest, ScanStats, Sink, Source, SourceError};
-use rpc::{MetaApi, RecentRequest, SearchApi, SegmentMeta};
+use rpc::{MetaApi, SearchApi, SegmentMeta};
 use segment::{Plan, ScanSpec, Segment};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::segments::{Segments, segment_error, storage_error};
 pub(crate) use batches::BatchSource;
 use heads::Heads;
+pub(crate) use snapshot::Snapshot;
 pub(crate) use streams::{Volumes, Wanted};
 
 /// What all queries of a querier share.
@@ -48,14 +51,15 @@ pub(crate) struct Backend {
     pub(crate) clock: crate::Clock,
 }
 
-/// The records of one tenant, for one query. Each scan takes its own snapshot: heads first, then
-/// the catalog, because records only ever move that way.
+/// The records of one tenant, for one query: all its scans see one [`Snapshot`].
 pub(crate) struct SnapshotSource {
     pub(crate) backend: Backend,
     pub(crate) tenant: TenantId,
     /// Ends waiting for reads when the query is over, whatever the reason.
     pub(crate) cancelled: CancellationToken,
     pub(crate) tally: Arc<Tally>,
+    /// Taken by the first scan.
+    pub(crate) snapshot: Mutex<Option<Arc<Snapshot>>>,
 }
 
 /// Where the records of a query came from; for the `stats` of its answer.
@@ -71,12 +75,6 @@ pub(crate) struct Tally {
     pub(crate) read_nanos: AtomicU64,
 }
 
-/// One consistent view: what is in heads is not in segments.
-pub(crate) struct Snapshot {
-    pub(crate) recent: Vec<Arc<LogBatch>>,
-    pub(crate) segments: Vec<Arc<SegmentMeta>>,
-}
-
 /// A segment that may hold matching records, and where.
 pub(crate) struct Planned {
     pub(crate) meta: Arc<SegmentMeta>,
@@ -85,21 +83,6 @@ pub(crate) struct Planned {
 }
 
 impl Backend {
-    /// Heads first, then the catalog.
-    pub(crate) async fn snapshot(&self, request: RecentRequest) -> Result<Snapshot, SourceError> {
-        let (tenant, range) = (request.tenant.clone(), request.range);
-        let mut heads = match self.search.recent(request).await {
-            Ok(heads) => heads,
-            Err(error) => return Err(SourceError::Unavailable(error.to_string())),
-        };
-        let catalog = self.meta.catalog();
-        heads.retain(|head| !catalog.covers(head.head));
-        Ok(Snapshot {
-            recent: heads.into_iter().flat_map(|head| head.batches).collect(),
-            segments: catalog.segments_of(&tenant, range),
-        })
-    }
-
     /// Opens segments side by side; the answer is in the same order.
     pub(crate) async fn open(
         &self,
@@ -114,6 +97,19 @@ impl Backend {
 }
 
 impl SnapshotSource {
+    /// What this query sees.
+    ///
+    /// # Errors
+    /// When the heads cannot be asked, or when the query is over.
+    pub(crate) fn snapshot(&self, budget: &Budget) -> Result<Arc<Snapshot>, SourceError> {
+        let mut taken = self.snapshot.lock();
+        if let Some(snapshot) = &*taken {
+            return Ok(Arc::clone(snapshot));
+        }
+        let snapshot = self.wait(budget, Snapshot::take(&self.backend, &self.tenant))?;
+        Ok(Arc::clone(taken.insert(Arc::new(snapshot))))
+    }
+
     /// Runs reads to their end, unless the query ends first.
     pub(crate) fn wait<T>(
         &self,
@@ -190,14 +186,6 @@ impl SnapshotSource {
             line_filter: &request.line_filter,
         }
     }
-
-    pub(crate) fn recent_request(&self, request: &ScanRequest, range: TimeRange) -> RecentRequest {
-        RecentRequest {
-            tenant: self.tenant.clone(),
-            selector: request.selector.clone(),
-            range,
-        }
-    }
 }
 
 impl Source for SnapshotSource {
@@ -211,11 +199,10 @@ impl Source for SnapshotSource {
         if request.range.is_empty() {
             return Ok((vec![new_sink()], stats));
         }
-        let recent = self.recent_request(request, request.range);
-        let snapshot = self.wait(budget, self.backend.snapshot(recent))?;
+        let snapshot = self.snapshot(budget)?;
         let heads = Heads::search(
             &self.tenant,
-            snapshot.recent,
+            snapshot.recent(request.range),
             request,
             budget,
             self.backend.workers,
@@ -223,7 +210,7 @@ impl Source for SnapshotSource {
         )?;
         self.tally.add_heads(&heads, &stats);
         let spec = self.spec(request);
-        let planned = self.plan(&snapshot.segments, &spec, budget, &mut stats)?;
+        let planned = self.plan(&snapshot.segments(request.range), &spec, budget, &mut stats)?;
         let scan = scan::Scan::new(self, request, budget, &planned, &heads)?;
         let (sinks, scanned) = scan.run(new_sink)?;
         stats.add(&scanned);

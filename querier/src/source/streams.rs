@@ -69,15 +69,14 @@ impl SnapshotSource {
             return Ok(streams);
         }
         let request = counting(selector, range);
-        let recent = self.recent_request(&request, range);
-        let snapshot = self.wait(budget, self.backend.snapshot(recent))?;
+        let snapshot = self.snapshot(budget)?;
         let mut stats = ScanStats::default();
         if wanted == Wanted::Labels {
-            streams.add_labels(&self.tenant, &snapshot.recent, &request);
+            streams.add_labels(&self.tenant, &snapshot.recent(range), &request);
         } else {
             let heads = Heads::search(
                 &self.tenant,
-                snapshot.recent,
+                snapshot.recent(range),
                 &request,
                 budget,
                 self.backend.workers,
@@ -86,8 +85,8 @@ impl SnapshotSource {
             streams.chunks += stats.chunks;
             streams.add_heads(&heads);
         }
-        let partial =
-            self.add_segments(&mut streams, &snapshot.segments, &request, wanted, budget)?;
+        let segments = snapshot.segments(range);
+        let partial = self.add_segments(&mut streams, &segments, &request, wanted, budget)?;
         self.count(&mut streams, &request, budget, &partial)?;
         Ok(streams)
     }

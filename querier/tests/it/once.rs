@@ -166,6 +166,24 @@ async fn a_head_that_the_catalog_covers_is_left_out() {
     assert!(answered(&world, "{app=\"a\"}", true, 100).await.is_empty());
 }
 
+#[tokio::test]
+async fn all_scans_of_a_query_see_the_same_records() {
+    let world = World::new();
+    world.head(&[record("a", 10, "early")]);
+    world.segment(&[record("a", 20, "stored")]).await;
+    let count = "count_over_time({app=\"a\"}[1m])";
+    let ask = format!(
+        "/loki/api/v1/query?query={}",
+        escape(&format!("{count} / {count}"))
+    );
+    world.head_later(&[record("a", 5, "arrives between the scans")]);
+    let body = world.get(&ask).await.body;
+    assert!(body.contains(r#"[1700000000,"1"]"#), "{body}");
+    let ask = format!("/loki/api/v1/query?query={}", escape(count));
+    let body = world.get(&ask).await.body;
+    assert!(body.contains(r#"[1700000000,"3"]"#), "{body}");
+}
+
 fn records() -> impl Strategy<Value = Vec<Record>> {
     let one = (
         prop::sample::select(vec!["a", "b", "c"]),

@@ -96,6 +96,8 @@ pub(crate) struct FakeSearch {
     pub(crate) tail: broadcast::Sender<Arc<LogBatch>>,
     /// What `recent` answers instead.
     failure: Mutex<Option<Failure>>,
+    /// Joins the heads as soon as `recent` was asked the next time.
+    later: Mutex<Vec<HeadBatches>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +112,12 @@ impl SearchApi for FakeSearch {
     async fn recent(&self, _: RecentRequest) -> Result<Vec<HeadBatches>, Error> {
         let failure = *self.failure.lock();
         match failure {
-            None => Ok(self.heads.lock().clone()),
+            None => {
+                let mut heads = self.heads.lock();
+                let seen = heads.clone();
+                heads.append(&mut self.later.lock());
+                Ok(seen)
+            }
             Some(Failure::Unavailable) => Err(Error::Unavailable("ingester 1 is down".into())),
             Some(Failure::Hangs) => std::future::pending().await,
         }
@@ -171,6 +178,7 @@ impl World {
             heads: Mutex::default(),
             tail: broadcast::channel(64).0,
             failure: Mutex::default(),
+            later: Mutex::default(),
         });
         let meta = Arc::new(FakeMeta::default());
         let sources = Sources {
@@ -203,6 +211,16 @@ impl World {
         let batches = records.chunks(3).flat_map(batches).collect();
         heads.push(HeadBatches { head, batches });
         head
+    }
+
+    /// Records that arrive just after the next look at the heads.
+    pub(crate) fn head_later(&self, records: &[Record]) {
+        let head = HeadId {
+            ingester: 2,
+            sequence: 1,
+        };
+        let batches = batches(records);
+        self.search.later.lock().push(HeadBatches { head, batches });
     }
 
     /// Says that the records of a head are in segments.
