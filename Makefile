@@ -1,6 +1,6 @@
 # What a newcomer types: `make run`, `make test`, `make demo`. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run build test check unit e2e e2e-logcli demo bench crash fix fuzz venv
+.PHONY: help run build test check unit e2e e2e-logcli demo bench bench-shapes crash fix fuzz venv
 
 # The benchmark's corpus generator, pusher and questions; not part of this repository.
 BENCH_DIR ?= ../shared/bench
@@ -12,7 +12,7 @@ VENV := e2e/.venv
 PYTHON := $(VENV)/bin/python
 
 help: ## Lists the targets.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Builds target/release/pharos.
 	cargo build --release --package pharos
@@ -46,6 +46,9 @@ demo: build ## Pushes a small sample and prints three queries with their answers
 
 bench: build venv ## Ingest cost, stored size and query times on the benchmark corpus.
 	PHAROS_BIN=target/release/pharos $(PYTHON) bench/run.py --bench-dir $(BENCH_DIR) --lines $(BENCH_LINES) --seed $(BENCH_SEED)
+
+bench-shapes: build venv ## Stored size and ingest cost for other shapes of logs, beside zstd -3 of the same text.
+	PHAROS_BIN=target/release/pharos $(PYTHON) bench/shapes.py
 
 crash: build venv ## Kills the server at random under load, CRASH_ROUNDS times, and looks for lost or doubled lines.
 	PHAROS_BIN=target/release/pharos $(PYTHON) e2e/crash.py --rounds $(CRASH_ROUNDS)
