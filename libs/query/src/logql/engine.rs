@@ -26,6 +26,7 @@ mod metric;
 mod range;
 mod range_ops;
 mod range_sink;
+mod record_filter;
 mod series;
 mod steps;
 mod vector;
@@ -38,6 +39,7 @@ use super::ast::Expr;
 
 pub use answer::{Answer, LogEntry, MergedStream, Sample, Series, StreamResult, Value, merged};
 pub use labels::LabelSet;
+pub use record_filter::{RecordFilter, RecordFilterError, RecordTest};
 
 /// Which end of the time range comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
