@@ -24,8 +24,8 @@ runtime::options! {
         /// Whether records without a `detected_level` show one that is found in their level fields
         /// or lines, as in Loki.
         discover_log_levels: bool = "true",
-        /// Longest time range of a query; zero means no limit.
-        query_length_max: Duration as DurationText = "721h",
+        /// Longest time range of a query, that of `[..]` included; zero means no limit.
+        query_length_max: Duration as DurationText = "0",
         /// Bytes of opened segments (their footers) kept in memory.
         segment_cache_bytes: u64 as ByteText = "64MiB",
         /// Object reads that one query has under way at once.

@@ -2,7 +2,8 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use query::logql::ast::Expr;
+use model::Timestamp;
+use query::logql::ast::{Expr, MetricExpr, RangeInput};
 use query::logql::engine::{self, Answer};
 use query::logql::parse;
 
@@ -22,6 +23,7 @@ pub(super) async fn instant(State(querier): State<Querier>, call: Call) -> Resul
     if matches!(expr, Expr::Log(_)) {
         return Err(Error::Invalid(LOG_QUERY_AT_ONE_TIME.into()));
     }
+    check_length(&querier, &expr, asked.time, asked.time)?;
     let params = engine::Params {
         start: asked.time,
         end: asked.time,
@@ -56,7 +58,7 @@ pub(super) async fn run_range(
             asked.limit
         )));
     }
-    querier.check_length(asked.start, asked.end)?;
+    check_length(querier, &expr, asked.start, asked.end)?;
     let params = engine::Params {
         start: asked.start,
         end: asked.end,
@@ -85,6 +87,35 @@ pub(super) async fn execute(
         engine::execute(&expr, &params, &limits, source, budget).map_err(Error::from)
     };
     querier.shared.run(&call.tenants, work).await
+}
+
+/// Refuses to look back further than one may ask for, be it by `start` or by `[..]`. An offset
+/// moves the range and makes it no longer.
+fn check_length(
+    querier: &Querier,
+    expr: &Expr,
+    start: Timestamp,
+    end: Timestamp,
+) -> Result<(), Error> {
+    let window = match expr {
+        Expr::Log(_) => 0,
+        Expr::Metric(expr) => longest_window(expr),
+    };
+    querier.check_length(start.saturating_sub(window), end)
+}
+
+/// How far before its first evaluation an expression looks, offsets not counted; nanoseconds.
+fn longest_window(expr: &MetricExpr) -> i64 {
+    match expr {
+        MetricExpr::Range(aggregation) => match &aggregation.over {
+            RangeInput::Logs(logs) => logs.range,
+            RangeInput::Subquery { expr, range, .. } => range.saturating_add(longest_window(expr)),
+        },
+        MetricExpr::Vector(aggregation) => longest_window(&aggregation.expr),
+        MetricExpr::Binary(binary) => longest_window(&binary.lhs).max(longest_window(&binary.rhs)),
+        MetricExpr::LabelReplace { expr, .. } => longest_window(expr),
+        MetricExpr::ToVector(_) | MetricExpr::Number(_) => 0,
+    }
 }
 
 fn limit(limit: u64) -> u32 {

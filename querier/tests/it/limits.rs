@@ -83,6 +83,36 @@ async fn too_many_series_are_refused() {
 }
 
 #[tokio::test]
+async fn a_longer_range_than_allowed_is_refused_wherever_it_is_written() {
+    let world = World::with(Config {
+        query_length_max: Duration::from_secs(600),
+        ..Config::default()
+    });
+    world.head(&[record("a", 1, "x")]);
+    let instant = |query: &str| format!("/loki/api/v1/query?query={}", escape(query));
+    for (path, length) in [
+        (range("{app=\"a\"}") + "&since=11m", "11m0s"),
+        (instant("rate({app=\"a\"}[20m])"), "20m0s"),
+        (range("rate({app=\"a\"}[2m]) / 2") + "&since=9m", "11m0s"),
+        (
+            instant("sum(max_over_time(rate({app=\"a\"}[1m])[10m:1m]))"),
+            "11m0s",
+        ),
+    ] {
+        let answer = world.get(&path).await;
+        let text =
+            format!("the query time range exceeds the limit (query length: {length}, limit: 10m)");
+        assert_eq!((answer.status, answer.body), (400, text), "{path}");
+    }
+    for path in [
+        range("{app=\"a\"}") + "&since=10m",
+        instant("rate({app=\"a\"}[10m] offset 1h)"),
+    ] {
+        assert_eq!(world.get(&path).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_line_that_is_full_refuses_more() {
     let world = World::with(Config {
         queries_max: 1,
