@@ -24,7 +24,11 @@ from server import Server
 BATCH_LINES = 40
 CLIENTS = 3
 BASE_NS = 1_790_000_000 * 10**9
-OPTIONS = ["--head-bytes-max", "64KiB", "--slot-duration", "1s", "--merge-interval", "1s"]
+# Short enough for a life of half a second to meet flushes, merges and deletions.
+OPTIONS = [
+    "--head-bytes-max", "64KiB", "--slot-duration", "1s", "--merge-interval", "50ms", "--merge-inputs-min", "2",
+    "--delete-grace", "2s", "--log-filter", "warn",
+]
 
 
 class Ledger:
