@@ -148,7 +148,7 @@ mod tests {
             "app",
             false,
             "w.*",
-            pattern.clone()
+            Arc::<StartsWith>::clone(&pattern)
         )));
         assert!(!select(LabelMatcher::regex("app", true, "w.*", pattern)));
     }
