@@ -1,4 +1,4 @@
-//! Lines split into template and variables, and the writer's dictionary of templates.
+//! Lines split into template and variables.
 //!
 //! A token is a longest run of ASCII letters, digits, `_` and bytes from 0x80 on. Tokens
 //! with a digit are variables; everything else, in order, is the text of the template; the slots
@@ -7,10 +7,9 @@
 //! (`search.rs`) builds on that. (The idea of the split: CLP, OSDI'21; of the stamps: LogGrep,
 //! EuroSys'23.)
 
-use hashbrown::{HashSet, HashTable};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::format::{SLOTS_MAX, TEMPLATE_TEXT_MAX, TEMPLATES_MAX};
+use crate::format::{SLOTS_MAX, TEMPLATE_TEXT_MAX};
 
 /// The template of lines that are stored whole: no text, one slot.
 pub(crate) const RAW: u32 = 0;
@@ -113,6 +112,11 @@ impl Stamp {
         self.hex = self.hex.max(other.hex);
     }
 
+    /// Whether a digit occurs.
+    pub(crate) fn has_digit(&self) -> bool {
+        self.mask >> 52 & 1 == 1
+    }
+
     /// Whether a value under this stamp may contain a text with the other stamp.
     pub(crate) fn may_hold(&self, other: Stamp) -> bool {
         other.mask & !self.mask == 0 && other.longest <= self.longest && other.hex <= self.hex
@@ -151,6 +155,17 @@ impl Split {
     /// Takes the line apart; false when it has too many variables or too much other text to be a
     /// template.
     pub(crate) fn split(&mut self, line: &[u8]) -> bool {
+        self.cut::<DIGIT>(line)
+    }
+
+    /// As [`split`](Self::split), but all tokens are variables: what is left is the line's
+    /// punctuation.
+    pub(crate) fn split_shape(&mut self, line: &[u8]) -> bool {
+        self.cut::<TOKEN>(line)
+    }
+
+    /// Tokens with a byte of the class are variables.
+    fn cut<const CLASS: u8>(&mut self, line: &[u8]) -> bool {
         self.text.clear();
         self.slots.clear();
         self.variables.clear();
@@ -176,7 +191,10 @@ impl Split {
                 seen |= class;
                 at += 1;
             }
-            if seen & DIGIT != 0 {
+            if seen & CLASS != 0 {
+                if self.slots.len() == SLOTS_MAX {
+                    return false;
+                }
                 self.text.extend_from_slice(&line[copied..start]);
                 self.slots.push(self.text.len() as u32);
                 self.variables.push((start as u32, at as u32));
@@ -184,140 +202,16 @@ impl Split {
             }
         }
         self.text.extend_from_slice(&line[copied..]);
-        self.slots.len() <= SLOTS_MAX && self.text.len() <= TEMPLATE_TEXT_MAX
+        self.text.len() <= TEMPLATE_TEXT_MAX
     }
 
-    fn hash(&self) -> u64 {
+    pub(crate) fn hash(&self) -> u64 {
         let mut hash = xxh3_64(&self.text);
         for slot in &self.slots {
             hash = (hash ^ u64::from(*slot)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             hash ^= hash >> 29;
         }
         hash
-    }
-}
-
-#[derive(Debug)]
-struct Entry {
-    hash: u64,
-    text_end: u32,
-    slot_end: u32,
-}
-
-/// The templates of a segment that is being written, by number; 0 is [`RAW`].
-#[derive(Debug)]
-pub(crate) struct Dictionary {
-    table: HashTable<u32>,
-    entries: Vec<Entry>,
-    text: Vec<u8>,
-    slots: Vec<u32>,
-    stamps: Vec<Stamp>,
-    /// Hashes seen once while few lines share a template.
-    candidates: HashSet<u64>,
-    rows: u64,
-    /// Length of the longest token in a line that is stored whole.
-    pub(crate) raw_token_longest: u32,
-}
-
-/// Most hashes that wait for a second line like theirs: 64 Ki * 8 bytes.
-const CANDIDATES_MAX: usize = 65_536;
-
-impl Dictionary {
-    pub(crate) fn new() -> Self {
-        Dictionary {
-            table: HashTable::new(),
-            entries: vec![Entry {
-                hash: 0,
-                text_end: 0,
-                slot_end: 1,
-            }],
-            text: Vec::new(),
-            slots: vec![0],
-            stamps: vec![Stamp::default()],
-            candidates: HashSet::new(),
-            rows: 0,
-            raw_token_longest: 0,
-        }
-    }
-
-    /// The number of the line's template, [`RAW`] when the line is better stored whole.
-    pub(crate) fn number(&mut self, split: &Split) -> u32 {
-        self.rows += 1;
-        let hash = split.hash();
-        let found = self.table.find(hash, |number| {
-            self.entries[*number as usize].hash == hash
-                && self.text(*number) == split.text
-                && self.slots(*number) == split.slots
-        });
-        if let Some(number) = found {
-            return *number;
-        }
-        if !self.admits(hash, split) {
-            return RAW;
-        }
-        let number = self.entries.len() as u32;
-        self.text.extend_from_slice(&split.text);
-        self.slots.extend_from_slice(&split.slots);
-        self.stamps.resize(self.slots.len(), Stamp::default());
-        self.entries.push(Entry {
-            hash,
-            text_end: self.text.len() as u32,
-            slot_end: self.slots.len() as u32,
-        });
-        let entries = &self.entries;
-        self.table
-            .insert_unique(hash, number, |n| entries[*n as usize].hash);
-        number
-    }
-
-    /// Templates are taken freely while they are few for the lines seen; else at the second line
-    /// that has them, so that a text without templates does not fill the dictionary with itself.
-    fn admits(&mut self, hash: u64, split: &Split) -> bool {
-        let count = self.entries.len();
-        if count >= TEMPLATES_MAX || self.text.len() + split.text.len() > TEMPLATE_TEXT_MAX * 64 {
-            return false;
-        }
-        if (count as u64) < 256 + self.rows / 32 || self.candidates.remove(&hash) {
-            return true;
-        }
-        if self.candidates.len() >= CANDIDATES_MAX {
-            self.candidates.clear();
-        }
-        self.candidates.insert(hash);
-        false
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    pub(crate) fn text(&self, number: u32) -> &[u8] {
-        let number = number as usize;
-        let start = number
-            .checked_sub(1)
-            .map_or(0, |n| self.entries[n].text_end);
-        &self.text[start as usize..self.entries[number].text_end as usize]
-    }
-
-    fn slot_range(&self, number: u32) -> std::ops::Range<usize> {
-        let number = number as usize;
-        let start = number
-            .checked_sub(1)
-            .map_or(0, |n| self.entries[n].slot_end);
-        start as usize..self.entries[number].slot_end as usize
-    }
-
-    pub(crate) fn slots(&self, number: u32) -> &[u32] {
-        &self.slots[self.slot_range(number)]
-    }
-
-    pub(crate) fn stamps(&self, number: u32) -> &[Stamp] {
-        &self.stamps[self.slot_range(number)]
-    }
-
-    pub(crate) fn stamp(&mut self, number: u32, slot: usize, stamp: Stamp) {
-        let at = self.slot_range(number).start + slot;
-        self.stamps[at].add(stamp);
     }
 }
 
@@ -346,18 +240,5 @@ mod tests {
         assert_eq!(split(b"7"), (vec![], vec![0], vec![&b"7"[..]]));
         assert_eq!(split(b""), (vec![], vec![], vec![]));
         assert_eq!(split(b"a b").1, []);
-    }
-
-    #[test]
-    fn equal_text_with_other_slots_is_another_template() {
-        let mut dictionary = Dictionary::new();
-        let mut number = |line: &[u8]| {
-            let mut split = Split::default();
-            split.split(line);
-            dictionary.number(&split)
-        };
-        let first = number(b"1 =");
-        assert_ne!(first, number(b" 1="));
-        assert_eq!(first, number(b"2 ="));
     }
 }

@@ -6,6 +6,7 @@
 pub(crate) mod blocks;
 pub(crate) mod chunk;
 mod columns;
+pub(crate) mod dictionary;
 pub(crate) mod footer;
 
 use std::io::Write;
@@ -17,9 +18,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::filter::FilterGroup;
 use crate::footer::ChunkEntry;
 use crate::format::{HEAD_MAGIC, RECORD_BYTES_MAX};
-use crate::template::Dictionary;
 use crate::writer::blocks::BlockWriter;
 use crate::writer::chunk::ChunkBuilder;
+use crate::writer::dictionary::Dictionary;
 use crate::{EncodeOptions, Encoded, Error, TenantSummary};
 
 /// A stream as the footer lists it.

@@ -6,9 +6,10 @@ use crate::filter::FilterBuilder;
 use crate::footer::{BlockPlace, ChunkEntry, SpanEntry};
 use crate::format::{BLOCKS, Block, CHUNK_ROWS_MAX, CHUNK_VARIABLES_MAX, TEXTS};
 use crate::metadata::MetadataBuilder;
-use crate::template::{Dictionary, RAW, Split, has_digit};
+use crate::template::{RAW, Split, has_digit};
 use crate::writer::blocks::BlockWriter;
 use crate::writer::columns::VariableColumns;
+use crate::writer::dictionary::Dictionary;
 use crate::{EncodeOptions, Error};
 
 /// Columns of the rows taken so far, in order of arrival.
@@ -94,10 +95,7 @@ impl ChunkBuilder {
         }
         self.timestamps.push(timestamp);
         self.variable_starts.push(self.variable_ends.len() as u32);
-        let template = match self.split.split(line) {
-            true => dictionary.number(&self.split),
-            false => RAW,
-        };
+        let template = dictionary.number(&mut self.split, line);
         self.templates.push(template);
         if template == RAW {
             self.text.extend_from_slice(line);

@@ -72,8 +72,11 @@ impl VariableColumns {
         };
         let mut stamp = Stamp::default();
         for value in stored.iter().map(value) {
-            stamp.add(Stamp::of(value));
-            filter.insert_token(value);
+            let of = Stamp::of(value);
+            stamp.add(of);
+            if of.has_digit() {
+                filter.insert_token(value);
+            }
         }
         let class = stamp.class();
         let length = |place: &(u32, u32)| place.1 - place.0;

@@ -7,10 +7,11 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::filter::FilterGroup;
 use crate::footer::ChunkEntry;
 use crate::format::{TAIL_MAGIC, VERSION};
-use crate::template::{Dictionary, RAW};
+use crate::template::RAW;
 use crate::wire::{put_bytes, put_signed, put_varint};
 use crate::writer::WrittenStream;
 use crate::writer::blocks::{BlockWriter, compress};
+use crate::writer::dictionary::Dictionary;
 use crate::{Error, TenantSummary};
 
 /// Level of the footer's compression: it is small, and every reader reads it.

@@ -1,0 +1,229 @@
+//! The writer's dictionary of templates: which lines share one, and which are stored whole.
+
+use hashbrown::{HashSet, HashTable};
+
+use crate::format::{TEMPLATE_TEXT_MAX, TEMPLATES_MAX};
+use crate::template::{RAW, Split, Stamp};
+
+#[derive(Debug)]
+struct Entry {
+    hash: u64,
+    text_end: u32,
+    slot_end: u32,
+}
+
+/// The templates of a segment that is being written, by number; 0 is [`RAW`].
+#[derive(Debug)]
+pub(crate) struct Dictionary {
+    table: HashTable<u32>,
+    entries: Vec<Entry>,
+    text: Vec<u8>,
+    slots: Vec<u32>,
+    stamps: Vec<Stamp>,
+    /// Hashes seen once while few lines share a template.
+    candidates: HashSet<u64>,
+    rows: u64,
+    /// By way to cut.
+    tries: [Tries; 2],
+    /// Length of the longest token in a line that is stored whole.
+    pub(crate) raw_token_longest: u32,
+}
+
+/// Most hashes that wait for a second line like theirs: 64 Ki * 8 bytes.
+const CANDIDATES_MAX: usize = 65_536;
+/// Most slots of all templates: their stamps take 4 MiB.
+const SLOTS_TOTAL_MAX: usize = 1 << 18;
+/// After so many rows, what was tried counts half.
+const FORGET_ROWS: u64 = 8_192;
+/// Templates that are taken at their first line, besides one for 32 lines that had a template.
+const FIRSTS_FREE: u32 = 256;
+/// Templates that are taken at their second line, besides one for so many lines.
+const SECONDS_FREE: u32 = 512;
+const SECOND_PER_HITS: u32 = 8;
+
+/// How one way to cut lines did of late.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tries {
+    lines: u32,
+    hits: u32,
+    admitted: u32,
+}
+
+impl Tries {
+    fn forget(&mut self) {
+        self.lines /= 2;
+        self.hits /= 2;
+        self.admitted /= 2;
+    }
+
+    /// Whether hardly a line had a template.
+    fn is_vain(&self) -> bool {
+        self.lines >= 512 && self.hits < self.lines / 8
+    }
+}
+
+impl Dictionary {
+    pub(crate) fn new() -> Self {
+        Dictionary {
+            table: HashTable::new(),
+            entries: vec![Entry {
+                hash: 0,
+                text_end: 0,
+                slot_end: 1,
+            }],
+            text: Vec::new(),
+            slots: vec![0],
+            stamps: vec![Stamp::default()],
+            candidates: HashSet::new(),
+            rows: 0,
+            tries: [Tries::default(); 2],
+            raw_token_longest: 0,
+        }
+    }
+
+    /// Takes the line apart and gives the number of its template, [`RAW`] when the
+    /// line is better stored whole.
+    ///
+    /// Lines whose words differ from line to line make a template each; they are cut to their shape
+    /// then, in which words are variables too.
+    pub(crate) fn number(&mut self, split: &mut Split, line: &[u8]) -> u32 {
+        self.rows += 1;
+        if self.rows.is_multiple_of(FORGET_ROWS) {
+            self.tries.iter_mut().for_each(Tries::forget);
+        }
+        // Words have made templates of their own long enough: looked at now and then only.
+        let vain = self.tries[0].is_vain() && !self.rows.is_multiple_of(16);
+        if !vain && split.split(line) {
+            let number = self.find(split, 0);
+            if number != RAW {
+                return number;
+            }
+        }
+        match split.split_shape(line) {
+            true => self.find(split, 1),
+            false => RAW,
+        }
+    }
+
+    fn find(&mut self, split: &Split, cut: usize) -> u32 {
+        let hash = split.hash();
+        self.tries[cut].lines += 1;
+        let found = self.table.find(hash, |number| {
+            self.entries[*number as usize].hash == hash
+                && self.text(*number) == split.text
+                && self.slots(*number) == split.slots
+        });
+        if let Some(number) = found {
+            self.tries[cut].hits += 1;
+            return *number;
+        }
+        if !self.admits(hash, split, cut) {
+            return RAW;
+        }
+        self.tries[cut].admitted += 1;
+        let number = self.entries.len() as u32;
+        self.text.extend_from_slice(&split.text);
+        self.slots.extend_from_slice(&split.slots);
+        self.stamps.resize(self.slots.len(), Stamp::default());
+        self.entries.push(Entry {
+            hash,
+            text_end: self.text.len() as u32,
+            slot_end: self.slots.len() as u32,
+        });
+        let entries = &self.entries;
+        self.table
+            .insert_unique(hash, number, |n| entries[*n as usize].hash);
+        number
+    }
+
+    /// Templates are taken freely while they are few for the lines seen; else at the second line
+    /// that has them, so that a text without templates does not fill the dictionary with itself;
+    /// and not at all while those taken are hardly used.
+    fn admits(&mut self, hash: u64, split: &Split, cut: usize) -> bool {
+        let full = self.entries.len() >= TEMPLATES_MAX
+            || self.text.len() + split.text.len() > TEMPLATE_TEXT_MAX * 64
+            || self.slots.len() + split.slots.len() > SLOTS_TOTAL_MAX;
+        let Tries { admitted, hits, .. } = self.tries[cut];
+        if full || admitted >= SECONDS_FREE + hits / SECOND_PER_HITS {
+            return false;
+        }
+        if admitted < FIRSTS_FREE + hits / 32 || self.candidates.remove(&hash) {
+            return true;
+        }
+        if self.candidates.len() >= CANDIDATES_MAX {
+            self.candidates.clear();
+        }
+        self.candidates.insert(hash);
+        false
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn text(&self, number: u32) -> &[u8] {
+        let number = number as usize;
+        let start = number
+            .checked_sub(1)
+            .map_or(0, |n| self.entries[n].text_end);
+        &self.text[start as usize..self.entries[number].text_end as usize]
+    }
+
+    fn slot_range(&self, number: u32) -> std::ops::Range<usize> {
+        let number = number as usize;
+        let start = number
+            .checked_sub(1)
+            .map_or(0, |n| self.entries[n].slot_end);
+        start as usize..self.entries[number].slot_end as usize
+    }
+
+    pub(crate) fn slots(&self, number: u32) -> &[u32] {
+        &self.slots[self.slot_range(number)]
+    }
+
+    pub(crate) fn stamps(&self, number: u32) -> &[Stamp] {
+        &self.stamps[self.slot_range(number)]
+    }
+
+    pub(crate) fn stamp(&mut self, number: u32, slot: usize, stamp: Stamp) {
+        let at = self.slot_range(number).start + slot;
+        self.stamps[at].add(stamp);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(dictionary: &mut Dictionary, line: &[u8]) -> u32 {
+        let mut split = Split::default();
+        dictionary.number(&mut split, line)
+    }
+
+    #[test]
+    fn equal_text_with_other_slots_is_another_template() {
+        let mut dictionary = Dictionary::new();
+        let first = number(&mut dictionary, b"1 =");
+        assert_ne!(first, number(&mut dictionary, b" 1="));
+        assert_eq!(first, number(&mut dictionary, b"2 ="));
+    }
+
+    #[test]
+    fn lines_of_ever_new_words_share_their_shape() {
+        let mut dictionary = Dictionary::new();
+        let word = |n: u32| -> String {
+            let digits = format!("{:x}", n.wrapping_mul(0x9e37_79b9));
+            digits.bytes().map(|b| char::from(b'a' + b % 26)).collect()
+        };
+        let lines: Vec<String> = (0..40_000u32)
+            .map(|n| format!("user={} took={}", word(n), n % 7))
+            .collect();
+        let mut numbers: Vec<u32> = lines
+            .iter()
+            .map(|line| number(&mut dictionary, line.as_bytes()))
+            .collect();
+        let last = numbers.split_off(10_000);
+        assert!(last.iter().all(|n| *n != RAW));
+        assert!(dictionary.len() < 3_000, "{}", dictionary.len());
+    }
+}
