@@ -1,10 +1,16 @@
+use std::cmp::Ordering;
 use std::fmt;
 
 /// A set of names with values: sorted by name, names unique, no value empty (an empty value means
 /// the label is absent, as in Prometheus and Loki).
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+///
+/// Two allocations however many labels there are: a process may hold a million sets.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Labels {
-    pairs: Box<[(Box<str>, Box<str>)]>,
+    /// Name, value, name, value, ... without anything between them.
+    text: Box<str>,
+    /// End of each name and of each value in `text`.
+    ends: Box<[u32]>,
 }
 
 /// Why a list of pairs is not a label set.
@@ -24,51 +30,95 @@ impl Labels {
     /// # Errors
     /// [`LabelsError::Duplicate`] when a name stands twice, [`LabelsError::Name`] when one is not
     /// a label name.
+    ///
+    /// # Panics
+    /// When all texts together are longer than 4 GiB; receivers bound their bodies far below.
     pub fn new<N, V>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self, LabelsError>
     where
-        N: Into<Box<str>>,
-        V: Into<Box<str>>,
+        N: AsRef<str>,
+        V: AsRef<str>,
     {
-        let mut pairs: Vec<(Box<str>, Box<str>)> = pairs
-            .into_iter()
-            .map(|(n, v)| (n.into(), v.into()))
-            .filter(|(_, v): &(Box<str>, Box<str>)| !v.is_empty())
-            .collect();
+        let given: Vec<(N, V)> = pairs.into_iter().collect();
+        let pairs = given.iter().map(|(n, v)| (n.as_ref(), v.as_ref()));
+        let mut pairs: Vec<(&str, &str)> = pairs.filter(|(_, v)| !v.is_empty()).collect();
         pairs.sort_unstable();
         for pair in pairs.windows(2) {
             if pair[0].0 == pair[1].0 {
-                return Err(LabelsError::Duplicate(pair[0].0.to_string()));
+                return Err(LabelsError::Duplicate(pair[0].0.to_owned()));
             }
         }
         if let Some((name, _)) = pairs.iter().find(|(n, _)| !is_valid_label_name(n)) {
-            return Err(LabelsError::Name(name.to_string()));
+            return Err(LabelsError::Name((*name).to_owned()));
+        }
+        let bytes = pairs.iter().map(|(n, v)| n.len() + v.len()).sum();
+        assert!(u32::try_from(bytes).is_ok(), "labels over 4 GiB");
+        let mut text = String::with_capacity(bytes);
+        let mut ends = Vec::with_capacity(pairs.len() * 2);
+        for part in pairs.into_iter().flat_map(|(n, v)| [n, v]) {
+            text.push_str(part);
+            ends.push(text.len() as u32);
         }
         Ok(Labels {
-            pairs: pairs.into(),
+            text: text.into(),
+            ends: ends.into(),
         })
     }
 
     /// The value under `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.pairs
-            .binary_search_by(|(n, _)| (**n).cmp(name))
-            .ok()
-            .map(|at| &*self.pairs[at].1)
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            let (found, value) = self.pair(middle);
+            match found.cmp(name) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return Some(value),
+                Ordering::Greater => high = middle,
+            }
+        }
+        None
     }
 
     /// All pairs, by name.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.pairs.iter().map(|(n, v)| (&**n, &**v))
+        (0..self.len()).map(|at| self.pair(at))
     }
 
     /// How many labels.
     pub fn len(&self) -> usize {
-        self.pairs.len()
+        self.ends.len() / 2
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
+        self.ends.is_empty()
+    }
+
+    /// About how many bytes the set holds in memory, itself and what the allocator adds included.
+    pub fn memory_bytes(&self) -> usize {
+        const ALLOCATIONS_BYTES: usize = 48;
+        size_of::<Self>() + self.text.len() + self.ends.len() * 4 + ALLOCATIONS_BYTES
+    }
+
+    fn pair(&self, at: usize) -> (&str, &str) {
+        let start = (2 * at)
+            .checked_sub(1)
+            .map_or(0, |before| self.ends[before]) as usize;
+        let (middle, end) = (self.ends[2 * at] as usize, self.ends[2 * at + 1] as usize);
+        (&self.text[start..middle], &self.text[middle..end])
+    }
+}
+
+/// As lists of pairs compare.
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -111,6 +161,34 @@ mod tests {
         assert_eq!(labels.to_string(), r#"{a="1", b="2"}"#);
         assert_eq!(labels.get("b"), Some("2"));
         assert_eq!(labels.get("c"), None);
+    }
+
+    #[test]
+    fn every_label_is_found_and_no_other() {
+        let names = ["b", "d", "f", "h", "k"];
+        for count in 0..=names.len() {
+            let pairs = names[..count]
+                .iter()
+                .map(|name| (*name, format!("of {name}")));
+            let labels = Labels::new(pairs).unwrap();
+            for (at, name) in names.iter().enumerate() {
+                let value = (at < count).then(|| format!("of {name}"));
+                assert_eq!(labels.get(name), value.as_deref());
+            }
+            for name in ["", "a", "c", "e", "g", "i", "l", "bb"] {
+                assert_eq!(labels.get(name), None);
+            }
+            assert_eq!(labels.len(), labels.iter().count());
+        }
+    }
+
+    #[test]
+    fn sets_are_ordered_as_their_pairs_and_never_as_their_text() {
+        let set = |pairs: &[(&'static str, &'static str)]| Labels::new(pairs.to_vec()).unwrap();
+        let (short, long) = (set(&[("a", "bc")]), set(&[("ab", "c")]));
+        assert!(short < long && short != long);
+        assert!(set(&[("a", "z")]) < set(&[("a", "z"), ("b", "a")]));
+        assert!(set(&[]) < short);
     }
 
     #[test]
