@@ -9,6 +9,7 @@ mod labels;
 mod live;
 mod misc;
 mod params;
+mod patterns;
 mod plain;
 mod query;
 mod selector;
@@ -83,6 +84,10 @@ fn routes() -> Vec<(&'static [&'static str], MethodRouter<Querier>)> {
         (
             &["/loki/api/v1/index/volume_range"],
             get(volume::range).post(volume::range),
+        ),
+        (
+            &["/loki/api/v1/patterns"],
+            get(patterns::patterns).post(patterns::patterns),
         ),
         (
             &["/loki/api/v1/detected_labels"],

@@ -10,6 +10,7 @@
 mod batches;
 mod contest;
 mod heads;
+mod patterns;
 mod refine;
 mod rows;
 mod scan;
@@ -33,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 use crate::segments::{Segments, segment_error, storage_error};
 pub(crate) use batches::BatchSource;
 use heads::Heads;
+pub(crate) use patterns::Counts;
+use scan::Form;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use streams::{Volumes, Wanted};
 
@@ -186,11 +189,11 @@ impl SnapshotSource {
             line_filter: &request.line_filter,
         }
     }
-}
 
-impl Source for SnapshotSource {
-    fn scan<K: Sink>(
+    /// As [`scan`](Source::scan); in blocks of the other form, lines are their patterns.
+    pub(crate) fn scan_as<K: Sink>(
         &self,
+        form: Form,
         request: &ScanRequest,
         budget: &Budget,
         new_sink: &(dyn Fn() -> K + Sync),
@@ -211,10 +214,21 @@ impl Source for SnapshotSource {
         self.tally.add_heads(&heads, &stats);
         let spec = self.spec(request);
         let planned = self.plan(&snapshot.segments(request.range), &spec, budget, &mut stats)?;
-        let scan = scan::Scan::new(self, request, budget, &planned, &heads)?;
+        let scan = scan::Scan::new(self, form, request, budget, &planned, &heads)?;
         let (sinks, scanned) = scan.run(new_sink)?;
         stats.add(&scanned);
         Ok((sinks, stats))
+    }
+}
+
+impl Source for SnapshotSource {
+    fn scan<K: Sink>(
+        &self,
+        request: &ScanRequest,
+        budget: &Budget,
+        new_sink: &(dyn Fn() -> K + Sync),
+    ) -> Result<(Vec<K>, ScanStats), SourceError> {
+        self.scan_as(Form::Lines, request, budget, new_sink)
     }
 }
 

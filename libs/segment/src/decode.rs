@@ -6,7 +6,7 @@ pub(crate) mod lines;
 use std::ops::Range;
 
 use bytes::Bytes;
-use model::{Columns, Flow, LineColumn, LineRows, MetadataRows, RowBlock};
+use model::{Columns, Flow, LineColumn, LineRows, MetadataRows, RowBlock, TimeRange};
 
 use crate::Error;
 use crate::decode::blocks::{Blocks, Parts};
@@ -14,7 +14,8 @@ use crate::decode::lines::LineIndex;
 use crate::footer::{ChunkEntry, Templates};
 use crate::format::{Block, TEXTS};
 use crate::metadata::MetadataColumns;
-use crate::plan::{Plan, PlannedChunk, PlannedStream};
+use crate::patterns::{PatternFinder, Patterns};
+use crate::plan::{Plan, PlannedChunk, PlannedStream, Wanted};
 use crate::search::{Search, Verdict};
 
 /// Buffers of [`Plan::decode`], to be kept from chunk to chunk (one per thread).
@@ -30,6 +31,8 @@ struct Buffers {
     line: Vec<u8>,
     rows: Vec<u32>,
     out: Output,
+    patterns: Patterns,
+    finder: PatternFinder,
 }
 
 /// Columns of one block that is given to the sink.
@@ -88,11 +91,32 @@ impl Plan {
         scratch: &mut Scratch,
         sink: &mut dyn FnMut(&RowBlock<'_>) -> Flow,
     ) -> Result<ChunkStats, Error> {
+        self.decode_wanted(chunk, &self.all(columns), bytes, scratch, sink)
+    }
+
+    /// As [`decode`](Self::decode), for fewer rows or for the patterns of lines; `bytes` are the
+    /// parts named by [`reads_of`](Self::reads_of) for the same columns and form.
+    ///
+    /// # Errors
+    /// As `decode`.
+    pub fn decode_wanted(
+        &self,
+        chunk: &PlannedChunk,
+        wanted: &Wanted,
+        bytes: &[Bytes],
+        scratch: &mut Scratch,
+        sink: &mut dyn FnMut(&RowBlock<'_>) -> Flow,
+    ) -> Result<ChunkStats, Error> {
+        let columns = wanted.columns;
+        let range = match columns.timestamps {
+            true => self.range.intersection(&wanted.range),
+            false => self.range,
+        };
         let entry = self.entry(chunk);
         let templates = &self.segment.footer().templates;
         let mut verdicts = self.verdicts(chunk);
-        let needs = self.needs(chunk, columns, verdicts.as_deref());
-        let ranges = self.reads(chunk, columns);
+        let needs = self.needs(chunk, wanted, verdicts.as_deref());
+        let ranges = self.reads_of(chunk, wanted);
         self.segment.check_reads(ranges.iter(), bytes)?;
         let Scratch {
             blocks,
@@ -109,6 +133,10 @@ impl Plan {
         if needs[Block::Timestamps as usize] {
             blocks.load(&parts, &[Block::Timestamps])?;
         }
+        let rows_processed = rows_to_process(chunk, range, &blocks.timestamps);
+        if rows_processed == 0 {
+            return Ok(ChunkStats::default());
+        }
         let mut known = Known::default();
         if let (Some(verdicts), Some(search)) = (&mut verdicts, &self.search) {
             look_into_variables(verdicts, search, &parts, blocks, index, &mut known)?;
@@ -119,17 +147,18 @@ impl Plan {
         let nothing = verdicts.is_some() && !open && !has(Verdict::All);
         if nothing {
             return Ok(ChunkStats {
-                rows_processed: self.rows_to_process(chunk, &blocks.timestamps),
+                rows_processed,
                 ..ChunkStats::default()
             });
         }
         if filtered || columns.lines != LineColumn::None {
             known.templates(&parts, blocks, index)?;
         }
-        if open || columns.lines != LineColumn::None {
+        let variables = self.needs_variables(chunk, wanted);
+        if open || variables {
             known.variables(&parts, blocks, index)?;
         }
-        if open || columns.lines == LineColumn::Bytes {
+        if open || variables && columns.lines == LineColumn::Bytes {
             blocks.load(&parts, &TEXTS)?;
         }
         let metadata = match columns.metadata {
@@ -143,7 +172,12 @@ impl Plan {
             text: &blocks.text,
             timestamps: &blocks.timestamps,
             metadata,
+            patterns: wanted.patterns,
+            range,
         };
+        if wanted.patterns {
+            buffers.patterns.fill(&entry.templates, templates);
+        }
         let filter = match filtered {
             true => self.search.as_ref().zip(verdicts.as_deref()),
             false => None,
@@ -161,10 +195,16 @@ impl Plan {
         buffers: &mut Buffers,
         sink: &mut dyn FnMut(&RowBlock<'_>) -> Flow,
     ) -> ChunkStats {
-        let Buffers { line, rows, out } = buffers;
+        let Buffers {
+            line,
+            rows,
+            out,
+            patterns,
+            finder,
+        } = buffers;
         let mut stats = ChunkStats::default();
         for stream in &chunk.streams {
-            let range = self.rows_in_range(stream, decoded.timestamps);
+            let range = rows_in_range(stream, decoded.range, decoded.timestamps);
             stats.rows_processed += range.len() as u64;
             let selected = match filter {
                 None => Selected::Range(range),
@@ -177,6 +217,9 @@ impl Plan {
                 continue;
             }
             stats.rows_matched += selected.len() as u64;
+            if decoded.patterns {
+                decoded.append_patterns(&selected, patterns, finder, line, out);
+            }
             if decoded.emit(stream, columns, &selected, out, sink) == Flow::Stop {
                 stats.stopped = true;
                 break;
@@ -184,25 +227,25 @@ impl Plan {
         }
         stats
     }
+}
 
-    fn rows_to_process(&self, chunk: &PlannedChunk, timestamps: &[i64]) -> u64 {
-        let streams = chunk.streams.iter();
-        streams
-            .map(|stream| self.rows_in_range(stream, timestamps).len() as u64)
-            .sum()
-    }
+fn rows_to_process(chunk: &PlannedChunk, range: TimeRange, timestamps: &[i64]) -> u64 {
+    let streams = chunk.streams.iter();
+    streams
+        .map(|stream| rows_in_range(stream, range, timestamps).len() as u64)
+        .sum()
+}
 
-    /// The stream's rows within the range; rows ascend by time.
-    fn rows_in_range(&self, stream: &PlannedStream, timestamps: &[i64]) -> Range<usize> {
-        let rows = stream.start..stream.start + stream.rows as usize;
-        if self.range.covers(stream.first, stream.last) {
-            return rows;
-        }
-        let times = &timestamps[rows.clone()];
-        let start = times.partition_point(|time| *time < self.range.start);
-        let end = times.partition_point(|time| *time < self.range.end);
-        rows.start + start..rows.start + end.max(start)
+/// The stream's rows within the range; rows ascend by time.
+fn rows_in_range(stream: &PlannedStream, range: TimeRange, timestamps: &[i64]) -> Range<usize> {
+    let rows = stream.start..stream.start + stream.rows as usize;
+    if range.covers(stream.first, stream.last) {
+        return rows;
     }
+    let times = &timestamps[rows.clone()];
+    let start = times.partition_point(|time| *time < range.start);
+    let end = times.partition_point(|time| *time < range.end);
+    rows.start + start..rows.start + end.max(start)
 }
 
 /// With more hits than this in a chunk, each open line is looked at instead.
@@ -321,6 +364,9 @@ struct Decoded<'a> {
     text: &'a [u8],
     timestamps: &'a [i64],
     metadata: Option<MetadataColumns>,
+    /// Lines stand for their patterns.
+    patterns: bool,
+    range: TimeRange,
 }
 
 impl Decoded<'_> {
@@ -355,6 +401,30 @@ impl Decoded<'_> {
             .append(row, self.entry, self.templates, self.text, out);
     }
 
+    fn append_patterns(
+        &self,
+        selected: &Selected<'_>,
+        patterns: &Patterns,
+        finder: &mut PatternFinder,
+        line: &mut Vec<u8>,
+        out: &mut Output,
+    ) {
+        out.bytes.clear();
+        out.ends.clear();
+        selected.for_each(|row| {
+            let local = usize::from(self.index.locals[row]);
+            match patterns.get(local, self.templates, self.entry.templates[local]) {
+                Some(pattern) => out.bytes.extend_from_slice(pattern),
+                None => {
+                    line.clear();
+                    self.append(row, line);
+                    finder.append(line, &mut out.bytes);
+                }
+            }
+            out.ends.push(out.bytes.len() as u32);
+        });
+    }
+
     fn emit(
         &self,
         stream: &PlannedStream,
@@ -364,9 +434,11 @@ impl Decoded<'_> {
         sink: &mut dyn FnMut(&RowBlock<'_>) -> Flow,
     ) -> Flow {
         out.timestamps.clear();
-        out.bytes.clear();
-        out.ends.clear();
         out.row_ends.clear();
+        if !self.patterns {
+            out.bytes.clear();
+            out.ends.clear();
+        }
         let timestamps = match selected {
             _ if !columns.timestamps => &[],
             Selected::Range(range) => &self.timestamps[range.clone()],
@@ -381,6 +453,7 @@ impl Decoded<'_> {
                 let length = self.index.length(row, self.entry, self.templates);
                 out.ends.push(length);
             }),
+            LineColumn::Bytes if self.patterns => {}
             LineColumn::Bytes => selected.for_each(|row| {
                 self.append(row, &mut out.bytes);
                 out.ends.push(out.bytes.len() as u32);

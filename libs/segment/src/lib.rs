@@ -12,6 +12,7 @@ mod footer;
 mod format;
 mod merge;
 mod metadata;
+mod patterns;
 mod plan;
 mod search;
 mod segment;
@@ -24,7 +25,8 @@ pub use decode::{ChunkStats, Scratch};
 pub use encode::encode;
 pub use error::Error;
 pub use merge::{ReadAt, RowFilter, merge, merge_filtered};
-pub use plan::{Plan, PlannedChunk, PlannedStream, ScanSpec};
+pub use patterns::{PatternFinder, VARIABLE};
+pub use plan::{Plan, PlannedChunk, PlannedStream, ScanSpec, Wanted};
 pub use segment::{Opened, PartBytes, Segment, StreamEntry, TAIL_BYTES};
 
 use model::{TenantId, Timestamp};

@@ -12,6 +12,7 @@ use crate::error::Damage;
 use crate::filter::FilterGroup;
 use crate::footer::ChunkEntry;
 use crate::format::{BLOCKS, Block, CHECKSUM_BYTES, FILTER_BLOCK_BYTES, TEXTS};
+use crate::patterns;
 use crate::search::{Refuted, Search, Verdict};
 use crate::{Error, Segment};
 
@@ -26,6 +27,19 @@ pub struct ScanSpec<'a> {
     pub range: TimeRange,
     /// Which lines.
     pub line_filter: &'a LineFilter,
+}
+
+/// What is wanted of a chunk.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Columns of the blocks.
+    pub columns: Columns,
+    /// Instead of the bytes of a line, its pattern: see [`PatternFinder`](crate::PatternFinder).
+    /// That mostly takes the dictionary of templates and no text.
+    pub patterns: bool,
+    /// Rows outside of it are not needed; it matters only if timestamps are among the columns. It may be
+    /// narrower when decoding than it was when reading.
+    pub range: TimeRange,
 }
 
 /// The chunks that may hold rows of a scan; a cheap handle of the segment is inside.
@@ -214,9 +228,10 @@ impl Plan {
     pub(crate) fn needs(
         &self,
         chunk: &PlannedChunk,
-        columns: Columns,
+        wanted: &Wanted,
         verdicts: Option<&[Verdict]>,
     ) -> [bool; BLOCKS.len()] {
+        let columns = wanted.columns;
         let verdicts = verdicts.unwrap_or_default();
         let open = verdicts.contains(&Verdict::Maybe);
         let filtered = verdicts.iter().any(|verdict| *verdict != Verdict::All);
@@ -225,10 +240,11 @@ impl Plan {
         needs[Block::Templates as usize] = filtered || columns.lines != LineColumn::None;
         needs[Block::Timestamps as usize] = columns.timestamps || chunk.streams.iter().any(cut);
         for block in [Block::Lengths, Block::Indices] {
-            needs[block as usize] = open || columns.lines != LineColumn::None;
+            needs[block as usize] = open || self.needs_variables(chunk, wanted);
         }
         for block in TEXTS {
-            needs[block as usize] = open || columns.lines == LineColumn::Bytes;
+            needs[block as usize] =
+                open || columns.lines == LineColumn::Bytes && self.needs_variables(chunk, wanted);
         }
         needs[Block::Metadata as usize] = columns.metadata;
         for (block, needed) in BLOCKS.iter().zip(&mut needs) {
@@ -237,11 +253,39 @@ impl Plan {
         needs
     }
 
+    /// Whether rows can be told apart by more than their templates; patterns are the templates'
+    /// own, but for lines that are stored whole.
+    pub(crate) fn needs_variables(&self, chunk: &PlannedChunk, wanted: &Wanted) -> bool {
+        match wanted.columns.lines {
+            LineColumn::None => false,
+            LineColumn::Bytes if wanted.patterns => {
+                let templates = &self.segment.footer().templates;
+                let mut of_chunk = self.entry(chunk).templates.iter();
+                of_chunk.any(|template| patterns::is_open(*template, templates))
+            }
+            LineColumn::Lengths | LineColumn::Bytes => true,
+        }
+    }
+
+    /// These columns of all rows of the plan's range.
+    pub(crate) fn all(&self, columns: Columns) -> Wanted {
+        Wanted {
+            columns,
+            patterns: false,
+            range: self.range,
+        }
+    }
+
     /// The bytes of the object that [`decode`](Self::decode) needs: few ranges, ascending; none
     /// when the footer knows the answer.
     pub fn reads(&self, chunk: &PlannedChunk, columns: Columns) -> Vec<Range<u64>> {
+        self.reads_of(chunk, &self.all(columns))
+    }
+
+    /// The bytes of the object that [`decode_wanted`](Self::decode_wanted) needs.
+    pub fn reads_of(&self, chunk: &PlannedChunk, wanted: &Wanted) -> Vec<Range<u64>> {
         let verdicts = self.verdicts(chunk);
-        let needs = self.needs(chunk, columns, verdicts.as_deref());
+        let needs = self.needs(chunk, wanted, verdicts.as_deref());
         let mut reads: Vec<Range<u64>> = Vec::new();
         for block in BLOCKS {
             if !needs[block as usize] {

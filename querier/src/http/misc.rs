@@ -66,7 +66,7 @@ pub(super) async fn drilldown_limits(State(querier): State<Querier>) -> Response
             json.key("max_query_series").int(config.series_max as u64);
             json.key("volume_enabled").raw("true");
         });
-        json.key("pattern_ingester_enabled").raw("false");
+        json.key("pattern_ingester_enabled").raw("true");
         json.key("version").string(API_VERSION);
     });
     super::json(json)

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bytes::Bytes;
-use model::{Columns, Flow, LineColumn, RecordIdentity, RowBlock, Signal, StreamId, Timestamp};
+use model::{
+    Columns, Flow, LineColumn, RecordIdentity, RowBlock, Signal, StreamId, TimeRange, Timestamp,
+};
 use parking_lot::Mutex;
 use query::{Budget, BudgetError, ScanOrder, ScanRequest, ScanStats, Sink, SourceError};
-use segment::Scratch;
+use segment::{Scratch, Wanted};
 use tokio::task::JoinHandle;
 
 use super::contest::{Contest, Contested, Span};
 use super::heads::{Delivery, Heads};
+use super::patterns::Patterned;
 use super::refine::refine;
 use super::rows::{Picked, PickedMetadata, project};
 use super::{Planned, SnapshotSource, workers};
@@ -25,9 +28,19 @@ const ALL_COLUMNS: Columns = Columns {
     metadata: true,
 };
 
+/// What blocks have in place of lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The lines.
+    Lines,
+    /// Their patterns.
+    Patterns,
+}
+
 /// One scan, planned.
 pub(super) struct Scan<'a> {
     source: &'a SnapshotSource,
+    form: Form,
     request: &'a ScanRequest,
     budget: &'a Budget,
     planned: &'a [Planned],
@@ -81,6 +94,7 @@ impl<'a> Scan<'a> {
     /// When the times of rows that may have copies cannot be read.
     pub(super) fn new(
         source: &'a SnapshotSource,
+        form: Form,
         request: &'a ScanRequest,
         budget: &'a Budget,
         planned: &'a [Planned],
@@ -93,6 +107,7 @@ impl<'a> Scan<'a> {
         }
         Ok(Scan {
             contest,
+            form,
             ..Scan::counting(source, request, budget, planned, heads)
         })
     }
@@ -111,6 +126,7 @@ impl<'a> Scan<'a> {
         };
         Scan {
             source,
+            form: Form::Lines,
             request,
             budget,
             planned,
@@ -194,8 +210,14 @@ impl<'a> Scan<'a> {
             picked: &mut worker.picked,
             stats: &mut worker.stats,
         };
-        let flow = delivery.stream(self.heads, stream, contested, &mut worker.sink)?;
-        Ok(flow)
+        let flow = match self.form {
+            Form::Lines => delivery.stream(self.heads, stream, contested, &mut worker.sink),
+            Form::Patterns => {
+                let mut sink = Patterned::new(&mut worker.sink);
+                delivery.stream(self.heads, stream, contested, &mut sink)
+            }
+        };
+        Ok(flow?)
     }
 
     fn is_useless(&self, work: &Work) -> bool {
@@ -234,7 +256,9 @@ impl<'a> Scan<'a> {
     fn start_reading(&self, segment: usize, chunk: usize) -> Option<Reading> {
         let planned = &self.planned[segment];
         let chunk = &planned.plan.chunks()[chunk];
-        let ranges = planned.plan.reads(chunk, self.columns(chunk));
+        let ranges = planned
+            .plan
+            .reads_of(chunk, &self.wanted(chunk, self.request.range));
         if ranges.is_empty() {
             return None;
         }
@@ -244,13 +268,29 @@ impl<'a> Scan<'a> {
         Some(self.source.backend.runtime.spawn(read))
     }
 
-    /// The columns to decode: all of them where rows may have copies.
-    fn columns(&self, chunk: &segment::PlannedChunk) -> Columns {
-        if self.contest.touches(chunk) {
-            ALL_COLUMNS
-        } else {
-            self.request.columns
+    /// What to decode: whole records where they may have copies.
+    fn wanted(&self, chunk: &segment::PlannedChunk, range: TimeRange) -> Wanted {
+        let contested = self.contest.touches(chunk);
+        Wanted {
+            columns: match contested {
+                true => ALL_COLUMNS,
+                false => self.request.columns,
+            },
+            patterns: self.form == Form::Patterns && !contested,
+            range,
         }
+    }
+
+    /// The times of the request that are still of use.
+    fn useful_range(&self) -> TimeRange {
+        let bound = self.bound.load(Ordering::Relaxed);
+        let range = self.request.range;
+        let useful = match self.request.order {
+            ScanOrder::Backward => TimeRange::new(bound, range.end),
+            ScanOrder::Forward => TimeRange::inclusive(range.start, bound),
+            ScanOrder::Any => range,
+        };
+        range.intersection(&useful)
     }
 
     fn chunk<K: Sink>(
@@ -270,7 +310,7 @@ impl<'a> Scan<'a> {
         self.budget.take_rows(chunk.rows)?;
         self.budget.take_memory(read_bytes)?;
         let contested = self.contest.touches(chunk);
-        let columns = self.columns(chunk);
+        let wanted = self.wanted(chunk, self.useful_range());
         let Worker {
             sink,
             stats,
@@ -281,17 +321,20 @@ impl<'a> Scan<'a> {
         let mut failed: Option<BudgetError> = None;
         let mut copies = 0;
         let mut deliver = |block: &RowBlock<'_>| {
-            let pushed = if contested {
-                self.deliver(block, sink, picked, lengths, &mut copies)
-            } else {
-                sink.push(block)
+            let pushed = match (contested, self.form) {
+                (false, _) => sink.push(block),
+                (true, Form::Lines) => self.deliver(block, sink, picked, lengths, &mut copies),
+                (true, Form::Patterns) => {
+                    let mut sink = Patterned::new(sink);
+                    self.deliver(block, &mut sink, picked, lengths, &mut copies)
+                }
             };
             pushed.unwrap_or_else(|error| {
                 failed = Some(error);
                 Flow::Stop
             })
         };
-        let decoded = plan.decode(chunk, columns, &bytes, scratch, &mut deliver);
+        let decoded = plan.decode_wanted(chunk, &wanted, &bytes, scratch, &mut deliver);
         self.budget.give_memory(read_bytes);
         let decoded = decoded.map_err(|error| segment_error(&error))?;
         if let Some(error) = failed {

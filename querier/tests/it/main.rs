@@ -5,6 +5,7 @@
 mod limits;
 mod live;
 mod once;
+mod patterns;
 mod reads;
 mod routes;
 mod world;
