@@ -66,10 +66,10 @@ pub struct EncodeOptions {
 }
 
 impl Default for EncodeOptions {
-    /// Chunks of 1.5 MiB, compressed fast.
+    /// Chunks of 3 MiB, compressed fast.
     fn default() -> Self {
         EncodeOptions {
-            chunk_bytes: 3 << 19,
+            chunk_bytes: 3 << 20,
             compression: Compression::Fast,
         }
     }
