@@ -31,6 +31,7 @@ pub mod level;
 mod line_filter;
 mod logfmt;
 mod names;
+mod order;
 mod pattern;
 mod row;
 mod runner;
@@ -44,7 +45,7 @@ use std::sync::Arc;
 
 use model::{Kind, LineColumn, LineFilter};
 
-use self::label_filter::Place;
+use self::label_filter::{Condition, Place};
 use self::names::{NameId, Names, without_suffix};
 use self::row::{Hints, Row};
 use self::series::{Grouping, SeriesTable};
@@ -151,7 +152,7 @@ impl Pipeline {
         let mut pushed = LineFilter::default();
         let mut steps: Vec<Step> = Vec::new();
         let mut stored_line = true;
-        for stage in stages {
+        for stage in order::filters_first(stages) {
             let Some(step) = Step::compile(stage, &mut names, &mut regexps)? else {
                 continue;
             };
@@ -277,6 +278,32 @@ impl Pipeline {
                 .is_none_or(|names| names.iter().any(|name| name == level::DETECTED_LEVEL))
     }
 
+    /// Conditions that parsers try as soon as they set the label: as in Loki, those on one label,
+    /// the first for each, unless the consumer names the labels that it wants.
+    fn early(&self, need: &LabelNeed) -> Arc<[(Place, Condition)]> {
+        if matches!(need, LabelNeed::Only(names) if !names.is_empty()) {
+            return Arc::default();
+        }
+        let steps = self.inner.steps.iter().filter_map(|step| match step {
+            Step::Condition(condition) => Some(condition),
+            _ => None,
+        });
+        let last = self.inner.unwrap.as_ref().map(|unwrap| &*unwrap.filters);
+        let last = match last {
+            Some([only]) => Some(only),
+            _ => None,
+        };
+        let mut early: Vec<(Place, Condition)> = Vec::new();
+        for condition in steps.chain(last) {
+            if let Some(place) = condition.only_place()
+                && !early.iter().any(|(known, _)| *known == place)
+            {
+                early.push((place, condition.clone()));
+            }
+        }
+        early.into()
+    }
+
     fn grouping(&self, need: &LabelNeed, names: &mut Names) -> Grouping {
         let ids = |list: &[String], names: &mut Names| {
             let mut ids: Vec<NameId> = list.iter().map(|name| names.id(name)).collect();
@@ -331,6 +358,7 @@ impl Pipeline {
             let hints = Hints {
                 wanted: None,
                 preserve_error,
+                early: self.early(need),
             };
             return (None, hints);
         }
@@ -344,6 +372,7 @@ impl Pipeline {
         let hints = Hints {
             wanted: Some(wanted),
             preserve_error,
+            early: self.early(need),
         };
         let labels_only = |name: &String| name != ERROR_LABEL && name != ERROR_DETAILS_LABEL;
         reads.retain(labels_only);

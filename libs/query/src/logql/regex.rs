@@ -11,6 +11,7 @@
 //! Everything is linear in the text; the compiled size is bounded by [`COMPILED_BYTES_MAX`].
 
 mod literal;
+pub(super) mod simplify;
 mod translate;
 
 use model::{LineMatcher, LineTest, ValuePattern};
@@ -94,10 +95,43 @@ pub fn compile_bytes(text: &str) -> Result<regex::bytes::Regex, RegexError> {
 /// As [`compile`].
 pub fn line_tests(text: &str) -> Result<Vec<LineTest>, RegexError> {
     let regex = LineRegex::new(text)?;
+    // Beside other legs, one that passes every line counts for nothing.
+    if regex.always == Some(true)
+        && let Some(simple) = simplify::simplify(text, false)
+        && let Some(tests) = tests_of(&simple)?
+    {
+        return Ok(tests);
+    }
     Ok(match literal::substrings(text) {
         Some(needles) => needles.into_iter().map(LineTest::Contains).collect(),
         None => vec![LineTest::Matches(std::sync::Arc::new(regex))],
     })
+}
+
+/// The tests that a simple form stands for; `None` if it is just one that passes every line.
+fn tests_of(simple: &simplify::Simple) -> Result<Option<Vec<LineTest>>, RegexError> {
+    use simplify::Simple;
+    let run = |text: &str| -> Result<Vec<LineTest>, RegexError> {
+        let regex = LineRegex::new(text)?;
+        Ok(vec![LineTest::Matches(std::sync::Arc::new(regex))])
+    };
+    Ok(Some(match simple {
+        Simple::Always => return Ok(None),
+        Simple::NotEmpty => run("(?s).")?,
+        Simple::Equal(text, false) | Simple::Contains(text, false) => {
+            vec![LineTest::Contains(text.as_bytes().into())]
+        }
+        Simple::Equal(text, true) | Simple::Contains(text, true) => {
+            run(&format!("(?i){}", regex::escape(text)))?
+        }
+        Simple::Any(parts) => {
+            let mut tests = Vec::new();
+            for part in parts {
+                tests.extend(tests_of(part)?.unwrap_or_default());
+            }
+            tests
+        }
+    }))
 }
 
 /// `|~ "text"` as one test of a line.
@@ -172,6 +206,40 @@ impl ValuePattern for ValueRegex {
         match &self.values {
             Some(values) => values.iter().any(|v| **v == *value),
             None => self.regex.is_match(value),
+        }
+    }
+}
+
+/// `| name =~ "text"`, a label filter, as a test of a whole label value: what Loki makes of it (see
+/// [`simplify`]), where `.` does not match line breaks.
+#[derive(Clone, Debug)]
+pub(super) enum FilterRegex {
+    Simple(simplify::Simple),
+    Regex(regex::Regex),
+}
+
+impl FilterRegex {
+    /// Compiles `text`.
+    pub(super) fn new(text: &str) -> Result<Self, RegexError> {
+        let translated = translate(text)?;
+        let regex = build(text, &format!("^(?:{translated})$"))?;
+        Ok(match simplify::simplify(text, true) {
+            Some(simple) => FilterRegex::Simple(simple),
+            None => FilterRegex::Regex(regex),
+        })
+    }
+
+    /// Whether every value passes.
+    pub(super) fn is_always(&self) -> bool {
+        matches!(self, FilterRegex::Simple(simplify::Simple::Always))
+    }
+}
+
+impl ValuePattern for FilterRegex {
+    fn is_match(&self, value: &str) -> bool {
+        match self {
+            FilterRegex::Simple(simple) => simple.is_match(value),
+            FilterRegex::Regex(regex) => regex.is_match(value),
         }
     }
 }

@@ -86,7 +86,22 @@ impl LabelSet {
     pub(super) fn group(&self, grouping: Option<&Grouping>) -> LabelSet {
         match grouping {
             None => LabelSet::default(),
-            Some(grouping) => self.project(&grouping.labels, !grouping.without),
+            Some(grouping) if grouping.without => {
+                self.project(&grouping.labels, false).without_empty()
+            }
+            Some(grouping) => self.project(&grouping.labels, true),
+        }
+    }
+
+    /// The set without labels whose value is empty. As in Loki, only selections (`by`, filters,
+    /// comparisons with a number) keep such labels; what builds a new set does not.
+    pub(super) fn without_empty(self) -> LabelSet {
+        if self.pairs.iter().all(|(_, value)| !value.is_empty()) {
+            return self;
+        }
+        let pairs = self.pairs.iter().filter(|(_, value)| !value.is_empty());
+        LabelSet {
+            pairs: pairs.cloned().collect(),
         }
     }
 

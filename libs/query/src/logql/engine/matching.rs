@@ -84,10 +84,11 @@ fn retain_where(
 }
 
 fn signature(labels: &LabelSet, matching: Option<&VectorMatching>) -> LabelSet {
-    match matching {
+    let labels = match matching {
         None => labels.clone(),
         Some(matching) => labels.project(&matching.labels, matching.on),
-    }
+    };
+    labels.without_empty()
 }
 
 /// Arithmetic and comparisons between series.
@@ -176,7 +177,7 @@ fn join_pair(
 ) -> Result<(), EngineError> {
     let matching = binary.matching.as_ref();
     let grouped = matching.is_some_and(|m| m.group.is_some());
-    let labels = result_labels(&many.labels, &one.labels, matching);
+    let labels = result_labels(&many.labels, &one.labels, matching).without_empty();
     // One to one: all series of a signature have the same result labels but for what a filter
     // without `on`/`ignoring` keeps, and there signatures are unique anyway.
     let key = if grouped {

@@ -3,7 +3,7 @@
 use model::Timestamp;
 
 use super::super::ast::{
-    Grouping, MetricExpr, RangeAggregation, RangeInput, RangeOp, VectorAggregation, VectorOp,
+    Grouping, MetricExpr, RangeAggregation, RangeInput, RangeOp, Stage, VectorAggregation, VectorOp,
 };
 use super::super::regex;
 use super::answer::{Answer, Sample, Series, Value};
@@ -57,7 +57,7 @@ pub(super) fn execute<S: Source>(
         },
         Operand::Scalar(value) => matrix(vec![constant(value, &steps)], &steps),
         Operand::Rows(rows) => {
-            let rows = arrange(rows, &steps, params.step == 0 && is_ordered(expr));
+            let rows = arrange(rows, &steps, params.step == 0 && sorts(expr));
             let rows = limit_series(rows, limits, &mut warnings)?;
             match params.step {
                 0 => vector_of(rows, params.end),
@@ -136,19 +136,8 @@ fn vector_of(rows: Vec<Row>, at: Timestamp) -> Value {
     Value::Vector(samples.collect())
 }
 
-/// Whether the order of the result is the query's own: `topk` and the like as the outermost
-/// operation, or a sort anywhere.
-fn is_ordered(expr: &MetricExpr) -> bool {
-    let outermost = matches!(
-        expr,
-        MetricExpr::Vector(VectorAggregation {
-            op: VectorOp::TopK(_) | VectorOp::BottomK(_) | VectorOp::ApproxTopK(_),
-            ..
-        })
-    );
-    outermost || sorts(expr)
-}
-
+/// Whether the order of the result is the query's own: it sorts somewhere. As in Loki, `topk` and
+/// the like do not.
 fn sorts(expr: &MetricExpr) -> bool {
     match expr {
         MetricExpr::Vector(vector) => {
@@ -265,10 +254,25 @@ fn is_mergeable(op: &VectorOp, inner: &RangeAggregation) -> bool {
             inner.op,
             RangeOp::Count | RangeOp::Rate | RangeOp::Bytes | RangeOp::BytesRate | RangeOp::Sum
         ),
-        VectorOp::Max => inner.op == RangeOp::Max,
-        VectorOp::Min => inner.op == RangeOp::Min,
+        VectorOp::Max => inner.op == RangeOp::Max && keeps_labels(inner),
+        VectorOp::Min => inner.op == RangeOp::Min && keeps_labels(inner),
         _ => false,
     }
+}
+
+/// Whether no stage sets or drops labels. Parsers that need not find all labels of a line do not
+/// see all of its errors either; Loki lets them stop early under `sum` alone.
+fn keeps_labels(inner: &RangeAggregation) -> bool {
+    let RangeInput::Logs(logs) = &inner.over else {
+        return false;
+    };
+    let keeps = |stage: &Stage| {
+        matches!(
+            stage,
+            Stage::LineFilter(_) | Stage::LabelFilter(_) | Stage::LineFormat(_) | Stage::Decolorize
+        )
+    };
+    logs.log.stages.iter().all(keeps)
 }
 
 fn not_a_vector(what: &str) -> EngineError {
@@ -292,6 +296,7 @@ fn label_replace(
         let mut text = String::new();
         captures.expand(replacement, &mut text);
         row.labels.remove(dst);
+        row.labels = std::mem::take(&mut row.labels).without_empty();
         if !text.is_empty() {
             row.labels.set(dst, &text);
         }

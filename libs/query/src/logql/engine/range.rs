@@ -1,5 +1,7 @@
 //! Range aggregations: from rows (or the points of a subquery) to one value per window.
 
+use std::borrow::Cow;
+
 use model::{LineColumn, MatchOp};
 
 use super::super::ast::{
@@ -132,12 +134,11 @@ impl Job<'_> {
         };
         refuse_ordering(&logs.log)?;
         let need = need(self.grouping);
-        let leaf = Leaf::new(
-            &logs.log,
-            logs.unwrap.as_ref(),
-            need,
-            evaluation.detect_level,
-        )?;
+        let log = match value {
+            Value::LineLength => Cow::Borrowed(&logs.log),
+            Value::None | Value::Unwrapped => without_idle_formats(&logs.log),
+        };
+        let leaf = Leaf::new(&log, logs.unwrap.as_ref(), need, evaluation.detect_level)?;
         let keeps_time = matches!(
             op,
             RangeOp::First | RangeOp::Last | RangeOp::Quantile | RangeOp::RateCounter
@@ -270,6 +271,33 @@ impl Job<'_> {
             points,
         })?)
     }
+}
+
+/// Leaves out each `line_format` whose line nobody reads: no parser or line filter stands behind
+/// it. Loki does so too, which shows when its template would fail or a later one reads `__line__`.
+fn without_idle_formats(log: &LogExpr) -> Cow<'_, LogExpr> {
+    let reads_line = |stage: &Stage| {
+        matches!(
+            stage,
+            Stage::LineFilter(_)
+                | Stage::Json(_)
+                | Stage::Logfmt { .. }
+                | Stage::Regexp(_)
+                | Stage::Pattern(_)
+                | Stage::Unpack
+        )
+    };
+    let read_from = log.stages.iter().rposition(reads_line).unwrap_or(0);
+    let (before, after) = log.stages.split_at(read_from);
+    let is_format = |stage: &&Stage| matches!(stage, Stage::LineFormat(_));
+    if !after.iter().any(|stage| is_format(&stage)) {
+        return Cow::Borrowed(log);
+    }
+    let rest = after.iter().filter(|stage| !is_format(stage));
+    Cow::Owned(LogExpr {
+        selector: log.selector.clone(),
+        stages: before.iter().chain(rest).cloned().collect(),
+    })
 }
 
 /// `distinct` and `sort` say which entries are shown and in which order; numbers have neither.

@@ -4,6 +4,7 @@
 use regex::bytes::{CaptureLocations, Regex};
 
 use super::convert::push_clean;
+use super::label_filter::Place;
 use super::names::{NameId, Names};
 use super::row::{Category, Row};
 use super::{CompileError, pattern};
@@ -58,7 +59,9 @@ impl RegexpParser {
         }
         for (group, label) in &self.groups {
             let (start, end) = locations.get(*group).unwrap_or((0, 0));
-            set(row, *label, &line[start..end]);
+            if !set(row, *label, &line[start..end]) {
+                return;
+            }
         }
     }
 }
@@ -76,19 +79,22 @@ impl PatternParser {
             return;
         }
         let mut labels = self.labels.iter();
+        let mut goes_on = true;
         self.pattern.captures(line, |part| {
             if let Some(label) = labels.next() {
-                set(row, *label, part);
+                goes_on = goes_on && set(row, *label, part);
             }
         });
     }
 }
 
-fn set(row: &mut Row, label: NameId, value: &[u8]) {
+/// False if the row is left out for this value.
+fn set(row: &mut Row, label: NameId, value: &[u8]) -> bool {
     let Some(id) = row.parsed_name(label) else {
-        return;
+        return true;
     };
     let start = row.text_mut().len();
     push_clean(row.text_mut(), value);
     row.set_from(Category::Parsed, id, start);
+    row.passes_early(Place::Label(id))
 }

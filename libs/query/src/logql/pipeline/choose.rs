@@ -48,7 +48,7 @@ pub(super) fn drop_labels(row: &mut Row, choices: &[Choice]) {
             Place::Error => row.reset_error(),
             Place::ErrorDetails => row.reset_error_details(),
             Place::Label(id) => {
-                if row.get(id).is_some() {
+                if matches!(choice, Choice::Matcher(_)) || row.get(id).is_some() {
                     row.delete(id);
                 }
             }

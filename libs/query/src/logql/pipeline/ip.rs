@@ -22,8 +22,7 @@ impl IpPattern {
 
     fn read(text: &str) -> Option<Self> {
         if let Some((first, last)) = text.split_once('-') {
-            let (first, last): (IpAddr, IpAddr) =
-                (first.trim().parse().ok()?, last.trim().parse().ok()?);
+            let (first, last): (IpAddr, IpAddr) = (first.parse().ok()?, last.parse().ok()?);
             let same_family = first.is_ipv4() == last.is_ipv4();
             return (same_family && first <= last).then_some(IpPattern { first, last });
         }
@@ -58,7 +57,9 @@ impl IpPattern {
         self.first.is_ipv4() == address.is_ipv4() && self.first <= address && address <= self.last
     }
 
-    /// Whether the text has a matching address anywhere. Linear in the text.
+    /// Whether the text has a matching address anywhere, as Loki looks for it: an address goes as
+    /// far as characters of addresses do, a dot behind it included, and the character after it
+    /// starts none. Linear in the text.
     pub(super) fn is_in(&self, text: &[u8]) -> bool {
         let mut at = 0;
         while at < text.len() {
@@ -68,17 +69,15 @@ impl IpPattern {
             } else if starts_v6(rest) {
                 span(rest, |b| b.is_ascii_hexdigit() || b == b':' || b == b'.')
             } else {
-                at += 1;
-                continue;
+                0
             };
             let candidate = std::str::from_utf8(&rest[..length]).unwrap_or("");
-            let candidate = candidate.trim_end_matches('.');
             if let Ok(address) = candidate.parse()
                 && self.contains(address)
             {
                 return true;
             }
-            at += length;
+            at += length + 1;
         }
         false
     }
@@ -94,19 +93,18 @@ fn span(text: &[u8], belongs: impl Fn(u8) -> bool) -> usize {
     text.iter().position(|b| !belongs(*b)).unwrap_or(text.len())
 }
 
-/// One to three digits and a dot.
+/// A digit, and a dot among the three bytes after it.
 fn starts_v4(text: &[u8]) -> bool {
-    let head = &text[..text.len().min(4)];
-    let digits = span(head, |b| b.is_ascii_digit());
-    (1..=3).contains(&digits) && text.get(digits) == Some(&b'.')
+    matches!(text, [first, rest @ ..]
+        if first.is_ascii_digit() && rest.len() >= 3 && rest[..3].contains(&b'.'))
 }
 
-/// Up to four hexadecimal digits and a colon; without digits, two colons.
+/// Up to four hexadecimal digits and a colon; without digits, two colons and a digit.
 fn starts_v6(text: &[u8]) -> bool {
     let head = &text[..text.len().min(5)];
     let digits = span(head, |b| b.is_ascii_hexdigit());
     match digits {
-        0 => text.starts_with(b"::"),
+        0 => text.starts_with(b"::") && text.get(2).is_some_and(u8::is_ascii_hexdigit),
         1..=4 => text.get(digits) == Some(&b':'),
         _ => false,
     }

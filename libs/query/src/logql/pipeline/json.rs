@@ -1,6 +1,7 @@
 //! `json`: every member of an object as a label, nested names joined by `_`.
 
 use super::json_scan::{JsonError, JsonValue, Scanner, unescape_into};
+use super::label_filter::Place;
 use super::names::sanitize_into;
 use super::row::{Category, Row, StageError};
 
@@ -42,24 +43,27 @@ fn object(
     let mut first = true;
     while let Some((name, escaped)) = scanner.member(first).map_err(End::Wrong)? {
         first = false;
-        let nested = scanner.peek() == Some(b'{');
-        let plain_name = prefix == 0 && !nested && !escaped && is_label_name(name);
-        if !plain_name {
-            push_name(key, name, escaped, prefix == 0);
-        }
-        if nested {
-            if depth < DEPTH_MAX && wants_members(row, key) {
-                scanner.take(b'{');
-                object(row, scanner, key, depth + 1)?;
-            } else {
-                scanner.value().map_err(End::Wrong)?;
+        let plain_name = prefix == 0 && !escaped && is_label_name(name);
+        match scanner.value().map_err(End::Wrong)? {
+            JsonValue::Object(members) => {
+                push_name(key, name, escaped);
+                if depth < DEPTH_MAX && row.wants_prefix(key) {
+                    // A scanner of its own: the object ends where its braces do.
+                    let mut inner = Scanner::new(members);
+                    inner.take(b'{');
+                    object(row, &mut inner, key, depth + 1)?;
+                }
             }
-        } else {
-            let value = scanner.value().map_err(End::Wrong)?;
-            match (plain_name, std::str::from_utf8(name)) {
-                (true, Ok(name)) => set(row, name, value)?,
-                _ => set(row, key, value)?,
+            value @ (JsonValue::Text(..) | JsonValue::Plain(_)) => {
+                match (plain_name, std::str::from_utf8(name)) {
+                    (true, Ok(name)) => set(row, name, value)?,
+                    _ => {
+                        push_name(key, name, escaped);
+                        set(row, key, value)?;
+                    }
+                }
             }
+            JsonValue::Null | JsonValue::Array(_) => {}
         }
         key.truncate(prefix);
     }
@@ -67,7 +71,7 @@ fn object(
 }
 
 fn set(row: &mut Row, name: &str, value: JsonValue<'_>) -> Result<(), End> {
-    if !matches!(value, JsonValue::Text(..) | JsonValue::Plain(_)) {
+    if name.is_empty() {
         return Ok(());
     }
     let Some(id) = row.parsed_name_of(name) else {
@@ -80,28 +84,30 @@ fn set(row: &mut Row, name: &str, value: JsonValue<'_>) -> Result<(), End> {
         _ => {}
     }
     row.set_from(Category::Parsed, id, start);
-    match row.wants_no_more() {
+    match !row.passes_early(Place::Label(id)) || row.wants_no_more() {
         true => Err(End::Enough),
         false => Ok(()),
     }
 }
 
-fn wants_members(row: &Row, key: &str) -> bool {
-    row.wants_prefix(key)
-}
-
-fn push_name(key: &mut String, name: &[u8], escaped: bool, first: bool) {
+/// Appends a name behind those of the objects around it; a blank one adds nothing.
+fn push_name(key: &mut String, name: &[u8], escaped: bool) {
+    let mut clean = String::new();
+    let text = match std::str::from_utf8(name) {
+        Ok(text) if !escaped => text,
+        _ => {
+            unescape_into(&mut clean, name, escaped);
+            &clean
+        }
+    };
+    if text.trim().is_empty() {
+        return;
+    }
+    let first = key.is_empty();
     if !first {
         key.push('_');
     }
-    match (escaped, std::str::from_utf8(name)) {
-        (false, Ok(name)) => sanitize_into(key, name, first),
-        _ => {
-            let mut clean = String::new();
-            unescape_into(&mut clean, name, escaped);
-            sanitize_into(key, &clean, first);
-        }
-    }
+    sanitize_into(key, text, first);
 }
 
 fn is_label_name(name: &[u8]) -> bool {

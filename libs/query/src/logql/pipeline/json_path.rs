@@ -86,7 +86,7 @@ pub(super) fn parse(row: &mut Row, line: &[u8], fields: &[JsonField]) {
             row.set_parser_error(StageError::Json, "Malformed JSON error");
             continue;
         };
-        let label = match row.base_has(field.label) {
+        let label = match row.is_taken(field.label) {
             true => row.names.extracted(field.label),
             false => field.label,
         };

@@ -7,9 +7,9 @@ pub(super) enum JsonError {
     Object,
     Array,
     Text,
-    Value,
     UnknownValue,
     Malformed,
+    Escape,
 }
 
 impl JsonError {
@@ -18,11 +18,9 @@ impl JsonError {
             JsonError::Object => "Value looks like object, but can't find closing '}' symbol",
             JsonError::Array => "Value is array, but can't find closing ']' symbol",
             JsonError::Text => "Value is string, but can't find closing '\"' symbol",
-            JsonError::Value => {
-                "Value looks like Number/Boolean/None, but can't find its end: ',' or '}' symbol"
-            }
             JsonError::UnknownValue => "Unknown value type",
             JsonError::Malformed => "Malformed JSON error",
+            JsonError::Escape => "Encountered an invalid escape sequence in a string",
         }
     }
 }
@@ -82,8 +80,8 @@ impl<'a> Scanner<'a> {
         if !first {
             if !self.take(b',') {
                 return Err(match self.peek() {
-                    None => JsonError::Object,
-                    Some(_) => JsonError::Malformed,
+                    None => JsonError::Array,
+                    Some(_) => JsonError::Object,
                 });
             }
             // A comma before the end is let pass.
@@ -91,12 +89,18 @@ impl<'a> Scanner<'a> {
                 return Ok(None);
             }
         }
-        if !self.take(b'"') {
-            return Err(JsonError::Object);
+        match self.peek() {
+            Some(b'"') => self.at += 1,
+            Some(_) => return Err(JsonError::Object),
+            None if first => return Err(JsonError::Malformed),
+            None => return Err(JsonError::Array),
         }
-        let key = self.text()?;
+        let key = self.text().map_err(|_| JsonError::Malformed)?;
+        if key.1 && !unescapes(key.0) {
+            return Err(JsonError::Escape);
+        }
         if !self.take(b':') {
-            return Err(JsonError::Object);
+            return Err(JsonError::Malformed);
         }
         Ok(Some(key))
     }
@@ -165,7 +169,7 @@ impl<'a> Scanner<'a> {
         let length = rest
             .iter()
             .position(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r' | b',' | b'}' | b']'))
-            .ok_or(JsonError::Value)?;
+            .unwrap_or(rest.len());
         let token = &rest[..length];
         self.at += length;
         match token {
@@ -175,6 +179,18 @@ impl<'a> Scanner<'a> {
             _ => Err(JsonError::UnknownValue),
         }
     }
+}
+
+/// Whether all escapes of a text are right.
+fn unescapes(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        match escape(&rest[at + 1..]) {
+            Some((_, length)) => rest = &rest[at + 1 + length..],
+            None => return false,
+        }
+    }
+    true
 }
 
 /// Appends the text between two quotes with its escapes resolved; nothing if one is wrong.

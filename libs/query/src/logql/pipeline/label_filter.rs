@@ -10,11 +10,13 @@ use super::ip::IpPattern;
 use super::names::{NameId, Names};
 use super::row::{ERROR_DETAILS_LABEL, ERROR_LABEL, Row, StageError};
 use crate::logql::ast::{CompareOp, LabelFilter, Matcher};
-use crate::logql::regex::ValueRegex;
+use crate::logql::regex::{FilterRegex, ValueRegex};
 
 /// A compiled condition.
 #[derive(Clone, Debug)]
 pub(super) enum Condition {
+    /// Every row passes.
+    Always,
     Text(TextCondition),
     Number(NameId, CompareOp, f64),
     Duration(NameId, CompareOp, i64),
@@ -50,6 +52,7 @@ impl Place {
 }
 
 impl TextCondition {
+    /// For `drop` and `keep`, where expressions are what they say.
     pub(super) fn compile(matcher: &Matcher, names: &mut Names) -> Result<Self, CompileError> {
         let negated = matches!(matcher.op, MatchOp::NotEqual | MatchOp::NotRegex);
         let compiled = match matcher.op {
@@ -71,6 +74,26 @@ impl TextCondition {
         })
     }
 
+    /// For label filters; `None` if every value passes.
+    fn compile_filter(matcher: &Matcher, names: &mut Names) -> Result<Option<Self>, CompileError> {
+        let negated = match matcher.op {
+            MatchOp::Equal | MatchOp::NotEqual => return Self::compile(matcher, names).map(Some),
+            MatchOp::Regex => false,
+            MatchOp::NotRegex => true,
+        };
+        let regex = FilterRegex::new(&matcher.value).map_err(|error| CompileError::Regex {
+            text: matcher.value.clone(),
+            error: error.to_string(),
+        })?;
+        if regex.is_always() && !negated {
+            return Ok(None);
+        }
+        Ok(Some(TextCondition {
+            place: Place::of(&matcher.name, names),
+            matcher: LabelMatcher::regex(&matcher.name, negated, &matcher.value, Arc::new(regex)),
+        }))
+    }
+
     /// Whether the label's value passes; an absent label is the empty text.
     pub(super) fn passes(&self, row: &Row) -> bool {
         let value = match self.place {
@@ -85,7 +108,8 @@ impl TextCondition {
 impl Condition {
     pub(super) fn compile(filter: &LabelFilter, names: &mut Names) -> Result<Self, CompileError> {
         Ok(match filter {
-            LabelFilter::Text(matcher) => Condition::Text(TextCondition::compile(matcher, names)?),
+            LabelFilter::Text(matcher) => TextCondition::compile_filter(matcher, names)?
+                .map_or(Condition::Always, Condition::Text),
             LabelFilter::Number { name, op, value } => {
                 Condition::Number(names.id(name), *op, *value)
             }
@@ -113,6 +137,9 @@ impl Condition {
     /// one whose value does not convert stays with `LabelFilterErr`.
     pub(super) fn passes(&self, row: &mut Row) -> bool {
         match self {
+            Condition::Always => true,
+            // The details of an error are no label.
+            Condition::Text(text) if text.place == Place::ErrorDetails => text.matcher.is_match(""),
             Condition::Text(text) => text.passes(row),
             Condition::Number(id, op, want) => compare(row, *id, *op, want, parse_float),
             Condition::Duration(id, op, want) => compare(row, *id, *op, want, parse_duration),
@@ -132,9 +159,22 @@ impl Condition {
         }
     }
 
+    /// The one label that it looks at; `None` if there are two conditions or it passes always.
+    pub(super) fn only_place(&self) -> Option<Place> {
+        match self {
+            Condition::Text(text) => Some(text.place),
+            Condition::Number(id, ..)
+            | Condition::Duration(id, ..)
+            | Condition::Bytes(id, ..)
+            | Condition::Ip(id, ..) => Some(Place::Label(*id)),
+            Condition::Always | Condition::And(..) | Condition::Or(..) => None,
+        }
+    }
+
     /// Calls `visit` with every label that is looked at.
     pub(super) fn visit_places(&self, visit: &mut impl FnMut(Place)) {
         match self {
+            Condition::Always => {}
             Condition::Text(text) => visit(text.place),
             Condition::Number(id, ..)
             | Condition::Duration(id, ..)

@@ -20,8 +20,14 @@ pub(super) fn compile(filter: &LineFilter) -> Result<Option<LineClause>, Compile
     for value in &filter.any {
         any.extend(tests(filter.op, value)?);
     }
-    let passes_all = !negated && any.iter().any(is_true);
-    Ok((!passes_all).then_some(LineClause { negated, any }))
+    // As in Loki, a text that every line has counts for nothing beside others (`|= "" or "a"`).
+    if !negated {
+        if any.iter().all(is_true) {
+            return Ok(None);
+        }
+        any.retain(|test| !is_true(test));
+    }
+    Ok(Some(LineClause { negated, any }))
 }
 
 fn is_true(test: &LineTest) -> bool {

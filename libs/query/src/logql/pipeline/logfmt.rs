@@ -2,6 +2,7 @@
 
 use super::convert::push_clean;
 use super::json_scan::escape;
+use super::label_filter::Place;
 use super::names::{NameId, sanitize_into};
 use super::row::{Category, Row, StageError};
 
@@ -43,7 +44,9 @@ pub(super) fn parse(row: &mut Row, line: &[u8], options: LogfmtOptions, key: &mu
         let pair = match next {
             Ok(pair) => pair,
             Err(problem) if options.strict => {
-                return row.set_parser_error(StageError::Logfmt, &problem.message());
+                row.set_parser_error(StageError::Logfmt, &problem.message());
+                row.passes_early(Place::Error);
+                return;
             }
             Err(_) => continue,
         };
@@ -54,13 +57,15 @@ pub(super) fn parse(row: &mut Row, line: &[u8], options: LogfmtOptions, key: &mu
             continue;
         };
         set(row, id, &pair);
-        if row.wants_no_more() {
+        if !row.passes_early(Place::Label(id)) || row.wants_no_more() {
             return;
         }
     }
 }
 
-/// Sets a label for each field, empty if the line lacks its key.
+/// Sets a label for each field, empty if the line lacks its key. As in Loki, a key that is itself
+/// the label of a field sets it too, the last of equal keys counts, and where the query wants only
+/// some labels, a key that is none of them and no field's label is not looked at.
 pub(super) fn parse_fields(
     row: &mut Row,
     line: &[u8],
@@ -72,7 +77,7 @@ pub(super) fn parse_fields(
         return;
     }
     for field in fields {
-        if !row.base_has(field.label) {
+        if !row.is_taken(field.label) {
             row.set(Category::Parsed, field.label, "");
         }
     }
@@ -87,15 +92,34 @@ pub(super) fn parse_fields(
         };
         key.clear();
         push_key(key, pair.key);
-        for field in fields {
-            if *field.key != **key && field.key.as_bytes() != pair.key {
-                continue;
+        let own = fields
+            .iter()
+            .map(|field| field.label)
+            .find(|label| row.names.text(*label) == key);
+        if own.is_none() && !row.wants_name(key) {
+            continue;
+        }
+        let of_key = fields.iter().find(|field| *field.key == **key);
+        let Some(label) = of_key.map(|field| field.label).or(own) else {
+            continue;
+        };
+        let label = match row.is_taken(label) {
+            false => label,
+            true => {
+                let extracted = row.names.extracted(label);
+                if !row.may_parse(extracted) {
+                    break;
+                }
+                extracted
             }
-            let label = match row.base_has(field.label) {
-                true => row.names.extracted(field.label),
-                false => field.label,
-            };
-            set(row, label, &pair);
+        };
+        let clean = std::str::from_utf8(pair.value).is_ok_and(|text| !text.contains('\u{fffd}'));
+        match clean {
+            true => set(row, label, &pair),
+            false => row.set(Category::Parsed, label, ""),
+        }
+        if row.wants_no_more() {
+            break;
         }
     }
 }
@@ -254,11 +278,8 @@ fn is_valid_key(key: &[u8]) -> bool {
 }
 
 /// Gives the parts of a text between quotes with its escapes resolved; false if an escape is
-/// wrong or a control character stands in it.
+/// wrong.
 fn unquote(text: &[u8], mut part: impl FnMut(&[u8])) -> bool {
-    if text.iter().any(|b| *b < b' ') {
-        return false;
-    }
     let mut rest = text;
     while let Some(at) = memchr::memchr(b'\\', rest) {
         part(&rest[..at]);

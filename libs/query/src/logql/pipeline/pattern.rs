@@ -136,8 +136,9 @@ impl Pattern {
         }
     }
 
-    /// Whether the whole line has the pattern's form: literals in order, each found as early as
-    /// possible, and something before each one that follows a capture.
+    /// Whether the line has the pattern's form: literals in order, each found as early as
+    /// possible, and something before each one that follows a capture. As in Loki, a literal at
+    /// the start may stand anywhere, one at the end must end the line.
     fn is_match(&self, line: &[u8]) -> bool {
         if line.is_empty() || self.parts.is_empty() {
             return line.is_empty() && self.parts.is_empty();
@@ -148,7 +149,7 @@ impl Pattern {
                 continue;
             };
             let found = match at {
-                0 => rest.starts_with(literal).then_some(0),
+                0 => memmem::find(rest, literal),
                 _ => memmem::find(rest, literal).filter(|found| *found > 0),
             };
             let Some(found) = found else { return false };

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use model::Labels;
 
+use super::label_filter::{Condition, Place};
 use super::names::{NameId, Names};
 
 /// `__error__`
@@ -58,6 +59,8 @@ struct Slot {
     entry: u32,
     /// The row in which a stage made this label, even if it was dropped again.
     parsed: u32,
+    /// The row in which a stage took this label away, even if it was set again.
+    deleted: u32,
     stream: u32,
     base: u32,
 }
@@ -69,6 +72,9 @@ pub(super) struct Hints {
     pub(super) wanted: Option<Vec<NameId>>,
     /// Somebody looks at `__error__`: rows with an error are counted, not refused.
     pub(super) preserve_error: bool,
+    /// Conditions on one label, wherever they stand in the pipeline: a parser that sets the label
+    /// tries them at once, and a row that fails is left out.
+    pub(super) early: Arc<[(Place, Condition)]>,
 }
 
 /// See the module.
@@ -88,6 +94,8 @@ pub(super) struct Row {
     details: String,
     /// How many of `hints.wanted` stages made in this row.
     found: usize,
+    /// A condition that was tried early failed.
+    stopped: bool,
     /// By name.
     slots: Vec<Slot>,
     /// Numbers of the current row and stream, from 1.
@@ -123,6 +131,7 @@ impl Row {
             error: String::new(),
             details: String::new(),
             found: 0,
+            stopped: false,
             slots: Vec::new(),
             row_number: 1,
             stream_number: 1,
@@ -164,6 +173,7 @@ impl Row {
             self.any_hidden = false;
         }
         self.found = 0;
+        self.stopped = false;
         self.row_number = self.row_number.wrapping_add(1);
         let forgot = self.names.forget_if_many();
         if forgot || self.row_number == 0 {
@@ -211,18 +221,11 @@ impl Row {
 
     /// The value, from wherever it counts.
     pub(super) fn get(&self, id: NameId) -> Option<&str> {
-        self.get_with_category(id).map(|(value, _)| value)
-    }
-
-    pub(super) fn get_with_category(&self, id: NameId) -> Option<(&str, Category)> {
-        if let Some(entry) = self.entry_at(id).map(|at| &self.entries[at]) {
-            return Some((self.entry_value(entry), entry.category));
+        if let Some(at) = self.entry_at(id) {
+            return Some(self.entry_value(&self.entries[at]));
         }
         let at = self.base_at(id)?;
-        match self.hidden[at] {
-            true => None,
-            false => Some((self.base_value(at), Category::Stream)),
-        }
+        (!self.hidden[at]).then(|| self.base_value(at))
     }
 
     /// Sets a label. Parsed labels win over metadata, metadata over stream labels; what loses is
@@ -273,6 +276,8 @@ impl Row {
 
     /// Takes a label away, wherever it stands.
     pub(super) fn delete(&mut self, id: NameId) {
+        let number = self.row_number;
+        self.slot_mut(id).deleted = number;
         if let Some(at) = self.entry_at(id) {
             self.entries[at].deleted = true;
             self.slot_mut(id).row = 0;
@@ -282,30 +287,66 @@ impl Row {
         }
     }
 
-    /// Renames a label and keeps its kind.
+    /// Renames a label, which counts as parsed from then on.
     pub(super) fn rename(&mut self, from: NameId, to: NameId) {
-        let Some((value, category)) = self.get_with_category(from) else {
+        let Some(value) = self.get(from) else {
             return;
         };
         let value = value.to_owned();
-        self.set(category, to, &value);
+        self.set(Category::Parsed, to, &value);
         self.delete(from);
+    }
+
+    /// Whether a stage took the label away in this row, even if another set it again: as in Loki,
+    /// `by` leaves such a label out.
+    pub(super) fn was_deleted(&self, id: NameId) -> bool {
+        self.slot(id).deleted == self.row_number
+    }
+
+    /// To be called by parsers when they have set a label: false if the row is left out for it, so
+    /// that the rest of the line need not be read.
+    pub(super) fn passes_early(&mut self, place: Place) -> bool {
+        let found = self.hints.early.iter().position(|(p, _)| *p == place);
+        if let Some(at) = found {
+            let early = Arc::clone(&self.hints.early);
+            self.stopped |= !early[at].1.passes(self);
+        }
+        !self.stopped
+    }
+
+    /// Whether a parser found that the row is left out.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped
     }
 
     /// The name under which a parser may set `id`: with `_extracted` if the stream or the metadata
     /// has it. `None` if nobody wants it, or a stage of this row made it already.
     pub(super) fn parsed_name(&mut self, id: NameId) -> Option<NameId> {
-        let taken = self.base_has(id)
-            || self
-                .entry_at(id)
-                .is_some_and(|at| self.entries[at].category == Category::Metadata);
-        let id = match taken {
+        let id = match self.is_taken(id) {
             true => self.names.extracted(id),
             false => id,
         };
+        self.may_parse(id).then_some(id)
+    }
+
+    /// Whether the stream or the metadata has the label.
+    pub(super) fn is_taken(&self, id: NameId) -> bool {
+        let metadata = |at: usize| self.entries[at].category == Category::Metadata;
+        self.base_has(id) || self.entry_at(id).is_some_and(metadata)
+    }
+
+    /// Whether somebody wants the label, and no stage of this row made it already.
+    pub(super) fn may_parse(&self, id: NameId) -> bool {
         let wanted = self.hints.wanted.as_ref();
-        let wanted = wanted.is_none_or(|wanted| wanted.contains(&id));
-        (wanted && !self.was_parsed(id)).then_some(id)
+        wanted.is_none_or(|wanted| wanted.contains(&id)) && !self.was_parsed(id)
+    }
+
+    /// Whether somebody wants the label and no stage of this row made it already.
+    pub(super) fn wants_name(&self, name: &str) -> bool {
+        match self.names.find(name) {
+            Some(id) => self.may_parse(id),
+            None => self.hints.wanted.is_none(),
+        }
     }
 
     /// As [`parsed_name`](Self::parsed_name), for a text; names that nobody wants are not even

@@ -158,7 +158,9 @@ fn each_label(grouping: &Grouping, row: &Row, mut visit: impl FnMut(LabelName, &
     match grouping {
         Grouping::By(names) => {
             for id in names {
-                if let Some(value) = row.get(*id) {
+                if !row.was_deleted(*id)
+                    && let Some(value) = row.get(*id)
+                {
                     visit(LabelName::Known(*id), value);
                 }
             }

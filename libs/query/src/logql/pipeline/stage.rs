@@ -155,7 +155,10 @@ impl Step {
             }
             Stage::Pattern(text) => Step::Pattern(PatternParser::compile(text, names)?),
             Stage::Unpack => Step::Unpack,
-            Stage::LabelFilter(filter) => Step::Condition(Condition::compile(filter, names)?),
+            Stage::LabelFilter(filter) => match Condition::compile(filter, names)? {
+                Condition::Always => return Ok(None),
+                condition => Step::Condition(condition),
+            },
             Stage::LineFormat(text) => Step::LineFormat(
                 Template::compile(text, template::LINE, names).map_err(CompileError::Template)?,
             ),
@@ -213,7 +216,7 @@ impl Step {
             Step::Drop(choices) => drop_labels(row, choices),
             Step::Keep(choices) => keep_labels(row, choices, &mut scratch.names),
         }
-        true
+        !work.row.is_stopped()
     }
 
     /// Whether it may change the line.
@@ -320,9 +323,17 @@ fn format_line(template: &Template, work: &mut Work<'_>) {
     }
 }
 
-/// All templates of one stage see the labels as they were when the first of them ran.
+/// All templates of one stage see the labels as they were when the first of them ran: after the
+/// renames before it. The results are set in the order of the assignments.
 fn format_labels(assignments: &[Assignment], work: &mut Work<'_>) {
-    let mut results: Vec<(NameId, usize)> = Vec::new();
+    let is_rename = |a: &Assignment| matches!(a, Assignment::Rename { .. });
+    let leading = assignments.iter().take_while(|a| is_rename(a)).count();
+    let (before, rest) = assignments.split_at(leading);
+    for assignment in before {
+        if let Assignment::Rename { to, from } = assignment {
+            work.row.rename(*from, *to);
+        }
+    }
     let text = &mut work.scratch.text;
     text.clear();
     let moment = Moment {
@@ -330,31 +341,31 @@ fn format_labels(assignments: &[Assignment], work: &mut Work<'_>) {
         timestamp: work.timestamp,
         now: work.now,
     };
-    let flush = |row: &mut Row, results: &mut Vec<(NameId, usize)>, text: &mut String| {
-        let mut start = 0;
-        for (to, end) in results.drain(..) {
-            row.set(Category::Parsed, to, &text[start..end]);
-            start = end;
-        }
-        text.clear();
-    };
-    for assignment in assignments {
-        match assignment {
-            Assignment::Rename { to, from } => {
-                flush(work.row, &mut results, text);
-                work.row.rename(*from, *to);
+    // For each template where its text starts and ends, or what failed.
+    let mut results: Vec<Result<(usize, usize), String>> = Vec::new();
+    for assignment in rest {
+        if let Assignment::Template { template, .. } = assignment {
+            let start = text.len();
+            let result = template.render(work.row, moment, text);
+            if result.is_err() {
+                text.truncate(start);
             }
-            Assignment::Template { to, template } => {
-                let start = text.len();
-                match template.render(work.row, moment, text) {
-                    Ok(()) => results.push((*to, text.len())),
-                    Err(details) => {
-                        text.truncate(start);
-                        work.row.set_error(StageError::TemplateFormat, &details);
-                    }
-                }
-            }
+            results.push(result.map(|()| (start, text.len())));
         }
     }
-    flush(work.row, &mut results, text);
+    let mut results = results.into_iter();
+    for assignment in rest {
+        match assignment {
+            Assignment::Rename { to, from } => work.row.rename(*from, *to),
+            Assignment::Template { to, .. } => match results.next() {
+                Some(Ok((start, end))) => {
+                    work.row.set(Category::Parsed, *to, &text[start..end]);
+                }
+                Some(Err(details)) => {
+                    work.row.set_error(StageError::TemplateFormat, &details);
+                }
+                None => {}
+            },
+        }
+    }
 }

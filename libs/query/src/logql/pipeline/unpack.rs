@@ -2,6 +2,7 @@
 //! become labels.
 
 use super::json_scan::{JsonError, JsonValue, Scanner, unescape_into};
+use super::label_filter::Place;
 use super::names::sanitize_into;
 use super::row::{Category, Row, StageError};
 
@@ -19,28 +20,33 @@ pub(super) struct Unpacked {
 /// Sets labels and gives the new line, if the line is a packed one. A line that is not a JSON
 /// object sets `JSONParserErr`.
 pub(super) fn unpack<'s>(row: &mut Row, line: &[u8], scratch: &'s mut Unpacked) -> Option<&'s str> {
-    if line.is_empty() {
+    // As in Loki, nothing is unpacked when nobody wants labels, not even the line.
+    if line.is_empty() || row.wants_no_more() {
         return None;
     }
     let packed = match read(line, scratch) {
         Ok(packed) => packed,
         Err(details) => {
-            if !row.wants_no_more() {
-                row.set_parser_error(StageError::Json, details);
-            }
+            row.set_parser_error(StageError::Json, details);
             return None;
         }
     };
     if !packed {
         return None;
     }
+    // Names first: of equal keys the last one counts, unlike in other parsers.
     let mut start = 0;
+    let mut ids = Vec::with_capacity(scratch.pairs.len());
     for (key_end, end) in &scratch.pairs {
-        let key = &scratch.texts[start..*key_end];
-        if let Some(id) = row.parsed_name_of(key) {
-            row.set(Category::Parsed, id, &scratch.texts[*key_end..*end]);
-        }
+        ids.push(row.parsed_name_of(&scratch.texts[start..*key_end]));
         start = *end;
+    }
+    for (id, (key_end, end)) in ids.into_iter().zip(&scratch.pairs) {
+        let Some(id) = id else { continue };
+        row.set(Category::Parsed, id, &scratch.texts[*key_end..*end]);
+        if !row.passes_early(Place::Label(id)) {
+            break;
+        }
     }
     Some(&scratch.entry)
 }
@@ -50,10 +56,11 @@ fn read(line: &[u8], scratch: &mut Unpacked) -> Result<bool, &'static str> {
     scratch.texts.clear();
     scratch.pairs.clear();
     scratch.entry.clear();
-    let mut scanner = Scanner::new(line);
-    if !scanner.take(b'{') {
+    if line.first() != Some(&b'{') {
         return Err("expecting json object(6), but it is not");
     }
+    let mut scanner = Scanner::new(line);
+    scanner.take(b'{');
     let mut packed = false;
     let mut first = true;
     let mut name = String::new();

@@ -61,9 +61,10 @@ fn counters_are_rated_with_resets() {
         let line = format!("v={value}");
         source.push(&labels, second * SECOND, &line, &[]);
     }
-    // 5 - 10 + 20 (lost by the reset) + 10 = 25 in 60 s, extended by 60 s of 30,000,000 "seconds".
+    // 5 - 10 + 20 (lost by the reset) + 10 = 25 in 30 s; 10 s before the first sample are added, for
+    // samples are 10 s apart, and 5 s after the last one, for the window ends 20 s later.
     let query = r#"rate_counter({app="x"} | logfmt | unwrap v [1m])"#;
-    let want = 25.0 * ((30_000_000.0 + 60.0) / 30_000_000.0) / 60.0;
+    let want = 25.0 * (45.0 / 30.0) / 60.0;
     check(
         &source,
         query,

@@ -121,12 +121,16 @@ fn range_aggregation(source: &MemorySource, range: &RangeAggregation, at: i64) -
         };
     }
     let seconds = length as f64 / 1e9;
+    let offset = match &range.over {
+        RangeInput::Logs(logs) => logs.offset,
+        RangeInput::Subquery { offset, .. } => *offset,
+    };
     for samples in series.values_mut() {
         samples.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
     }
     let values = series.into_iter().map(|(labels, samples)| {
         if range.op == RangeOp::RateCounter {
-            return (labels, rate_counter(&samples, seconds));
+            return (labels, rate_counter(&samples, at - offset, seconds));
         }
         let values: Vec<f64> = samples.iter().map(|(_, value)| *value).collect();
         (labels, window(range, &values, seconds, unwrapped))
@@ -171,7 +175,7 @@ fn log_samples(
 }
 
 /// Distances in microseconds and the window in seconds, as Loki has it.
-fn rate_counter(samples: &[(i64, f64)], seconds: f64) -> f64 {
+fn rate_counter(samples: &[(i64, f64)], end: i64, seconds: f64) -> f64 {
     if samples.len() < 2 {
         return 0.0;
     }
@@ -182,19 +186,18 @@ fn rate_counter(samples: &[(i64, f64)], seconds: f64) -> f64 {
             increase += pair[0].1;
         }
     }
-    let spanned = (last.0 - first.0) as f64 / 1e3;
+    let spanned = (last.0 - first.0) as f64 / 1e9;
     let between = spanned / (samples.len() - 1) as f64;
-    let mut to_start = seconds;
-    if increase > 0.0 && first.1 >= 0.0 {
-        to_start = to_start.min(spanned * first.1 / increase);
-    }
-    let start = if to_start < between * 1.1 {
-        to_start
-    } else {
-        between / 2.0
+    let reach = |distance: f64| match distance < between * 1.1 {
+        true => distance,
+        false => between / 2.0,
     };
-    let end = if between > 0.0 { 0.0 } else { between / 2.0 };
-    increase * ((spanned + start + end) / spanned) / seconds
+    let mut start = reach(seconds - (end - first.0) as f64 / 1e9);
+    if increase > 0.0 && first.1 >= 0.0 {
+        start = start.min(spanned * first.1 / increase);
+    }
+    let rest = reach((end - last.0) as f64 / 1e9);
+    increase * ((spanned + start + rest) / spanned) / seconds
 }
 
 fn window(range: &RangeAggregation, values: &[f64], seconds: f64, unwrapped: bool) -> f64 {

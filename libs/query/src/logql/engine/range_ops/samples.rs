@@ -80,16 +80,20 @@ fn rate_counter(samples: &[(Timestamp, f64)], windows: &Windows, finish: &Finish
     for_windows(samples, windows, finish.range, |window, from, to| {
         let (first, last) = (samples[from], samples[to - 1]);
         let increase = last.1 - first.1 + (resets[to - 1] - resets[from]);
-        let rate = extrapolate(finish, first, last.0, to - from, increase);
-        points.set(window, rate);
+        let end = windows.end(window);
+        points.set(
+            window,
+            extrapolate(finish, end, first, last.0, to - from, increase),
+        );
     });
     points
 }
 
-/// Prometheus' extrapolation to the ends of the window, as Loki does it: the distance of samples
-/// counts in microseconds and the window in seconds, so that little is added. One sample gives 0.
+/// Prometheus' extrapolation of an increase between samples to the ends of the window, per second.
+/// One sample gives 0.
 fn extrapolate(
     finish: &Finish,
+    window_end: Timestamp,
     first: (Timestamp, f64),
     last: Timestamp,
     samples: usize,
@@ -98,21 +102,24 @@ fn extrapolate(
     if samples < 2 {
         return 0.0;
     }
-    let spanned = (last - first.0) as f64 / 1000.0;
+    let spanned = (last - first.0) as f64 / 1e9;
     let between = spanned / (samples - 1) as f64;
-    let mut to_start = (finish.range / 1_000_000) as f64 / 1000.0;
+    let window_start = window_end.saturating_sub(finish.range);
+    let mut to_start = first.0.saturating_sub(window_start) as f64 / 1e9;
+    let mut to_end = window_end.saturating_sub(last) as f64 / 1e9;
+    // Where a sample is missing, half of the usual distance is added.
+    let threshold = between * 1.1;
+    if to_start >= threshold {
+        to_start = between / 2.0;
+    }
+    // A counter is never below zero.
     if increase > 0.0 && first.1 >= 0.0 {
         to_start = to_start.min(spanned * (first.1 / increase));
     }
-    let threshold = between * 1.1;
-    let reach = |distance: f64| {
-        if distance < threshold {
-            distance
-        } else {
-            between / 2.0
-        }
-    };
-    let extended = spanned + reach(to_start) + reach(0.0);
+    if to_end >= threshold {
+        to_end = between / 2.0;
+    }
+    let extended = spanned + to_start + to_end;
     increase * (extended / spanned) / finish.seconds()
 }
 

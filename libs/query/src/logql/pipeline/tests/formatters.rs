@@ -135,7 +135,18 @@ fn label_format_renames_and_sets() {
     runner.stream(&stream());
     let output = runner.run(AT, b"l", &[]).unwrap();
     let stream: Vec<_> = output.labels.stream().collect();
-    assert_eq!(stream, [("pod", "p-1"), ("other", "web")]);
+    assert_eq!(stream, [("pod", "p-1")]);
+    let parsed: Vec<_> = output.labels.parsed().collect();
+    assert_eq!(parsed, [("other", "web")]);
+}
+
+#[test]
+fn templates_of_one_stage_see_the_labels_before_the_first_of_them() {
+    check_labels(&[(
+        "| logfmt | label_format c=a, x=`{{.c}}`, d=b, y=`{{.b}}{{.d}}{{.x}}`",
+        "a=1 b=2",
+        "c=1 d=2 x=1 y=2",
+    )]);
 }
 
 #[test]

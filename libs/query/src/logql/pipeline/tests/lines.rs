@@ -27,12 +27,13 @@ fn line_filters_search_the_line() {
 }
 
 #[test]
-fn pattern_filters_match_the_whole_line() {
+fn pattern_filters_match_to_the_end_of_the_line() {
     check_labels(&[
         ("|> `<_> b <_>`", "a b c", ""),
         ("|> `<_> b <_>`", "b c", "-"),
         ("|> `a <_>`", "a b", ""),
-        ("|> `a <_>`", "xa b", "-"),
+        ("|> `a <_>`", "xa b", ""),
+        ("|> `a b`", "a b c", "-"),
         ("|> `a <_>`", "a ", "-"),
         ("|> `<_> b`", "a b", ""),
         ("|> `<_> b`", "a b c", "-"),
@@ -65,7 +66,15 @@ fn ip_filters_find_addresses_in_the_line() {
         (r#"|= ip("::1")"#, "from [::1]:80", ""),
         (r#"|= ip("2001:db8::/32")"#, "2001:db8:1::5 x", ""),
         (r#"|= ip("2001:db8::/32")"#, "2001:db9:1::5 x", "-"),
-        (r#"|= ip("2001:db8::1-2001:db8::8")"#, "at 2001:db8::4.", ""),
+        (r#"|= ip("2001:db8::1-2001:db8::8")"#, "at 2001:db8::4", ""),
+        (
+            r#"|= ip("2001:db8::1-2001:db8::8")"#,
+            "at 2001:db8::4.",
+            "-",
+        ),
+        (r#"|= ip("10.0.0.1")"#, "10.0.0.1.", "-"),
+        (r#"|= ip("10.0.0.1")"#, "10.0.0.2,10.0.0.1", ""),
+        (r#"|= ip("10.0.0.1")"#, "1.1 10.0.0.1", ""),
         (r#"|= ip("10.0.0.1")"#, "version 1.2 at 10:20:30", "-"),
         (r#"|= ip("10.0.0.1") or "x""#, "x", ""),
     ]);
@@ -87,7 +96,8 @@ fn line_filters_are_pushed_down_until_a_stage_changes_the_line() {
     assert_eq!(pushed(r#"|= "a" | json |~ "b.c" | x="1" != "d""#), 3);
     assert_eq!(pushed(r#"|= "a" | line_format "x" |= "x""#), 1);
     assert_eq!(pushed(r#"|= "a" | unpack |= "x""#), 1);
-    assert_eq!(pushed(r#"| decolorize |= "x""#), 0);
+    assert_eq!(pushed(r#"| decolorize |= "x""#), 1);
+    assert_eq!(pushed(r#"| decolorize | a="" |= "x""#), 0);
     assert_eq!(pushed(r#"|= "" |~ ".*""#), 0);
     check_all(&[
         (r#"| line_format "x" |= "x""#, "a", "x |"),

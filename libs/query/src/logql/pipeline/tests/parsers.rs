@@ -44,12 +44,22 @@ fn json_makes_labels_of_all_members() {
 
 #[test]
 fn json_that_is_wrong_is_an_error_and_keeps_what_was_read() {
+    const ARRAY: &str = "__error__=JSONParserErr __error_details__=Value is array, but can't find closing ']' symbol";
+    const MALFORMED: &str = "__error__=JSONParserErr __error_details__=Malformed JSON error";
     const OBJECT: &str = "__error__=JSONParserErr __error_details__=Value looks like object, but can't find closing '}' symbol";
     check_labels(&[
         ("| json", "text", OBJECT),
         ("| json", "", OBJECT),
         ("| json", "[1]", OBJECT),
-        ("| json", r#"{"a":"x""#, &format!("{OBJECT} a=x")),
+        ("| json", r#"{"a":"x";"#, &format!("{OBJECT} a=x")),
+        ("| json", r#"{"a":{"b":"x"}"#, &format!("{ARRAY} a_b=x")),
+        ("| json", r#"{"a":{"b":"x""#, OBJECT),
+        ("| json", r#"{"a":1"#, &format!("{ARRAY} a=1")),
+        ("| json", r#"{"a":"x","#, &format!("{ARRAY} a=x")),
+        ("| json", "{", MALFORMED),
+        ("| json", r#"{"a"#, MALFORMED),
+        ("| json", r#"{"a" 1}"#, MALFORMED),
+        ("| json", r#"{"":"x"," ":{"b":1},"c":{"":2}}"#, "b=1 c=2"),
         (
             "| json",
             r#"{"a":"x","b":nope}"#,
