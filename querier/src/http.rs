@@ -2,6 +2,7 @@
 
 mod answer;
 mod call;
+mod context;
 mod detected;
 mod duration;
 mod json;
@@ -84,6 +85,10 @@ fn routes() -> Vec<(&'static [&'static str], MethodRouter<Querier>)> {
         (
             &["/loki/api/v1/index/volume_range"],
             get(volume::range).post(volume::range),
+        ),
+        (
+            &["/loki/api/v1/context"],
+            get(context::context).post(context::context),
         ),
         (
             &["/loki/api/v1/patterns"],

@@ -62,11 +62,20 @@ pub(super) fn result(json: &mut Json, value: &Value, categorize_labels: bool) {
 
 /// Streams with their entries, categories of labels told apart or not.
 pub(super) fn streams(json: &mut Json, streams: &[StreamResult], categorize_labels: bool) {
-    if categorize_labels {
-        categorized(json, streams);
-    } else {
-        plain_streams(json, streams);
-    }
+    groups(json, &[streams], categorize_labels);
+}
+
+/// Groups of streams one after the other; a stream may be in several.
+pub(super) fn groups(json: &mut Json, groups: &[&[StreamResult]], categorize_labels: bool) {
+    json.array(|json| {
+        for streams in groups {
+            if categorize_labels {
+                categorized(json, streams);
+            } else {
+                plain_streams(json, streams);
+            }
+        }
+    });
 }
 
 /// The name of the kind of result.
@@ -86,36 +95,32 @@ pub(super) fn encoding_flags(json: &mut Json) {
 }
 
 fn plain_streams(json: &mut Json, streams: &[StreamResult]) {
-    json.array(|json| {
-        for stream in merged(streams) {
-            json.object(|json| {
-                labels(json.key("stream"), &stream.labels);
-                json.key("values").array(|json| {
-                    for (at, line) in &stream.entries {
-                        json.array(|json| {
-                            json.nanos(*at);
-                            json.line(line.as_bytes());
-                        });
-                    }
-                });
+    for stream in merged(streams) {
+        json.object(|json| {
+            labels(json.key("stream"), &stream.labels);
+            json.key("values").array(|json| {
+                for (at, line) in &stream.entries {
+                    json.array(|json| {
+                        json.nanos(*at);
+                        json.line(line.as_bytes());
+                    });
+                }
             });
-        }
-    });
+        });
+    }
 }
 
 fn categorized(json: &mut Json, streams: &[StreamResult]) {
-    json.array(|json| {
-        for stream in streams {
-            json.object(|json| {
-                labels(json.key("stream"), &stream.labels);
-                json.key("values").array(|json| {
-                    for entry in &stream.entries {
-                        categorized_entry(json, entry);
-                    }
-                });
+    for stream in streams {
+        json.object(|json| {
+            labels(json.key("stream"), &stream.labels);
+            json.key("values").array(|json| {
+                for entry in &stream.entries {
+                    categorized_entry(json, entry);
+                }
             });
-        }
-    });
+        });
+    }
 }
 
 fn categorized_entry(json: &mut Json, entry: &LogEntry) {
