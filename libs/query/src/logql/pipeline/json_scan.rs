@@ -51,6 +51,11 @@ impl<'a> Scanner<'a> {
         Scanner { bytes, at: 0 }
     }
 
+    /// How many bytes were taken.
+    pub(super) fn position(&self) -> usize {
+        self.at
+    }
+
     /// The next byte that is not a blank, not taken.
     pub(super) fn peek(&mut self) -> Option<u8> {
         while let Some(byte) = self.bytes.get(self.at) {
@@ -125,7 +130,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// A text whose opening quote was taken; true if it has escapes.
-    fn text(&mut self) -> Result<(&'a [u8], bool), JsonError> {
+    pub(super) fn text(&mut self) -> Result<(&'a [u8], bool), JsonError> {
         let start = self.at;
         let mut escaped = false;
         loop {
