@@ -6,7 +6,7 @@ use proto::Encoding;
 
 use super::request;
 use crate::status::{Dialect, http_status};
-use crate::{Distributor, Error, Format, Outcome, Push};
+use crate::{Distributor, Error, Format, Outcome};
 
 const TYPES: &str = "application/x-protobuf (or none), application/json";
 
@@ -27,31 +27,13 @@ pub(crate) async fn push(
 }
 
 async fn try_push(distributor: &Distributor, request: Request) -> Result<Outcome, Error> {
-    let (parts, body) = request.into_parts();
-    let headers = &parts.headers;
-    let tenant = request::tenant(headers)?;
-    let encoding = request::content_encoding(headers)?;
-    let (format, encoding) = match &*request::content_type(headers) {
+    request::push(distributor, request, TYPES, |media_type| match media_type {
         // Senders of protobuf always compress and seldom say so.
         "" | "application/x-protobuf" | "application/protobuf" => {
-            (Format::LokiProtobuf, encoding.unwrap_or(Encoding::Snappy))
+            Some((Format::LokiProtobuf, Encoding::Snappy))
         }
-        "application/json" => (Format::LokiJson, encoding.unwrap_or(Encoding::Identity)),
-        other => {
-            return Err(Error::ContentType {
-                found: other.to_owned(),
-                wanted: TYPES,
-            });
-        }
-    };
-    let limit = distributor.config().body_bytes_max;
-    let body = request::body(headers, body, limit).await?;
-    distributor
-        .push(Push {
-            tenant,
-            format,
-            encoding,
-            body,
-        })
-        .await
+        "application/json" => Some((Format::LokiJson, Encoding::Identity)),
+        _ => None,
+    })
+    .await
 }

@@ -8,7 +8,7 @@ use proto::otlp::{PartialSuccess, RetryInfo, Status};
 
 use super::request;
 use crate::status::{Dialect, grpc_code, http_status};
-use crate::{Distributor, Error, Format, Outcome, Push};
+use crate::{Distributor, Error, Format, Outcome};
 
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
@@ -67,28 +67,13 @@ fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Body>)
 }
 
 async fn try_export(distributor: &Distributor, request: Request) -> Result<Outcome, Error> {
-    let (parts, body) = request.into_parts();
-    let headers = &parts.headers;
-    let tenant = request::tenant(headers)?;
-    let encoding = request::content_encoding(headers)?.unwrap_or(Encoding::Identity);
-    let format = match &*request::content_type(headers) {
-        PROTOBUF | "application/protobuf" => Format::OtlpProtobuf,
-        JSON => Format::OtlpJson,
-        other => {
-            return Err(Error::ContentType {
-                found: other.to_owned(),
-                wanted: TYPES,
-            });
-        }
-    };
-    let limit = distributor.config().body_bytes_max;
-    let body = request::body(headers, body, limit).await?;
-    distributor
-        .push(Push {
-            tenant,
-            format,
-            encoding,
-            body,
-        })
-        .await
+    request::push(distributor, request, TYPES, |media_type| {
+        let format = match media_type {
+            PROTOBUF | "application/protobuf" => Format::OtlpProtobuf,
+            JSON => Format::OtlpJson,
+            _ => return None,
+        };
+        Some((format, Encoding::Identity))
+    })
+    .await
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::request;
 use crate::status::{Dialect, http_status};
-use crate::{Distributor, Error, Format, Outcome, Push};
+use crate::{Distributor, Error, Format, Outcome};
 
 const TYPES: &str = "application/json (or none)";
 
@@ -72,27 +72,8 @@ async fn try_push(
     format: Format,
     request: Request,
 ) -> Result<Outcome, Error> {
-    let (parts, body) = request.into_parts();
-    let headers = &parts.headers;
-    let tenant = request::tenant(headers)?;
-    let encoding = request::content_encoding(headers)?.unwrap_or(Encoding::Identity);
-    match &*request::content_type(headers) {
-        "" | "application/json" => {}
-        other => {
-            return Err(Error::ContentType {
-                found: other.to_owned(),
-                wanted: TYPES,
-            });
-        }
-    }
-    let limit = distributor.config().body_bytes_max;
-    let body = request::body(headers, body, limit).await?;
-    distributor
-        .push(Push {
-            tenant,
-            format,
-            encoding,
-            body,
-        })
-        .await
+    request::push(distributor, request, TYPES, |media_type| {
+        matches!(media_type, "" | "application/json").then_some((format, Encoding::Identity))
+    })
+    .await
 }

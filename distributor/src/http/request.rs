@@ -1,6 +1,7 @@
 //! What all endpoints read of a request alike.
 
 use axum::body::Body;
+use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, Response, header::RETRY_AFTER};
@@ -9,7 +10,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use model::TenantId;
 use proto::Encoding;
 
-use crate::Error;
+use crate::{Distributor, Error, Format, Outcome, Push};
 
 /// The header that names the tenant.
 pub(crate) const TENANT_HEADER: &str = "x-scope-orgid";
@@ -59,6 +60,38 @@ pub(crate) async fn body(headers: &HeaderMap, body: Body, limit: usize) -> Resul
         Err(error) if error.is::<LengthLimitError>() => Err(Error::BodyTooLarge { limit }),
         Err(error) => Err(Error::BodyIncomplete(error.to_string())),
     }
+}
+
+/// A format, and the encoding of bodies that name none.
+pub(crate) type Form = (Format, Encoding);
+
+/// Reads the request as the tenant's body and stores it. `form` tells what a media type ("" if the
+/// request names none) means here; for one that means nothing the answer lists what is `wanted`.
+pub(crate) async fn push(
+    distributor: &Distributor,
+    request: Request,
+    wanted: &'static str,
+    form: impl FnOnce(&str) -> Option<Form>,
+) -> Result<Outcome, Error> {
+    let (parts, sent) = request.into_parts();
+    let headers = &parts.headers;
+    let tenant = tenant(headers)?;
+    let given = content_encoding(headers)?;
+    let found = content_type(headers);
+    let Some((format, usual)) = form(&found) else {
+        return Err(Error::ContentType { found, wanted });
+    };
+    let limit = distributor.config().body_bytes_max;
+    let body = body(headers, sent, limit).await?;
+    let encoding = given.unwrap_or(usual);
+    distributor
+        .push(Push {
+            tenant,
+            format,
+            encoding,
+            body,
+        })
+        .await
 }
 
 /// Adds Retry-After where waiting helps.
