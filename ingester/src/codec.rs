@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::{LogBatch, TenantId, TimeRange};
 use rpc::TenantSegment;
-use segment::{Compression, EncodeOptions, Encoded, ReadAt};
+use segment::{Compression, EncodeOptions, Encoded, ReadAt, RowFilter};
 
 use crate::Error;
 
@@ -25,17 +25,19 @@ pub(crate) fn encode(batches: &[Arc<LogBatch>], out: &mut dyn Write) -> Result<W
     )?))
 }
 
-/// Unions segments, less what `keep` leaves out.
+/// Unions segments, less what `keep` and `filter` leave out.
 pub(crate) fn merge(
     inputs: &[&dyn ReadAt],
     keep: &dyn Fn(&TenantId) -> TimeRange,
+    filter: &mut dyn RowFilter,
     out: &mut dyn Write,
 ) -> Result<Written, Error> {
     let options = EncodeOptions {
         compression: Compression::Small,
         ..EncodeOptions::default()
     };
-    Ok(written(segment::merge(inputs, keep, &options, out)?))
+    let encoded = segment::merge_filtered(inputs, keep, filter, &options, out)?;
+    Ok(written(encoded))
 }
 
 fn written(encoded: Encoded) -> Written {

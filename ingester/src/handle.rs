@@ -2,10 +2,12 @@ use std::sync::Arc;
 use std::thread;
 
 use async_trait::async_trait;
-use model::LogBatch;
 use parking_lot::Mutex;
-use rpc::{Error, HeadBatches, IngestApi, IngestRequest, RecentRequest, SearchApi};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use rpc::{
+    Error, HeadBatches, IngestApi, IngestRequest, RecentRequest, SearchApi, TailReceiver,
+    TailSender,
+};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::maintenance::Maintenance;
@@ -22,7 +24,7 @@ pub struct Ingester {
 struct Shared {
     id: u64,
     messages: mpsc::Sender<Message>,
-    tail: broadcast::Sender<Arc<LogBatch>>,
+    tail: TailSender,
     maintenance: Maintenance,
     ends: Mutex<Option<(JoinHandle<()>, thread::JoinHandle<()>)>>,
 }
@@ -31,7 +33,7 @@ impl Ingester {
     pub(crate) fn new(
         id: u64,
         messages: mpsc::Sender<Message>,
-        tail: broadcast::Sender<Arc<LogBatch>>,
+        tail: TailSender,
         maintenance: Maintenance,
         task: JoinHandle<()>,
         thread: thread::JoinHandle<()>,
@@ -138,7 +140,7 @@ impl SearchApi for Ingester {
         Ok(heads)
     }
 
-    fn tail(&self) -> broadcast::Receiver<Arc<LogBatch>> {
+    fn tail(&self) -> TailReceiver {
         self.shared.tail.subscribe()
     }
 }

@@ -22,6 +22,7 @@
 
 mod codec;
 mod config;
+mod deletes;
 mod error;
 mod flush;
 mod handle;

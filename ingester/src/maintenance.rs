@@ -1,12 +1,12 @@
-//! Merging, retention, deletion of condemned and orphaned objects: one job at a time, in a task of
-//! its own, on a clock or on request.
+//! Merging, retention, delete requests, deletion of condemned and orphaned objects: one job at a
+//! time, in a task of its own, on a clock or on request.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::Kind;
-use rpc::{Command, MetaApi, SegmentId};
+use rpc::{Command, MetaApi, SegmentMeta};
 use store::ObjectStorage;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -16,7 +16,10 @@ use crate::config::nanos;
 use crate::merge::{Merger, PlanOptions, plan_merges};
 use crate::metrics::Metrics;
 use crate::start::{Clock, Deps};
+use crate::task::Message;
 use crate::{Config, Error, objects};
+
+mod deletes;
 
 /// Requests queued; they come from people and tests.
 const REQUESTS_MAX: usize = 8;
@@ -49,16 +52,19 @@ struct Worker {
     options: PlanOptions,
     orphan_age: i64,
     stop: Arc<AtomicBool>,
+    /// The task that has the heads.
+    heads: mpsc::WeakSender<Message>,
 }
 
 impl Maintenance {
-    /// `busy` says that memory is short.
+    /// `busy` says that memory is short; `heads` is asked what is not in segments yet.
     pub(crate) fn start(
         id: u64,
         config: &Config,
         deps: &Deps,
         metrics: Arc<Metrics>,
         busy: Arc<AtomicBool>,
+        heads: mpsc::WeakSender<Message>,
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
@@ -76,6 +82,7 @@ impl Maintenance {
             },
             orphan_age: nanos(config.orphan_age),
             stop: Arc::clone(&stop),
+            heads,
         };
         let task = tokio::spawn(worker.run(receiver));
         Maintenance {
@@ -127,14 +134,14 @@ impl Worker {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick comes at once.
         tick.tick().await;
-        let mut round = 0_u64;
+        let (mut round, mut more) = (0_u64, false);
         loop {
             tokio::select! {
                 request = requests.recv() => match request {
                     None | Some(Request::Stop) => return,
                     // Somebody who went away needs no answer.
                     Some(Request::Merge(reply)) => {
-                        let done = self.merge(true, true).await;
+                        let done = self.merge_all().await;
                         drop(reply.send(done.map_err(rpc::Error::from)));
                     }
                     Some(Request::Clean(reply)) => {
@@ -143,22 +150,46 @@ impl Worker {
                     }
                 },
                 _ = tick.tick(), if self.merger.enabled() => {
-                    round += 1;
-                    self.round(round).await;
+                    round += u64::from(!more);
+                    more = self.round(round, more).await;
+                    if more {
+                        tick.reset_immediately();
+                    }
                 }
             }
         }
     }
 
-    /// At most one merge, so that a request never waits for more than that.
-    async fn round(&mut self, round: u64) {
+    /// At most one segment searched for deleted records, and one merge, so that a request never waits
+    /// for more than that. Returns whether more segments are to be searched: then the next round
+    /// follows at once, which `again` says.
+    async fn round(&mut self, round: u64, again: bool) -> bool {
+        let more = self.delete_one(false).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot remove deleted records; it is tried again");
+            false
+        });
+        if !more && let Err(error) = self.finish_deletes().await {
+            tracing::warn!(%error, "cannot finish delete requests; it is tried again");
+        }
         if let Err(error) = self.merge(false, false).await {
             tracing::warn!(%error, "cannot merge segments; it is tried again");
         }
-        let orphans = round % ROUNDS_PER_ORPHAN_SEARCH == 1;
+        let orphans = !again && round % ROUNDS_PER_ORPHAN_SEARCH == 1;
         if let Err(error) = self.clean(orphans).await {
             tracing::warn!(%error, "cannot remove objects; it is tried again");
         }
+        more
+    }
+
+    /// Everything that can be done now.
+    async fn merge_all(&mut self) -> Result<u64, Error> {
+        let mut done = 0;
+        while !self.stop.load(Ordering::Relaxed) && self.delete_one(true).await? {
+            done += 1;
+        }
+        done += self.merge(true, true).await?;
+        self.finish_deletes().await?;
+        Ok(done)
     }
 
     async fn merge(&mut self, everything_small: bool, until_done: bool) -> Result<u64, Error> {
@@ -170,18 +201,14 @@ impl Worker {
             let Some(plan) = plans.into_iter().next() else {
                 break;
             };
-            let inputs: Vec<SegmentId> = plan.inputs.iter().map(|segment| segment.id).collect();
+            let inputs = plan.inputs.clone();
             match self.merger.run(plan, &catalog, now, until_done).await {
                 Ok(()) => merged += 1,
                 // Another one was faster: plan again from the new catalog.
                 Err(error) if error.kind() == Kind::Conflict => {}
                 Err(_) if self.stop.load(Ordering::Relaxed) => break,
                 Err(error) => {
-                    self.metrics.merge_failures.inc();
-                    if error.kind() == Kind::Corrupt {
-                        // Left alone until the next start, so that it does not hold up the others.
-                        self.options.skip.extend(inputs);
-                    }
+                    self.failed(&error, &inputs);
                     return Err(error);
                 }
             }
@@ -190,6 +217,25 @@ impl Worker {
             }
         }
         Ok(merged)
+    }
+
+    /// A damaged segment is left alone until the next start, so that it does not hold up the others.
+    fn failed(&mut self, error: &Error, inputs: &[Arc<SegmentMeta>]) {
+        self.metrics.merge_failures.inc();
+        if error.kind() != Kind::Corrupt {
+            return;
+        }
+        let object = match error {
+            Error::Segment(error) => error.object(),
+            _ => None,
+        };
+        for input in inputs {
+            if object.is_none_or(|object| *object == *input.path) {
+                tracing::error!(path = &*input.path, %error, "a segment is damaged; it is not merged, and queries of its times fail");
+                self.metrics.corrupt_segments.inc();
+                self.options.skip.insert(input.id);
+            }
+        }
     }
 
     async fn clean(&self, orphans: bool) -> Result<u64, Error> {

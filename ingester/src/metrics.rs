@@ -19,6 +19,9 @@ pub struct Metrics {
     pub(crate) merges: IntCounter,
     pub(crate) merge_failures: IntCounter,
     pub(crate) merge_read_bytes: IntCounter,
+    pub(crate) corrupt_segments: IntCounter,
+    pub(crate) delete_searches: IntCounter,
+    pub(crate) delete_rewrites: IntCounter,
     pub(crate) expired_segments: IntCounter,
     pub(crate) deleted_objects: IntCounter,
 }
@@ -85,9 +88,21 @@ impl Metrics {
                 "merge_read_bytes_total",
                 "Bytes of segments that merges read",
             )?,
+            corrupt_segments: counter(
+                "corrupt_segments_total",
+                "Segments that were found damaged, and are left alone until the next start",
+            )?,
+            delete_searches: counter(
+                "delete_searches_total",
+                "Segments searched for records of delete requests",
+            )?,
+            delete_rewrites: counter(
+                "delete_rewrites_total",
+                "Segments rewritten without records of delete requests",
+            )?,
             expired_segments: counter(
                 "expired_segments_total",
-                "Segments dropped whole because every record had expired",
+                "Segments dropped whole because no record was to be kept",
             )?,
             deleted_objects: counter("deleted_objects_total", "Objects removed from storage")?,
         })

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use model::{HeadId, Timestamp};
-use rpc::{Command, MetaApi, Outcome};
+use rpc::{Command, MetaApi, Outcome, TailSender};
 use store::ObjectStorage;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::flush::Flusher;
 use crate::handle::Ingester;
@@ -24,9 +24,10 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// Requests and results queued for the task. Each is small, or holds batches that somebody waits
 /// for: receivers bound those by their own connection and body limits.
 const MESSAGES_MAX: usize = 256;
-/// Batches that a slow receiver of the tail may be behind. They are shared with the heads, and only
-/// kept while somebody listens.
+/// Batches that a slow receiver of the tail may be behind, and their bytes. They are shared with the
+/// heads, and only kept while somebody listens.
 const TAIL_BATCHES_MAX: usize = 64;
+const TAIL_BYTES_MAX: usize = 32 << 20;
 
 /// What an ingester works with.
 #[derive(Clone)]
@@ -84,7 +85,7 @@ impl Ingester {
         );
         let (log, thread) = WalThread::spawn(writer, messages.downgrade(), Arc::clone(&metrics))?;
         let busy = Arc::new(AtomicBool::new(false));
-        let (tail, _) = broadcast::channel(TAIL_BATCHES_MAX);
+        let tail = TailSender::new(TAIL_BATCHES_MAX, TAIL_BYTES_MAX);
         let task = Task {
             state: State::new(&config, start_of(&plan, id, &*deps.meta)),
             messages: receiver,
@@ -104,7 +105,8 @@ impl Ingester {
         };
         let task = tokio::spawn(task.run());
         replay(files, plan, id, &deps.meta, &messages).await?;
-        let maintenance = Maintenance::start(id, &config, &deps, metrics, busy);
+        let heads = messages.downgrade();
+        let maintenance = Maintenance::start(id, &config, &deps, metrics, busy, heads);
         Ok(Ingester::new(id, messages, tail, maintenance, task, thread))
     }
 }

@@ -3,9 +3,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use model::{LogBatch, TenantId, TimeRange};
-use rpc::{Error, HeadBatches, IngestRequest};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use model::{TenantId, TimeRange};
+use rpc::{Error, HeadBatches, IngestRequest, TailSender};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use crate::flush::Flusher;
@@ -53,7 +53,7 @@ pub(crate) struct Task {
     pub(crate) messages: mpsc::Receiver<Message>,
     pub(crate) sender: mpsc::WeakSender<Message>,
     pub(crate) log: mpsc::UnboundedSender<WalCommand>,
-    pub(crate) tail: broadcast::Sender<Arc<LogBatch>>,
+    pub(crate) tail: TailSender,
     pub(crate) flusher: Flusher,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
@@ -150,8 +150,7 @@ impl Task {
                 drop(self.log.send(WalCommand::RemoveThrough(file)));
             }
             Action::Answer { ticket, result } => self.replies.answer(ticket, result),
-            // No receiver is no error.
-            Action::Publish(batch) => drop(self.tail.send(batch)),
+            Action::Publish(batch) => self.tail.send(batch),
             Action::StartFlush(job) => self.flush(job),
             Action::Duplicate => self.metrics.duplicates.inc(),
         }

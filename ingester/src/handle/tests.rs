@@ -20,6 +20,10 @@ use crate::wal::LogFiles;
 use crate::wal::tests::Sim;
 use crate::{Config, Deps, Metrics};
 
+mod deletes;
+
+use deletes::{delete, numbers};
+
 const DAY: i64 = 86_400 * NANOS_PER_SECOND;
 
 /// One process' way to the catalog. Answers may get lost after it did what was asked; the dead can
@@ -442,6 +446,7 @@ enum Step {
     Flush,
     Crash(u64),
     Merge,
+    Delete(u64, u64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -450,6 +455,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Flush),
         2 => (0..2000_u64).prop_map(Step::Crash),
         1 => Just(Step::Merge),
+        1 => (0..30_u64, 1..6_u64).prop_map(|(first, count)| Step::Delete(first, count)),
     ];
     prop::collection::vec(step, 1..12)
 }
@@ -459,7 +465,9 @@ async fn live(steps: &[Step]) {
     world.config.wal_file_bytes_max = 1500;
     world.config.head_bytes_max = 3000;
     let mut ingester = world.start().await.unwrap();
-    let mut acknowledged = BTreeSet::new();
+    let (mut acknowledged, mut deleted) = (BTreeSet::new(), BTreeSet::new());
+    // What comes again after it was deleted may stay or go.
+    let mut either = BTreeSet::new();
     for step in steps {
         match step {
             Step::Ingest(first, count) => {
@@ -468,11 +476,18 @@ async fn live(steps: &[Step]) {
                     .ingest(numbers.clone().map(request).collect())
                     .await
                     .unwrap();
+                either.extend(numbers.clone().filter(|number| deleted.contains(number)));
                 acknowledged.extend(numbers);
             }
             Step::Flush => ingester.flush().await.unwrap(),
             Step::Crash(keep) => ingester = world.crash(ingester, *keep).await,
             Step::Merge => drop(ingester.merge_now().await.unwrap()),
+            Step::Delete(first, count) => {
+                let gone = *first..*first + *count;
+                delete(&world, "{app=~\".+\"}", gone.clone()).await;
+                either.retain(|number| !gone.contains(number));
+                deleted.extend(gone);
+            }
         }
     }
     ingester.shutdown().await.unwrap();
@@ -480,7 +495,14 @@ async fn live(steps: &[Step]) {
     assert!(recent(&world, &ingester).await == 0, "all is covered");
     // Copies in different segments are one record: merging shows how many there are.
     ingester.merge_now().await.unwrap();
-    assert_eq!(world.records(), acknowledged.len() as u64);
+    assert!(world.meta.catalog().deletes.is_empty());
+    let stored = numbers(&world).await;
+    let unique: BTreeSet<u64> = stored.iter().copied().collect();
+    assert_eq!(unique.len(), stored.len(), "copies");
+    for number in acknowledged {
+        let (stays, goes) = (unique.contains(&number), deleted.contains(&number));
+        assert!(stays != goes || either.contains(&number), "{number}");
+    }
 }
 
 proptest! {

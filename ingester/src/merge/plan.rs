@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use model::{Signal, TenantId, TimeRange, Timestamp};
+use model::{Signal, Timestamp};
 use rpc::{Catalog, SegmentId, SegmentMeta, TenantSegment};
 
 use crate::config::MergeConfig;
@@ -83,23 +83,6 @@ pub fn plan_merges(catalog: &Catalog, now: Timestamp, options: &PlanOptions) -> 
     plans
 }
 
-/// What of the tenant's records is kept, by the catalog's setting or the default.
-pub(crate) fn kept(
-    tenant: &TenantId,
-    catalog: &Catalog,
-    now: Timestamp,
-    default_nanos: i64,
-) -> TimeRange {
-    let settings = catalog.tenants.get(tenant);
-    let nanos = settings
-        .and_then(|settings| settings.retention_nanos)
-        .unwrap_or(default_nanos);
-    match nanos {
-        ..=0 => TimeRange::ALL,
-        nanos => TimeRange::new(now.saturating_sub(nanos), Timestamp::MAX),
-    }
-}
-
 enum Expired {
     All,
     Much,
@@ -115,7 +98,7 @@ fn expired(
     let (mut all, mut gone) = (0_u64, 0_u64);
     let mut alive = false;
     for tenant in &segment.tenants {
-        let keep = kept(&tenant.tenant, catalog, now, options.retention_nanos);
+        let keep = catalog.kept(&tenant.tenant, now, options.retention_nanos);
         alive |= tenant.last >= keep.start;
         all = all.saturating_add(tenant.content_bytes);
         gone = gone.saturating_add(expired_bytes(tenant, keep.start));

@@ -15,9 +15,9 @@ use store::ObjectStorage;
 use tokio::runtime::Handle;
 
 use super::MergePlan;
-use super::plan::kept;
 use crate::codec::{self, Written};
 use crate::config::nanos;
+use crate::deletes::Deletes;
 use crate::metrics::Metrics;
 use crate::start::{Clock, Deps};
 use crate::{Config, Error, objects};
@@ -86,7 +86,51 @@ impl Merger {
         self.interval
     }
 
-    /// Writes the new segment, if there is one, and swaps it in. A merge that is not `urgent` makes
+    /// Searches a segment for records of the delete requests that are pending for it; rewrites it
+    /// without them if there are any.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    #[tracing::instrument(name = "delete", skip_all, fields(path = &*segment.path, urgent))]
+    pub(crate) async fn delete(
+        &self,
+        segment: Arc<SegmentMeta>,
+        catalog: &Arc<Catalog>,
+        now: Timestamp,
+        urgent: bool,
+    ) -> Result<(), Error> {
+        let inputs = vec![segment];
+        let deletes = Deletes::pending(catalog, &inputs);
+        let (ids, readers) = (deletes.ids(), self.readers(inputs.clone(), urgent));
+        self.metrics.delete_searches.inc();
+        let search = tokio::task::spawn_blocking(move || {
+            readers.iter().try_fold(false, |found, reader| {
+                Ok::<_, Error>(found || deletes.are_in(reader)?)
+            })
+        });
+        let found = search.await.map_err(|error| {
+            Error::Stopped(format!("searching a segment ended early: {error}"))
+        })??;
+        if !found {
+            let pass = Command::PassDeletes {
+                deletes: ids,
+                segments: inputs.iter().map(|segment| segment.id).collect(),
+            };
+            self.meta.propose(pass).await?;
+            return Ok(());
+        }
+        let output_level = inputs.iter().map(|segment| segment.level).max();
+        let plan = MergePlan {
+            inputs,
+            output_level,
+        };
+        self.run(plan, catalog, now, urgent).await?;
+        self.metrics.delete_rewrites.inc();
+        Ok(())
+    }
+
+    /// Writes the new segment, if there is one, and swaps it in; records of delete requests that are
+    /// pending for the inputs are left out. A merge that is not `urgent` makes
     /// way for flushes while memory is short.
     ///
     /// # Errors
@@ -101,11 +145,14 @@ impl Merger {
     ) -> Result<(), Error> {
         let remove: Vec<SegmentId> = plan.inputs.iter().map(|segment| segment.id).collect();
         let inputs = remove.len();
+        let mut deleted = BTreeSet::new();
         let add = match plan.output_level {
             None => None,
             Some(level) => {
+                let deletes = Deletes::pending(catalog, &plan.inputs);
+                deleted = deletes.ids();
                 let readers = self.readers(plan.inputs, urgent);
-                self.write(readers, level, catalog, now).await?
+                self.write(readers, level, catalog, now, deletes).await?
             }
         };
         let dropped = add.is_none();
@@ -113,7 +160,7 @@ impl Merger {
         let swap = SwapCommit {
             remove,
             add: add.into_iter().collect(),
-            deleted: BTreeSet::new(),
+            deleted,
             delete_after: (self.clock)().saturating_add(self.delete_grace),
         };
         let swapped = self.meta.propose(Command::SwapSegments(swap)).await;
@@ -148,6 +195,7 @@ impl Merger {
         level: u32,
         catalog: &Arc<Catalog>,
         now: Timestamp,
+        deletes: Deletes,
     ) -> Result<Option<SegmentMeta>, Error> {
         let first = &inputs[0].segment;
         let signal = first.signal;
@@ -157,9 +205,11 @@ impl Merger {
         let written = {
             let (merger, catalog) = (self.clone(), Arc::clone(catalog));
             let file = temporary.clone();
-            tokio::task::spawn_blocking(move || merger.merge_to_file(&inputs, &catalog, now, file))
-                .await
-                .map_err(|error| Error::Stopped(format!("merging segments ended early: {error}")))?
+            tokio::task::spawn_blocking(move || {
+                merger.merge_to_file(&inputs, &catalog, now, &deletes, file)
+            })
+            .await
+            .map_err(|error| Error::Stopped(format!("merging segments ended early: {error}")))?
         };
         let stored = match written {
             Ok(written) if written.tenants.is_empty() => Ok(None),
@@ -189,6 +239,7 @@ impl Merger {
         inputs: &[ObjectReader],
         catalog: &Catalog,
         now: Timestamp,
+        deletes: &Deletes,
         file: PathBuf,
     ) -> Result<Written, Error> {
         let failed = |doing| {
@@ -201,10 +252,10 @@ impl Merger {
         };
         fs::create_dir_all(&self.folder).map_err(failed("make the folder of"))?;
         let readers: Vec<&dyn ReadAt> = inputs.iter().map(|r| r as &dyn ReadAt).collect();
-        let keep = |tenant: &_| kept(tenant, catalog, now, self.retention_nanos);
+        let keep = |tenant: &_| catalog.kept(tenant, now, self.retention_nanos);
         let out = File::create(&file).map_err(failed("make"))?;
         let mut out = BufWriter::with_capacity(256 << 10, out);
-        let written = codec::merge(&readers, &keep, &mut out)?;
+        let written = codec::merge(&readers, &keep, &mut deletes.filter(), &mut out)?;
         out.flush().map_err(failed("write"))?;
         Ok(written)
     }

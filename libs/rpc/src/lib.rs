@@ -17,6 +17,7 @@ mod catalog;
 mod deletes;
 mod error;
 mod ports;
+mod tail;
 
 pub use catalog::{
     Catalog, Command, CoveredHeads, FlushCommit, Outcome, SegmentId, SegmentMeta, SwapCommit,
@@ -25,3 +26,4 @@ pub use catalog::{
 pub use deletes::{ActiveDelete, DeleteId, DeleteRequest};
 pub use error::Error;
 pub use ports::{HeadBatches, IngestApi, IngestRequest, MetaApi, RecentRequest, SearchApi};
+pub use tail::{TailError, TailReceiver, TailSender};

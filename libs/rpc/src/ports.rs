@@ -2,9 +2,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use model::{BatchId, HeadId, LogBatch, Selector, Shard, Slot, TenantId, TimeRange};
-use tokio::sync::broadcast;
 
-use crate::{Catalog, Command, Error, Outcome};
+use crate::{Catalog, Command, Error, Outcome, TailReceiver};
 
 /// One (shard, slot) batch on its way to an owner.
 #[derive(Clone, Debug)]
@@ -70,7 +69,7 @@ pub trait SearchApi: Send + Sync + 'static {
 
     /// Batches as they are acknowledged, of all tenants. A receiver that falls behind learns how
     /// many it missed.
-    fn tail(&self) -> broadcast::Receiver<Arc<LogBatch>>;
+    fn tail(&self) -> TailReceiver;
 }
 
 /// What every role asks of the coordinator.

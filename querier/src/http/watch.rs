@@ -15,8 +15,7 @@ use futures::stream::SplitSink;
 use model::{LogBatch, TenantId};
 use query::logql::ast::LogExpr;
 use query::logql::engine::StreamResult;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
+use rpc::{TailError, TailReceiver};
 
 use super::json::Json;
 use crate::tail::{Dropped, FilterLimits, Pending, filter};
@@ -32,7 +31,7 @@ const CLOSE_REASON_BYTES_MAX: usize = 123;
 /// One client's live view.
 pub(super) struct Watch {
     querier: Querier,
-    arriving: Receiver<Arc<LogBatch>>,
+    arriving: TailReceiver,
     pending: Pending,
     frames: VecDeque<Message>,
     /// Whether the socket holds a part of a frame.
@@ -100,8 +99,8 @@ impl Watch {
             tokio::select! {
                 batch = self.arriving.recv() => match batch {
                     Ok(batch) => self.pending.push(now, batch),
-                    Err(RecvError::Lagged(batches)) => self.pending.missed(now, batches),
-                    Err(RecvError::Closed) => return Sight::Gone,
+                    Err(TailError::Missed(batches)) => self.pending.missed(now, batches),
+                    Err(TailError::Ended) => return Sight::Gone,
                 },
                 sent = send_first(&mut self.frames, &mut self.unflushed, sender), if sending => {
                     return match sent {

@@ -15,10 +15,9 @@ use prometheus::Registry;
 use querier::{Config, Metrics, Querier, Sources, http_router};
 use rpc::{
     Catalog, Command, CoveredHeads, Error, HeadBatches, MetaApi, Outcome, RecentRequest, SearchApi,
-    SegmentId, SegmentMeta, TenantSegment,
+    SegmentId, SegmentMeta, TailReceiver, TailSender, TenantSegment,
 };
 use store::ObjectStorage;
-use tokio::sync::broadcast;
 use tower::ServiceExt;
 
 /// 2023-11-14T22:13:20Z
@@ -93,7 +92,7 @@ pub(crate) fn batches(records: &[Record]) -> Vec<Arc<LogBatch>> {
 
 pub(crate) struct FakeSearch {
     heads: Mutex<Vec<HeadBatches>>,
-    pub(crate) tail: broadcast::Sender<Arc<LogBatch>>,
+    pub(crate) tail: TailSender,
     /// What `recent` answers instead.
     failure: Mutex<Option<Failure>>,
     /// Joins the heads as soon as `recent` was asked the next time.
@@ -123,7 +122,7 @@ impl SearchApi for FakeSearch {
         }
     }
 
-    fn tail(&self) -> broadcast::Receiver<Arc<LogBatch>> {
+    fn tail(&self) -> TailReceiver {
         self.tail.subscribe()
     }
 }
@@ -176,7 +175,7 @@ impl World {
     pub(crate) fn over(config: Config, storage: ObjectStorage) -> World {
         let search = Arc::new(FakeSearch {
             heads: Mutex::default(),
-            tail: broadcast::channel(64).0,
+            tail: TailSender::new(64, 32 << 20),
             failure: Mutex::default(),
             later: Mutex::default(),
         });
@@ -233,8 +232,13 @@ impl World {
 
     /// Writes records as a segment of small chunks; returns its path.
     pub(crate) async fn segment(&self, records: &[Record]) -> Arc<str> {
+        self.segment_in_chunks(200, records).await
+    }
+
+    /// Writes records as a segment of chunks of so many bytes; returns its path.
+    pub(crate) async fn segment_in_chunks(&self, bytes: usize, records: &[Record]) -> Arc<str> {
         let options = segment::EncodeOptions {
-            chunk_bytes: 200,
+            chunk_bytes: bytes,
             ..segment::EncodeOptions::default()
         };
         let mut object = Vec::new();

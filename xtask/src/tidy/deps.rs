@@ -19,7 +19,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("runtime", &["model"]),
     ("testkit", &["model", "segment", "query", "rpc", "store"]),
     ("distributor", &["model", "proto", "rpc", "runtime"]),
-    ("ingester", &["model", "segment", "rpc", "store", "runtime"]),
+    (
+        "ingester",
+        &["model", "segment", "query", "rpc", "store", "runtime"],
+    ),
     (
         "querier",
         &["model", "segment", "query", "rpc", "store", "runtime"],

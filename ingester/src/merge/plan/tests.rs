@@ -1,7 +1,7 @@
 //! Goal: what is merged, rewritten and dropped when, and that planning comes to an end. Method:
 //! tables of segments, and a loop that carries plans out on the catalog alone.
 
-use model::NANOS_PER_SECOND;
+use model::{NANOS_PER_SECOND, TenantId};
 use proptest::prelude::*;
 use rpc::TenantSettings;
 

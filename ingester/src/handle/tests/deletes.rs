@@ -1,0 +1,191 @@
+//! Goal: delete requests remove what they name from heads and segments, and nothing else.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use model::{Columns, Flow, LineColumn, LineFilter};
+use rpc::{DeleteId, DeleteRequest};
+use segment::{Opened, ScanSpec, Scratch, Segment};
+
+use super::*;
+
+/// Requests that lines of these numbers go.
+pub(super) async fn delete(world: &World, query: &str, numbers: Range<u64>) -> DeleteId {
+    let request = DeleteRequest {
+        tenant: TenantId::default(),
+        query: query.into(),
+        range: TimeRange::new(DAY + numbers.start as i64, DAY + numbers.end as i64),
+        created: DAY,
+    };
+    let outcome = world.meta.propose(Command::RequestDelete(request)).await;
+    match outcome.unwrap() {
+        Outcome::Delete { id, .. } => id,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The numbers of all lines in live segments, ascending, copies included.
+pub(super) async fn numbers(world: &World) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    for meta in world.meta.catalog().segments.values() {
+        let object = world.storage.get(&meta.path).await.unwrap();
+        let opened = Segment::open(&meta.path, object.clone(), meta.object_bytes);
+        let Opened::Segment(segment) = opened.unwrap() else {
+            panic!("the whole object is there");
+        };
+        let plan = segment.plan(&ScanSpec {
+            tenant: &TenantId::default(),
+            selector: &Selector::default(),
+            range: TimeRange::ALL,
+            line_filter: &LineFilter::default(),
+        });
+        let columns = Columns {
+            timestamps: true,
+            lines: LineColumn::Bytes,
+            metadata: false,
+        };
+        for chunk in plan.chunks() {
+            let reads = plan.reads(chunk, columns).into_iter();
+            let parts: Vec<Bytes> = reads
+                .map(|range| object.slice(range.start as usize..range.end as usize))
+                .collect();
+            let mut take = |block: &model::RowBlock<'_>| {
+                for row in 0..block.rows {
+                    let line = std::str::from_utf8(block.lines.line(row)).unwrap();
+                    let number = line.split(' ').nth(1).unwrap();
+                    numbers.push(number.parse().unwrap());
+                }
+                Flow::Continue
+            };
+            plan.decode(chunk, columns, &parts, &mut Scratch::default(), &mut take)
+                .unwrap();
+        }
+    }
+    numbers.sort_unstable();
+    numbers
+}
+
+fn paths(world: &World) -> Vec<Arc<str>> {
+    let catalog = world.meta.catalog();
+    let segments = catalog.segments.values();
+    segments.map(|segment| Arc::clone(&segment.path)).collect()
+}
+
+/// Two segments, of 0 to 5 and of 6 to 11, as large as segments get that nobody merges.
+async fn two_segments(world: &mut World) -> Ingester {
+    world.config.merge.small_bytes_max = 1;
+    let ingester = world.start().await.unwrap();
+    for numbers in [0..6, 6..12] {
+        let mut requests: Vec<IngestRequest> = numbers.map(request).collect();
+        requests.iter_mut().for_each(|r| r.shard = Shard(0));
+        ingester.ingest(requests).await.unwrap();
+        ingester.flush().await.unwrap();
+    }
+    assert_eq!(world.segments(), 2);
+    ingester
+}
+
+#[tokio::test]
+async fn matching_records_go_from_segments_and_all_others_stay() {
+    let mut world = World::new();
+    let ingester = two_segments(&mut world).await;
+    delete(&world, "{app=\"even\"} |~ \"line [0-9] \"", 3..9).await;
+    let id = delete(&world, "{app=\"odd\"} |= \"line 11 \"", 0..12).await;
+    ingester.merge_now().await.unwrap();
+    assert_eq!(numbers(&world).await, [0, 1, 2, 3, 5, 7, 9, 10]);
+    let catalog = world.meta.catalog();
+    assert!(catalog.deletes.is_empty());
+    assert_eq!(catalog.past_deletes.len(), 2);
+    assert!(catalog.past_deletes.contains_key(&id));
+}
+
+#[tokio::test]
+async fn segments_without_such_records_are_not_rewritten() {
+    let mut world = World::new();
+    let ingester = two_segments(&mut world).await;
+    let before = paths(&world);
+    for query in [
+        "{app=\"even\"} |= \"line 77 \"",
+        "{app=\"other\"}",
+        "{app=\"even\"} | json",
+    ] {
+        delete(&world, query, 0..12).await;
+    }
+    delete(&world, "{app=\"even\"} |= \"line 2 \"", 0..12).await;
+    ingester.merge_now().await.unwrap();
+    let after = paths(&world);
+    assert_eq!(after.iter().filter(|path| before.contains(path)).count(), 1);
+    assert_eq!(world.records(), 11);
+    assert!(world.meta.catalog().deletes.is_empty());
+}
+
+#[tokio::test]
+async fn a_request_lasts_until_heads_with_its_records_are_flushed() {
+    let mut world = World::new();
+    let ingester = two_segments(&mut world).await;
+    ingester.ingest(vec![request(20)]).await.unwrap();
+    delete(&world, "{app=\"even\"}", 4..30).await;
+    ingester.merge_now().await.unwrap();
+    assert_eq!(numbers(&world).await, [0, 1, 2, 3, 5, 7, 9, 11]);
+    let active = |world: &World| world.meta.catalog().deletes.len();
+    assert_eq!(active(&world), 1);
+    // Late records of its times go as well, as long as it is active.
+    ingester
+        .ingest(vec![request(22), request(23)])
+        .await
+        .unwrap();
+    ingester.flush().await.unwrap();
+    ingester.merge_now().await.unwrap();
+    assert_eq!(numbers(&world).await, [0, 1, 2, 3, 5, 7, 9, 11, 23]);
+    assert_eq!(active(&world), 0);
+}
+
+#[tokio::test]
+async fn a_request_of_another_tenant_removes_nothing() {
+    let mut world = World::new();
+    let ingester = two_segments(&mut world).await;
+    let request = DeleteRequest {
+        tenant: TenantId::new("other").unwrap(),
+        query: "{app=~\".+\"}".into(),
+        range: TimeRange::ALL,
+        created: DAY,
+    };
+    let command = Command::RequestDelete(request);
+    world.meta.propose(command).await.unwrap();
+    ingester.merge_now().await.unwrap();
+    assert_eq!(world.records(), 12);
+    assert!(world.meta.catalog().deletes.is_empty());
+}
+
+#[tokio::test]
+async fn a_merge_leaves_deleted_records_out_and_says_so() {
+    let world = World::new();
+    let ingester = world.start().await.unwrap();
+    for number in 0..9 {
+        ingester.ingest(vec![request(number)]).await.unwrap();
+        ingester.flush().await.unwrap();
+    }
+    delete(&world, "{app=\"odd\"}", 0..9).await;
+    ingester.merge_now().await.unwrap();
+    assert_eq!(numbers(&world).await, [0, 2, 4, 6, 8]);
+    assert!(world.meta.catalog().deletes.is_empty());
+}
+
+#[tokio::test]
+async fn a_damaged_segment_does_not_keep_the_others_from_being_merged() {
+    let world = World::new();
+    let ingester = world.start().await.unwrap();
+    for number in 0..4 {
+        ingester.ingest(vec![request(number)]).await.unwrap();
+        ingester.flush().await.unwrap();
+    }
+    let damaged = paths(&world).remove(1);
+    let object = world.storage.get(&damaged).await.unwrap();
+    let rubbish = vec![Bytes::from(vec![7; object.len()])];
+    world.storage.put(&damaged, rubbish).await.unwrap();
+    let error = ingester.merge_now().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+    assert_eq!(ingester.merge_now().await.unwrap(), 1);
+    let left = paths(&world);
+    assert_eq!((left.len(), left.contains(&damaged)), (2, true));
+}

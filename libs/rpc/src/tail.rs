@@ -1,0 +1,175 @@
+//! Batches as they are acknowledged, for whoever watches: a broadcast whose memory is bounded in
+//! bytes as well as in batches.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use model::LogBatch;
+use tokio::sync::broadcast;
+
+/// Gives batches to all receivers. Clones give to the same ones.
+#[derive(Clone, Debug)]
+pub struct TailSender {
+    batches: broadcast::Sender<Arc<Item>>,
+    bytes_max: usize,
+    /// What some receiver may still have to read, oldest first.
+    unread: Arc<Mutex<VecDeque<Weak<Item>>>>,
+}
+
+/// Receives what is sent from now on.
+#[derive(Debug)]
+pub struct TailReceiver {
+    batches: broadcast::Receiver<Arc<Item>>,
+}
+
+/// Why a receiver got no batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TailError {
+    /// So many batches passed by unseen, because the receiver was too slow.
+    #[error("{0} batches were missed")]
+    Missed(u64),
+    /// Nothing will ever be sent again.
+    #[error("the sender has ended")]
+    Ended,
+}
+
+/// A batch, until it is taken back.
+#[derive(Debug)]
+struct Item(Mutex<Option<Arc<LogBatch>>>);
+
+impl TailSender {
+    /// At most so many batches, and bytes of them (one batch may be larger), wait for receivers.
+    pub fn new(batches_max: usize, bytes_max: usize) -> Self {
+        TailSender {
+            batches: broadcast::channel(batches_max).0,
+            bytes_max,
+            unread: Arc::default(),
+        }
+    }
+
+    /// Gives a batch to all receivers; the slow ones miss the oldest when there is no room for it.
+    pub fn send(&self, batch: Arc<LogBatch>) {
+        if self.batches.receiver_count() == 0 {
+            return;
+        }
+        let item = Arc::new(Item(Mutex::new(Some(batch))));
+        let mut unread = lock(&self.unread);
+        // What every receiver has read is gone by itself.
+        unread.retain(|item| item.strong_count() > 0);
+        unread.push_back(Arc::downgrade(&item));
+        let items: Vec<Arc<Item>> = unread.iter().filter_map(Weak::upgrade).collect();
+        let mut bytes: usize = items.iter().map(|item| item.bytes()).sum();
+        for item in &items[..items.len() - 1] {
+            if bytes <= self.bytes_max {
+                break;
+            }
+            bytes -= item.bytes();
+            *lock(&item.0) = None;
+            unread.pop_front();
+        }
+        // The last receiver may have left meanwhile.
+        let _ = self.batches.send(item);
+    }
+
+    /// A receiver of what is sent from now on.
+    pub fn subscribe(&self) -> TailReceiver {
+        TailReceiver {
+            batches: self.batches.subscribe(),
+        }
+    }
+
+    /// How many receivers there are.
+    pub fn receivers(&self) -> usize {
+        self.batches.receiver_count()
+    }
+}
+
+impl TailReceiver {
+    /// The next batch. Nothing is lost when the future is dropped before it is done.
+    ///
+    /// # Errors
+    /// [`TailError`] when batches were missed (the next call goes on behind them), or when nothing
+    /// more will come.
+    pub async fn recv(&mut self) -> Result<Arc<LogBatch>, TailError> {
+        match self.batches.recv().await {
+            Ok(item) => lock(&item.0).clone().ok_or(TailError::Missed(1)),
+            Err(broadcast::error::RecvError::Lagged(batches)) => Err(TailError::Missed(batches)),
+            Err(broadcast::error::RecvError::Closed) => Err(TailError::Ended),
+        }
+    }
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        lock(&self.0)
+            .as_ref()
+            .map_or(0, |batch| batch.memory_bytes())
+    }
+}
+
+/// What is behind the locks is whole after any panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Labels, LogBatchBuilder, Signal, StreamId, TenantId};
+
+    fn batch(bytes: usize) -> Arc<LogBatch> {
+        let tenant = TenantId::default();
+        let labels = Arc::new(Labels::new([("app", "a")]).unwrap());
+        let mut builder = LogBatchBuilder::new(tenant.clone());
+        builder.stream(StreamId::of(&tenant, Signal::Logs, &labels), &labels);
+        builder.push(1, &vec![b'x'; bytes], &mut []);
+        Arc::new(builder.finish())
+    }
+
+    async fn lengths(receiver: &mut TailReceiver, count: usize) -> Vec<Result<usize, TailError>> {
+        let mut lengths = Vec::new();
+        for _ in 0..count {
+            lengths.push(receiver.recv().await.map(|batch| batch.lines.len()));
+        }
+        lengths
+    }
+
+    #[tokio::test]
+    async fn a_slow_receiver_misses_the_oldest_batches_when_there_is_no_room() {
+        let sender = TailSender::new(8, 10_000);
+        let (mut slow, mut quick) = (sender.subscribe(), sender.subscribe());
+        for bytes in [4000, 4001, 4002] {
+            sender.send(batch(bytes));
+            assert_eq!(lengths(&mut quick, 1).await, [Ok(bytes)]);
+        }
+        let missed = Err(TailError::Missed(1));
+        assert_eq!(lengths(&mut slow, 3).await, [missed, Ok(4001), Ok(4002)]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_of_any_size_arrives_when_it_is_the_only_one() {
+        let sender = TailSender::new(8, 10);
+        let mut receiver = sender.subscribe();
+        sender.send(batch(5000));
+        assert_eq!(lengths(&mut receiver, 1).await, [Ok(5000)]);
+        drop(sender);
+        assert_eq!(lengths(&mut receiver, 1).await, [Err(TailError::Ended)]);
+    }
+
+    #[tokio::test]
+    async fn batches_are_bounded_in_number_too() {
+        let sender = TailSender::new(2, 1 << 20);
+        let mut receiver = sender.subscribe();
+        (1..=4).for_each(|bytes| sender.send(batch(bytes)));
+        let expected = [Err(TailError::Missed(2)), Ok(3), Ok(4)];
+        assert_eq!(lengths(&mut receiver, 3).await, expected);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_nobody() {
+        let sender = TailSender::new(8, 1000);
+        let held = batch(5);
+        sender.send(Arc::clone(&held));
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+}
