@@ -116,7 +116,9 @@ impl State {
             entry.bytes = segment.memory_bytes() as u64;
             self.bytes += entry.bytes;
         }
-        while self.bytes > self.bytes_max {
+        // The one used last stays, however large it is: a segment of a million streams would
+        // otherwise be read anew by every query.
+        while self.bytes > self.bytes_max && self.by_stamp.len() > 1 {
             let Some((_, oldest)) = self.by_stamp.pop_first() else {
                 break;
             };

@@ -65,7 +65,7 @@ pub(super) async fn detected(
 pub(super) async fn label_names(querier: &Querier, call: &Call) -> Result<BTreeSet<String>, Error> {
     let streams = streams_of(querier, call).await?;
     let names = streams.iter().flat_map(|labels| labels.iter());
-    Ok(names.map(|(name, _)| name.to_owned()).collect())
+    Ok(distinct(names.map(|(name, _)| name)))
 }
 
 /// The values of a label, in order.
@@ -76,33 +76,44 @@ pub(super) async fn label_values(
 ) -> Result<BTreeSet<String>, Error> {
     let streams = streams_of(querier, call).await?;
     let values = streams.iter().filter_map(|labels| labels.get(name));
-    Ok(values.map(str::to_owned).collect())
+    Ok(distinct(values))
 }
 
-async fn streams_of(querier: &Querier, call: &Call) -> Result<HashSet<Arc<Labels>>, Error> {
+/// Each text once, in order. There may be millions of streams and few texts, or as many of both.
+fn distinct<'a>(texts: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    let once: HashSet<&str> = texts.collect();
+    once.into_iter().map(str::to_owned).collect()
+}
+
+async fn streams_of(querier: &Querier, call: &Call) -> Result<Vec<Arc<Labels>>, Error> {
     let selector = selector(call.params.query())?;
     let range = call.range(querier)?;
     streams(querier, call, vec![selector], range).await
 }
 
-/// The label sets that have records in the range and match any of the selectors.
+/// The label sets that have records in the range and match any of the selectors, each once.
 pub(super) async fn streams(
     querier: &Querier,
     call: &Call,
     selectors: Vec<Selector>,
     range: TimeRange,
-) -> Result<HashSet<Arc<Labels>>, Error> {
+) -> Result<Vec<Arc<Labels>>, Error> {
     let work = move |source: &crate::tenants::TenantsSource, budget: &query::Budget| {
-        let mut found = HashSet::new();
+        let (mut found, mut parts) = (Vec::new(), 0);
         for selector in &selectors {
             for (source, selector, tag) in source.select(selector) {
                 let streams = source.streams(&selector, range, Wanted::Labels, budget)?;
                 let labels = streams.totals.into_keys();
+                parts += 1;
                 match tag {
                     None => found.extend(labels),
                     Some(tenant) => found.extend(labels.map(|labels| tagged(&labels, tenant))),
                 }
             }
+        }
+        if parts > 1 {
+            found.sort_unstable();
+            found.dedup();
         }
         Ok(found)
     };

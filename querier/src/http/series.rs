@@ -21,9 +21,8 @@ pub(super) async fn series(State(querier): State<Querier>, call: Call) -> Result
     }
     let selectors: Result<Vec<_>, Error> = texts.into_iter().map(selector).collect();
     let range = call.range(&querier)?;
-    let streams = streams(&querier, &call, selectors?, range).await?;
-    let mut streams: Vec<_> = streams.into_iter().collect();
-    streams.sort();
+    let mut streams = streams(&querier, &call, selectors?, range).await?;
+    streams.sort_unstable();
     let mut json = Json::default();
     json.object(|json| {
         json.key("status").string("success");

@@ -25,6 +25,9 @@ pub(crate) struct StreamTotal {
     pub(crate) bytes: u64,
 }
 
+/// What an entry of a table of totals takes, with the table's free room.
+const STREAM_BYTES: u64 = 2 * size_of::<(Arc<Labels>, StreamTotal)>() as u64;
+
 /// Segments of which only a part is in the range.
 #[derive(Default)]
 struct Partial {
@@ -111,7 +114,9 @@ impl SnapshotSource {
                     range.touches(entry.first, entry.last) && selector.is_match(entry.labels)
                 })
             };
+            let mut seen = 0;
             let whole = entries().all(|entry| {
+                seen += 1;
                 let known = wanted == Wanted::Labels && streams.totals.contains_key(entry.labels);
                 known || range.covers(entry.first, entry.last)
             });
@@ -120,11 +125,19 @@ impl SnapshotSource {
             } else {
                 &mut partial.sizes
             };
+            if whole {
+                totals.reserve(seen - totals.len().min(seen));
+            }
+            let mut grown = 0;
             for entry in entries() {
                 let total = totals.entry_ref(entry.labels).or_default();
+                if total.records == 0 {
+                    grown += STREAM_BYTES + entry.labels.memory_bytes() as u64;
+                }
                 total.records += entry.records;
                 total.bytes += entry.content_bytes;
             }
+            budget.take_memory(grown)?;
             if !whole {
                 partial.segments.push(Arc::clone(meta));
             } else if wanted == Wanted::Chunks {
