@@ -106,7 +106,11 @@ impl Held {
     }
 }
 
-/// What a batch costs in memory, with what the state keeps for it.
+/// What a batch costs in memory, with what the state keeps for it. Labels that nobody has but this
+/// batch, and perhaps the distributor, are its own; others are counted with an earlier batch.
 pub(super) fn bytes_of(batch: &LogBatch) -> usize {
-    batch.memory_bytes() + size_of::<LogBatch>() + size_of::<Held>() + 128
+    let own = batch.streams.iter().map(|stream| &stream.labels);
+    let own = own.filter(|labels| Arc::strong_count(labels) <= 2);
+    let labels: usize = own.map(|labels| labels.memory_bytes()).sum();
+    batch.memory_bytes() + labels + size_of::<LogBatch>() + size_of::<Held>() + 128
 }
