@@ -1,6 +1,7 @@
 //! Chunks and head streams to sinks, on several threads, in the order that lets them stop early.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
@@ -73,10 +74,25 @@ enum Place {
 struct Queue {
     started: usize,
     done: usize,
-    ahead: VecDeque<(usize, Option<Reading>)>,
+    /// Works of the groups.
+    waiting: usize,
+    ahead: VecDeque<Group>,
+}
+
+/// Works side by side, whose parts are read at one go.
+struct Group {
+    works: Range<usize>,
+    /// How many parts of what is read belong to each work.
+    parts: Vec<usize>,
+    reading: Option<Reading>,
 }
 
 type Reading = JoinHandle<Result<Vec<Bytes>, store::Error>>;
+
+/// Most chunks of a group: reading one by one, handing over between threads takes as long as decoding.
+const GROUP_CHUNKS_MAX: usize = 8;
+/// Groups that each thread should find at least, so that all have work to the end.
+const GROUPS_PER_THREAD: usize = 4;
 
 /// What one thread has of its own.
 struct Worker<K> {
@@ -175,30 +191,43 @@ impl<'a> Scan<'a> {
     fn work<K: Sink>(&self, worker: &mut Worker<K>) -> Result<(), SourceError> {
         while !self.over.load(Ordering::Relaxed) {
             self.budget.check()?;
-            let Some((work, reading)) = self.next() else {
+            let Some(group) = self.next() else {
                 return Ok(());
             };
-            if self.is_useless(&work) {
+            if self.is_useless(&self.works[group.works.start]) {
                 // Works are in order: all that follow are useless as well.
                 self.over.store(true, Ordering::Relaxed);
                 return Ok(());
             }
-            let flow = match work.place {
-                Place::Chunk { segment, chunk } => self.chunk(worker, segment, chunk, reading)?,
-                Place::Head { stream } => self.head(worker, stream)?,
-            };
-            if let Some(bound) = worker.sink.bound() {
-                match self.request.order {
-                    ScanOrder::Backward => self.bound.fetch_max(bound, Ordering::Relaxed),
-                    ScanOrder::Forward => self.bound.fetch_min(bound, Ordering::Relaxed),
-                    ScanOrder::Any => 0,
-                };
+            let mut bytes = match group.reading {
+                None => Vec::new(),
+                Some(reading) => self.finish_reading(reading)?,
             }
-            if flow == Flow::Stop {
-                return Ok(());
+            .into_iter();
+            for (at, parts) in group.works.zip(group.parts) {
+                let flow = match self.works[at].place {
+                    Place::Chunk { segment, chunk } => {
+                        let bytes: Vec<Bytes> = bytes.by_ref().take(parts).collect();
+                        self.chunk(worker, segment, chunk, &bytes)?
+                    }
+                    Place::Head { stream } => self.head(worker, stream)?,
+                };
+                self.tighten(worker.sink.bound());
+                if flow == Flow::Stop {
+                    return Ok(());
+                }
             }
         }
         Ok(())
+    }
+
+    fn tighten(&self, bound: Option<Timestamp>) {
+        let Some(bound) = bound else { return };
+        match self.request.order {
+            ScanOrder::Backward => self.bound.fetch_max(bound, Ordering::Relaxed),
+            ScanOrder::Forward => self.bound.fetch_min(bound, Ordering::Relaxed),
+            ScanOrder::Any => 0,
+        };
     }
 
     fn head<K: Sink>(&self, worker: &mut Worker<K>, stream: usize) -> Result<Flow, SourceError> {
@@ -229,8 +258,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// The next work, with its reads under way; starts those of the works that follow.
-    fn next(&self) -> Option<(Work, Option<Reading>)> {
+    /// The next works, with their reads under way; starts those of the works that follow.
+    fn next(&self) -> Option<Group> {
         let mut queue = self.queue.lock();
         let reads_max = self.source.backend.reads_max;
         // Whoever wants the newest few lines mostly has them after a chunk or two: begin with few
@@ -239,33 +268,58 @@ impl<'a> Scan<'a> {
             ScanOrder::Any => reads_max,
             _ => (self.source.backend.workers * 2 + queue.done).min(reads_max),
         };
-        while queue.ahead.len() < depth && queue.started < self.works.len() {
-            let at = queue.started;
-            queue.started += 1;
-            let reading = match self.works[at].place {
-                Place::Chunk { segment, chunk } => self.start_reading(segment, chunk),
-                Place::Head { .. } => None,
-            };
-            queue.ahead.push_back((at, reading));
+        while queue.waiting < depth && queue.started < self.works.len() {
+            let group = self.start(queue.started);
+            queue.started = group.works.end;
+            queue.waiting += group.works.len();
+            queue.ahead.push_back(group);
         }
-        let (at, reading) = queue.ahead.pop_front()?;
-        queue.done += 1;
-        Some((self.works[at], reading))
+        let group = queue.ahead.pop_front()?;
+        queue.done += group.works.len();
+        queue.waiting -= group.works.len();
+        Some(group)
     }
 
-    fn start_reading(&self, segment: usize, chunk: usize) -> Option<Reading> {
+    /// Starts reading for the works from `first` on: for one, or for some of one segment where no
+    /// early stop can make them useless.
+    fn start(&self, first: usize) -> Group {
+        let mut group = Group {
+            works: first..first + 1,
+            parts: Vec::new(),
+            reading: None,
+        };
+        let Place::Chunk { segment, .. } = self.works[first].place else {
+            group.parts.push(0);
+            return group;
+        };
+        let share = self.works.len() / (self.source.backend.workers * GROUPS_PER_THREAD);
+        let length_max = match self.request.order {
+            ScanOrder::Any => share.clamp(1, GROUP_CHUNKS_MAX),
+            _ => 1,
+        };
         let planned = &self.planned[segment];
-        let chunk = &planned.plan.chunks()[chunk];
-        let ranges = planned
-            .plan
-            .reads_of(chunk, &self.wanted(chunk, self.request.range));
-        if ranges.is_empty() {
-            return None;
+        let mut ranges = Vec::new();
+        for work in self.works[first..].iter().take(length_max) {
+            let Place::Chunk { segment: of, chunk } = work.place else {
+                break;
+            };
+            if of != segment {
+                break;
+            }
+            let chunk = &planned.plan.chunks()[chunk];
+            let wanted = self.wanted(chunk, self.request.range);
+            let reads = planned.plan.reads_of(chunk, &wanted);
+            group.parts.push(reads.len());
+            ranges.extend(reads);
         }
-        let storage = self.source.backend.segments.storage().clone();
-        let path = Arc::clone(&planned.meta.path);
-        let read = async move { storage.ranges(&path, &ranges).await };
-        Some(self.source.backend.runtime.spawn(read))
+        group.works.end = first + group.parts.len();
+        if !ranges.is_empty() {
+            let storage = self.source.backend.segments.storage().clone();
+            let path = Arc::clone(&planned.meta.path);
+            let read = async move { storage.ranges(&path, &ranges).await };
+            group.reading = Some(self.source.backend.runtime.spawn(read));
+        }
+        group
     }
 
     /// What to decode: whole records where they may have copies.
@@ -298,14 +352,10 @@ impl<'a> Scan<'a> {
         worker: &mut Worker<K>,
         segment: usize,
         chunk: usize,
-        reading: Option<Reading>,
+        bytes: &[Bytes],
     ) -> Result<Flow, SourceError> {
         let plan = &self.planned[segment].plan;
         let chunk = &plan.chunks()[chunk];
-        let bytes = match reading {
-            None => Vec::new(),
-            Some(reading) => self.finish_reading(reading)?,
-        };
         let read_bytes: u64 = bytes.iter().map(|bytes| bytes.len() as u64).sum();
         self.budget.take_rows(chunk.rows)?;
         self.budget.take_memory(read_bytes)?;
@@ -334,7 +384,7 @@ impl<'a> Scan<'a> {
                 Flow::Stop
             })
         };
-        let decoded = plan.decode_wanted(chunk, &wanted, &bytes, scratch, &mut deliver);
+        let decoded = plan.decode_wanted(chunk, &wanted, bytes, scratch, &mut deliver);
         self.budget.give_memory(read_bytes);
         let decoded = decoded.map_err(|error| segment_error(&error))?;
         if let Some(error) = failed {
@@ -444,8 +494,8 @@ impl<'a> Scan<'a> {
 
 impl Queue {
     fn abort(self) {
-        for (_, reading) in self.ahead {
-            if let Some(reading) = reading {
+        for group in self.ahead {
+            if let Some(reading) = group.reading {
                 reading.abort();
             }
         }
