@@ -2,8 +2,8 @@
 
 use super::{Case, ErrorTest, Expected, Outcome, Pairs, Points, When};
 
-/// Largest relative difference between equal numbers.
-const TOLERANCE: f64 = 1e-6;
+/// Largest difference between equal numbers, absolute or relative to the larger one.
+const TOLERANCE: f64 = 1e-9;
 
 /// `Err` with what came out and what should have.
 pub(super) fn compare(
@@ -44,9 +44,10 @@ fn same(a: f64, b: f64) -> bool {
     if a == b || (a.is_nan() && b.is_nan()) {
         return true;
     }
-    let largest = a.abs().max(b.abs());
-    // Very small numbers are compared as such: their relative difference says nothing.
-    (a - b).abs() <= TOLERANCE * largest.max(f64::MIN_POSITIVE)
+    if a.is_infinite() || b.is_infinite() {
+        return false;
+    }
+    (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1.0)
 }
 
 /// Points without gaps, at their times.

@@ -9,6 +9,8 @@ use query::logql::engine::{Direction, LabelSet, Limits, Params, Value, execute};
 use super::{Outcome, Pairs, Record, Target, When};
 use crate::MemorySource;
 
+/// The script's time zero: 2026-01-01T00:00:00Z, as for Loki. It shows where templates print times.
+const ZERO: i64 = 1_767_225_600_000_000_000;
 /// How the second evaluation of each query cuts the records up: seed, sinks, rows per block.
 const SPLIT: (u64, usize, usize) = (7, 3, 4);
 
@@ -28,8 +30,8 @@ impl Library {
     fn evaluate(source: &MemorySource, query: &str, when: When) -> Result<Outcome, String> {
         let expr = query::logql::parse(query).map_err(|error| error.to_string())?;
         let (start, end, step) = match when {
-            When::Instant(at) => (at, at, 0),
-            When::Range { from, to, step } => (from, to, step),
+            When::Instant(at) => (ZERO + at, ZERO + at, 0),
+            When::Range { from, to, step } => (ZERO + from, ZERO + to, step),
         };
         let params = Params {
             start,
@@ -48,7 +50,10 @@ impl Library {
                 Ok(Outcome::Vector(rows.collect()))
             }
             Value::Matrix(series) => {
-                let rows = series.into_iter().map(|s| (pairs(&s.labels), s.points));
+                let rows = series.into_iter().map(|s| {
+                    let points = s.points.into_iter().map(|(at, value)| (at - ZERO, value));
+                    (pairs(&s.labels), points.collect())
+                });
                 Ok(Outcome::Matrix(rows.collect()))
             }
             Value::Streams(_) => Err("the query gives lines, not numbers".to_owned()),
@@ -80,7 +85,7 @@ impl Target for Library {
                 .map(|(name, value)| (name.as_str(), value.as_str()))
                 .collect();
             self.source
-                .push(&labels, record.at, &record.line, &metadata);
+                .push(&labels, ZERO + record.at, &record.line, &metadata);
         }
         Ok(())
     }

@@ -70,8 +70,8 @@ impl Line<'_> {
 fn step(head: &Line, body: &[Line]) -> Step {
     let (word, rest) = split_word(head.text);
     match word {
-        "clear" if body.is_empty() => Step::Clear,
-        "load" if without_comment(rest).is_empty() => load(body),
+        "clear" if body.is_empty() && without_comment(rest).is_empty() => Step::Clear,
+        "load" if without_comment(rest).is_empty() => load(head, body),
         "eval" => match case(head, rest, body) {
             Ok(case) => Step::Eval(case),
             Err((line, message)) => line.invalid(message),
@@ -82,8 +82,11 @@ fn step(head: &Line, body: &[Line]) -> Step {
     }
 }
 
-fn load(body: &[Line]) -> Step {
+fn load(head: &Line, body: &[Line]) -> Step {
     let mut records = Vec::new();
+    if body.iter().all(|line| line.text.is_empty()) {
+        return head.invalid("want records after load");
+    }
     for line in body.iter().filter(|line| !line.text.is_empty()) {
         match record_line(line.text) {
             Ok(mut more) => records.append(&mut more),
@@ -98,11 +101,18 @@ fn split_word(text: &str) -> (&str, &str) {
     (&text[..end], text[end..].trim_start())
 }
 
+/// Without a comment at the end; a `#` between quotes is none.
 fn without_comment(text: &str) -> &str {
-    match text.find('#') {
-        Some(at) => text[..at].trim_end(),
-        None => text.trim_end(),
+    let mut quote = None;
+    for (at, c) in text.char_indices() {
+        match (c, quote) {
+            ('#', None) => return text[..at].trim_end(),
+            ('"' | '`', None) => quote = Some(c),
+            (c, Some(open)) if c == open => quote = None,
+            _ => {}
+        }
     }
+    text.trim_end()
 }
 
 /// `{labels} "line" @ 10s [repeat every 1s for 60] [metadata k="v"]`
@@ -171,9 +181,12 @@ fn placement(text: &str) -> Result<Placement, String> {
         } else if let Some(mut pairs) = inner.strip_prefix("metadata") {
             pairs = pairs.trim_start();
             while !pairs.starts_with(']') {
-                let (pair, after) = label(pairs)?;
+                let (pair, after) = metadata_pair(pairs)?;
                 placement.metadata.push(pair);
                 pairs = after.trim_start_matches([',', ' ', '\t']);
+            }
+            if placement.metadata.is_empty() {
+                return Err("want [metadata name=\"value\" ...]".to_owned());
             }
             placement.metadata.sort();
             rest = pairs[1..].trim_start();
@@ -184,11 +197,28 @@ fn placement(text: &str) -> Result<Placement, String> {
     Ok(placement)
 }
 
+/// `name="value"` or `"name"="value"`, raw, and what follows.
+fn metadata_pair(text: &str) -> Result<((String, String), &str), String> {
+    let refusal = || format!("want name=\"value\": {text}");
+    let (name, rest) = match text.strip_prefix('"') {
+        Some(quoted) => quoted.split_once("\"=").ok_or_else(refusal)?,
+        None => text.split_once('=').ok_or_else(refusal)?,
+    };
+    let body = rest.strip_prefix('"').ok_or_else(refusal)?;
+    let (value, after) = body.split_once('"').ok_or_else(refusal)?;
+    let spaced = !text.starts_with('"') && name.contains(char::is_whitespace);
+    match name.is_empty() || spaced {
+        true => Err(refusal()),
+        false => Ok(((name.to_owned(), value.to_owned()), after)),
+    }
+}
+
 /// A number of repetitions, or for how long they go on.
 fn repetitions(text: &str, every: i64) -> Result<usize, String> {
     if let Ok(count) = text.parse::<usize>() {
         return match count {
-            0..=REPEAT_MAX => Ok(count),
+            0 => Err("want at least one repetition".to_owned()),
+            1..=REPEAT_MAX => Ok(count),
             _ => Err(format!("more than {REPEAT_MAX} repetitions")),
         };
     }
@@ -271,7 +301,7 @@ fn case<'a>(
     let mut expectation = Expectation::default();
     for line in body {
         expectation
-            .line(line.text)
+            .line(without_comment(line.text))
             .map_err(|message| (line, message))?;
     }
     let expected = expectation
@@ -332,18 +362,23 @@ impl Expectation {
     fn line(&mut self, text: &str) -> Result<(), String> {
         if text.starts_with('{') {
             let (labels, rest) = label_set(text)?;
-            let points = points(without_comment(rest))?;
+            let points = points(rest)?;
+            if points.is_empty() {
+                return Err(format!("want values after the labels: {text}"));
+            }
             self.rows.push((labels, points));
             return Ok(());
         }
         let (word, rest) = split_word(text);
         match word {
-            "skip" => Ok(()),
+            "skip" => skip(rest),
             "expect" => self.directive(rest),
             _ => {
-                let value = number(without_comment(text));
-                self.scalar = Some(value.ok_or_else(|| format!("not an expectation: {text}"))?);
-                Ok(())
+                let value = number(text).ok_or_else(|| format!("not an expectation: {text}"))?;
+                match self.scalar.replace(value) {
+                    None => Ok(()),
+                    Some(_) => Err(format!("more than one number: {text}")),
+                }
             }
         }
     }
@@ -351,6 +386,9 @@ impl Expectation {
     fn directive(&mut self, text: &str) -> Result<(), String> {
         let (word, rest) = split_word(text);
         match word {
+            "empty" | "ordered" if !rest.is_empty() => {
+                return Err(format!("nothing may follow {word}: {rest}"));
+            }
             "empty" => self.empty = true,
             "ordered" => self.ordered = true,
             "fail" => {
@@ -359,43 +397,82 @@ impl Expectation {
                 } else if let Some(pattern) = rest.strip_prefix("regex:") {
                     let regex = query::logql::regex::compile(pattern.trim());
                     ErrorTest::Matches(regex.map_err(|error| error.to_string())?)
-                } else {
+                } else if rest.is_empty() {
                     ErrorTest::Any
+                } else {
+                    return Err(format!("want msg: or regex: after fail, found {rest}"));
                 };
+                let says = |prefix: &str| rest.strip_prefix(prefix).map(str::trim) == Some("");
+                if says("msg:") || says("regex:") {
+                    return Err(format!("want a text after {rest}"));
+                }
                 self.failure = Some(test);
             }
-            // About warnings of other engines' answers, which LogQL's do not have.
-            "warn" | "no_warn" | "info" | "no_info" => {}
             _ => return Err(format!("unknown expectation: {word}")),
         }
         Ok(())
     }
 
     fn finish(self, when: When) -> Result<Expected, String> {
+        let kinds = [
+            self.failure.is_some(),
+            self.scalar.is_some(),
+            self.empty,
+            !self.rows.is_empty(),
+        ];
+        match kinds.into_iter().filter(|kind| *kind).count() {
+            0 => {
+                return Err(
+                    "the case expects nothing: say `expect empty` if that is meant".to_owned(),
+                );
+            }
+            1 => {}
+            _ => {
+                return Err(
+                    "want one of series, a number, `expect empty` and `expect fail`".to_owned(),
+                );
+            }
+        }
+        let is_range = matches!(when, When::Range { .. });
+        if self.ordered && (self.rows.is_empty() || is_range) {
+            return Err("`expect ordered` is for the series of an instant".to_owned());
+        }
         if let Some(test) = self.failure {
             return Ok(Expected::Failure(test));
         }
         if let Some(value) = self.scalar {
             return Ok(Expected::Scalar(value));
         }
-        if self.rows.is_empty() && !self.empty {
-            return Err("the case expects nothing: say `expect empty` if that is meant".to_owned());
-        }
         let steps = match when {
             When::Instant(_) => 1,
             When::Range { from, to, step } => (to - from) / step + 1,
         };
-        for (labels, points) in &self.rows {
-            if points.len() as i64 > steps {
+        for (at, (labels, points)) in self.rows.iter().enumerate() {
+            let gap = !is_range && points.contains(&None);
+            if points.len() as i64 != steps || gap {
                 return Err(format!(
                     "{} values for {steps} steps: {labels:?}",
                     points.len()
                 ));
+            }
+            if self.rows[..at].iter().any(|(other, _)| other == labels) {
+                return Err(format!("the series stands twice: {labels:?}"));
             }
         }
         Ok(Expected::Series {
             ordered: self.ordered,
             rows: self.rows,
         })
+    }
+}
+
+/// `<what> on "<name>"`: about other engines, so nothing is skipped here.
+fn skip(text: &str) -> Result<(), String> {
+    let (what, rest) = split_word(text);
+    let (on, name) = split_word(rest);
+    let quoted = name.len() > 2 && name.starts_with('"') && name.ends_with('"');
+    match what == "values-comparison" && on == "on" && quoted {
+        true => Ok(()),
+        false => Err(format!("want skip values-comparison on \"name\": {text}")),
     }
 }

@@ -24,25 +24,32 @@ eval instant at 1m count_over_time({app="b"} |= `"x" @` [1m])
   {app="b", k="v", trace="t1"} 1
 
 eval range from 0 to 2m step 30s count_over_time({app="a"}[1m])
-  {app="a"} _ 3 6 3
+  {app="a"} _ 3 6 3 _
 eval range from 0 to 2m step 30s count_over_time({app="c"}[30s])
+  {app="c"} _ 1 _ _ _
+eval instant at 1m sort(sum by (app) (count_over_time({app=~"a|b"}[1m])))
   expect ordered
-  {app="c"} _ 1
+  {app="b"} 1
+  {app="a"} 6
+eval instant at 1m sum by (k) (count_over_time({app="b"} | k="v" | label_format k="a#b" [1m])) # comment
+  {k="a#b"} 1 # comment
+eval instant at 1m 0.1 + 0.2 - 0.3
+  0
 eval instant at 1m 1 + 1
   2
 eval instant at 1m count_over_time({app="none"}[1m])
   expect empty
 eval instant at 1m sum_over_time({app="a"}[1m])
-  expect fail msg: without unwrap
+  expect fail msg: without unwrap   # comment
 eval instant at 1m {app=
   expect fail regex: unexpected .end
 clear
 eval instant at 1m count_over_time({app="a"}[1m])
-  skip values-comparison on "x"
+  skip values-comparison on "some stack"
   expect empty
 "#;
     assert_eq!(failures(text), Vec::<String>::new());
-    assert_eq!(run(text, &mut Library::new()).passed, 10);
+    assert_eq!(run(text, &mut Library::new()).passed, 13);
 }
 
 #[test]
@@ -55,7 +62,7 @@ eval instant at 1m count_over_time({app="a"}[1m])
 eval instant at 1m count_over_time({app="a"}[1m])
   expect fail
 eval range from 0 to 1m step 30s count_over_time({app="a"}[1m])
-  {app="a"} 1
+  {app="a"} 1 _ _
 eval instant at 1m vector(
   {} 1
 "#;
@@ -64,7 +71,7 @@ eval instant at 1m vector(
         [
             "4: count_over_time({app=\"a\"}[1m]): got {app=\"a\"} 1 / expected {app=\"a\"} 2",
             "6: count_over_time({app=\"a\"}[1m]): got {app=\"a\"} 1 / expected an error",
-            "8: count_over_time({app=\"a\"}[1m]): got {app=\"a\"} 1@30 1@60 / expected {app=\"a\"} 1",
+            "8: count_over_time({app=\"a\"}[1m]): got {app=\"a\"} 1@30 1@60 / expected {app=\"a\"} 1 _ _",
             "10: vector(: got error: parse error at line 1, col 8: syntax error: unexpected $end, expecting NUMBER / expected {} 1",
         ]
     );
@@ -86,11 +93,24 @@ eval range from 0 to 1m step 1m vector(1)
   {} 1 1 1
 eval instant at 1m vector(1)
   {} one
+eval instant at 1m vector(1)
+  {} 1
+  expect empty
+eval instant at 1m vector(1)
+  expect fail mesg: x
+eval range from 0 to 1m step 1m vector(1)
+  {} 1
+eval instant at 1m vector(1)
+  {} _
+eval instant at 1m vector(1)
+  skip it
+  {} 1
+load
 "#;
     let lines: Vec<usize> = run(text, &mut Library::new())
         .failures
         .iter()
         .map(|f| f.line)
         .collect();
-    assert_eq!(lines, [3, 5, 7, 10, 11, 14]);
+    assert_eq!(lines, [3, 5, 7, 10, 11, 14, 15, 19, 20, 22, 25, 27]);
 }
