@@ -15,7 +15,7 @@ use crate::footer::{ChunkEntry, Templates};
 use crate::format::{Block, TEXTS};
 use crate::metadata::MetadataColumns;
 use crate::patterns::{PatternFinder, Patterns};
-use crate::plan::{Plan, PlannedChunk, PlannedStream, Wanted};
+use crate::plan::{Pieces, Plan, PlannedChunk, PlannedStream, Wanted};
 use crate::search::{Search, Verdict};
 
 /// Buffers of [`Plan::decode`], to be kept from chunk to chunk (one per thread).
@@ -91,11 +91,13 @@ impl Plan {
         scratch: &mut Scratch,
         sink: &mut dyn FnMut(&RowBlock<'_>) -> Flow,
     ) -> Result<ChunkStats, Error> {
-        self.decode_wanted(chunk, &self.all(columns), bytes, scratch, sink)
+        let all = || self.range;
+        self.decode_wanted(chunk, &self.all(columns), &all, bytes, scratch, sink)
     }
 
-    /// As [`decode`](Self::decode), for fewer rows or for the patterns of lines; `bytes` are the
-    /// parts named by [`reads_of`](Self::reads_of) for the same columns and form.
+    /// As [`decode`](Self::decode), in pieces or with the patterns of lines; `bytes` are the parts
+    /// named by [`reads_of`](Self::reads_of) for the same columns and form. If timestamps are among the columns,
+    /// rows outside of `useful` may be left out; it is asked again between pieces.
     ///
     /// # Errors
     /// As `decode`.
@@ -103,13 +105,14 @@ impl Plan {
         &self,
         chunk: &PlannedChunk,
         wanted: &Wanted,
+        useful: &dyn Fn() -> TimeRange,
         bytes: &[Bytes],
         scratch: &mut Scratch,
         sink: &mut dyn FnMut(&RowBlock<'_>) -> Flow,
     ) -> Result<ChunkStats, Error> {
         let columns = wanted.columns;
-        let range = match columns.timestamps {
-            true => self.range.intersection(&wanted.range),
+        let range = || match columns.timestamps {
+            true => self.range.intersection(&useful()),
             false => self.range,
         };
         let entry = self.entry(chunk);
@@ -133,7 +136,7 @@ impl Plan {
         if needs[Block::Timestamps as usize] {
             blocks.load(&parts, &[Block::Timestamps])?;
         }
-        let rows_processed = rows_to_process(chunk, range, &blocks.timestamps);
+        let rows_processed = rows_to_process(chunk, range(), &blocks.timestamps);
         if rows_processed == 0 {
             return Ok(ChunkStats::default());
         }
@@ -172,8 +175,7 @@ impl Plan {
             text: &blocks.text,
             timestamps: &blocks.timestamps,
             metadata,
-            patterns: wanted.patterns,
-            range,
+            wanted,
         };
         if wanted.patterns {
             buffers.patterns.fill(&entry.templates, templates);
@@ -182,51 +184,24 @@ impl Plan {
             true => self.search.as_ref().zip(verdicts.as_deref()),
             false => None,
         };
-        Ok(self.give(chunk, columns, &decoded, filter, buffers, sink))
+        Ok(decoded.give(chunk, &range, filter, buffers, sink))
     }
+}
 
-    /// Gives the selected rows of each stream to the sink.
-    fn give(
-        &self,
-        chunk: &PlannedChunk,
-        columns: Columns,
-        decoded: &Decoded<'_>,
-        filter: Option<(&Search, &[Verdict])>,
-        buffers: &mut Buffers,
-        sink: &mut dyn FnMut(&RowBlock<'_>) -> Flow,
-    ) -> ChunkStats {
-        let Buffers {
-            line,
-            rows,
-            out,
-            patterns,
-            finder,
-        } = buffers;
-        let mut stats = ChunkStats::default();
-        for stream in &chunk.streams {
-            let range = rows_in_range(stream, decoded.range, decoded.timestamps);
-            stats.rows_processed += range.len() as u64;
-            let selected = match filter {
-                None => Selected::Range(range),
-                Some((search, verdicts)) => {
-                    decoded.filter(range, search, verdicts, line, rows);
-                    Selected::List(rows)
-                }
-            };
-            if selected.len() == 0 {
-                continue;
-            }
-            stats.rows_matched += selected.len() as u64;
-            if decoded.patterns {
-                decoded.append_patterns(&selected, patterns, finder, line, out);
-            }
-            if decoded.emit(stream, columns, &selected, out, sink) == Flow::Stop {
-                stats.stopped = true;
-                break;
-            }
-        }
-        stats
+/// Rows of a piece: as many as a short answer has.
+const PIECE_ROWS: usize = 1024;
+
+fn take_piece(rest: &mut Range<usize>, pieces: Pieces) -> Range<usize> {
+    let piece = match pieces {
+        Pieces::Whole => rest.clone(),
+        Pieces::FromEnd => rest.end.saturating_sub(PIECE_ROWS).max(rest.start)..rest.end,
+        Pieces::FromStart => rest.start..(rest.start + PIECE_ROWS).min(rest.end),
+    };
+    match pieces {
+        Pieces::FromEnd => rest.end = piece.start,
+        Pieces::Whole | Pieces::FromStart => rest.start = piece.end,
     }
+    piece
 }
 
 fn rows_to_process(chunk: &PlannedChunk, range: TimeRange, timestamps: &[i64]) -> u64 {
@@ -364,12 +339,59 @@ struct Decoded<'a> {
     text: &'a [u8],
     timestamps: &'a [i64],
     metadata: Option<MetadataColumns>,
-    /// Lines stand for their patterns.
-    patterns: bool,
-    range: TimeRange,
+    wanted: &'a Wanted,
 }
 
 impl Decoded<'_> {
+    /// Gives the selected rows of each stream to the sink.
+    fn give(
+        &self,
+        chunk: &PlannedChunk,
+        range: &dyn Fn() -> TimeRange,
+        filter: Option<(&Search, &[Verdict])>,
+        buffers: &mut Buffers,
+        sink: &mut dyn FnMut(&RowBlock<'_>) -> Flow,
+    ) -> ChunkStats {
+        let Buffers {
+            line,
+            rows,
+            out,
+            patterns,
+            finder,
+        } = buffers;
+        let mut stats = ChunkStats::default();
+        for stream in &chunk.streams {
+            let mut rest = rows_in_range(stream, range(), self.timestamps);
+            while !rest.is_empty() {
+                let piece = take_piece(&mut rest, self.wanted.pieces);
+                stats.rows_processed += piece.len() as u64;
+                let selected = match filter {
+                    None => Selected::Range(piece),
+                    Some((search, verdicts)) => {
+                        self.filter(piece, search, verdicts, line, rows);
+                        Selected::List(rows)
+                    }
+                };
+                if selected.len() == 0 {
+                    continue;
+                }
+                stats.rows_matched += selected.len() as u64;
+                if self.wanted.patterns {
+                    self.append_patterns(&selected, patterns, finder, line, out);
+                }
+                if self.emit(stream, &selected, out, sink) == Flow::Stop {
+                    stats.stopped = true;
+                    return stats;
+                }
+                if !rest.is_empty() {
+                    let useful = rows_in_range(stream, range(), self.timestamps);
+                    rest = rest.start.max(useful.start)..rest.end.min(useful.end);
+                }
+            }
+        }
+        stats
+    }
+
     /// Puts the rows of the range that pass the line filter into `rows`.
     fn filter(
         &self,
@@ -428,14 +450,14 @@ impl Decoded<'_> {
     fn emit(
         &self,
         stream: &PlannedStream,
-        columns: Columns,
         selected: &Selected<'_>,
         out: &mut Output,
         sink: &mut dyn FnMut(&RowBlock<'_>) -> Flow,
     ) -> Flow {
+        let columns = self.wanted.columns;
         out.timestamps.clear();
         out.row_ends.clear();
-        if !self.patterns {
+        if !self.wanted.patterns {
             out.bytes.clear();
             out.ends.clear();
         }
@@ -453,7 +475,7 @@ impl Decoded<'_> {
                 let length = self.index.length(row, self.entry, self.templates);
                 out.ends.push(length);
             }),
-            LineColumn::Bytes if self.patterns => {}
+            LineColumn::Bytes if self.wanted.patterns => {}
             LineColumn::Bytes => selected.for_each(|row| {
                 self.append(row, &mut out.bytes);
                 out.ends.push(out.bytes.len() as u32);

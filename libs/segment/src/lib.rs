@@ -26,7 +26,7 @@ pub use encode::encode;
 pub use error::Error;
 pub use merge::{ReadAt, RowFilter, merge, merge_filtered};
 pub use patterns::{PatternFinder, VARIABLE};
-pub use plan::{Plan, PlannedChunk, PlannedStream, ScanSpec, Wanted};
+pub use plan::{Pieces, Plan, PlannedChunk, PlannedStream, ScanSpec, Wanted};
 pub use segment::{Opened, PartBytes, Segment, StreamEntry, TAIL_BYTES};
 
 use model::{TenantId, Timestamp};

@@ -37,9 +37,20 @@ pub struct Wanted {
     /// Instead of the bytes of a line, its pattern: see [`PatternFinder`](crate::PatternFinder).
     /// That mostly takes the dictionary of templates and no text.
     pub patterns: bool,
-    /// Rows outside of it are not needed; it matters only if timestamps are among the columns. It may be
-    /// narrower when decoding than it was when reading.
-    pub range: TimeRange,
+    /// How the rows of a stream are handed out.
+    pub pieces: Pieces,
+}
+
+/// How the rows of a stream are handed out: a sink that wants only the first few by time can say
+/// between two pieces that the rest is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pieces {
+    /// All at once.
+    Whole,
+    /// The latest rows first.
+    FromEnd,
+    /// The earliest rows first.
+    FromStart,
 }
 
 /// The chunks that may hold rows of a scan; a cheap handle of the segment is inside.
@@ -272,7 +283,7 @@ impl Plan {
         Wanted {
             columns,
             patterns: false,
-            range: self.range,
+            pieces: Pieces::Whole,
         }
     }
 

@@ -11,10 +11,11 @@ use model::{
 };
 use parking_lot::Mutex;
 use query::{Budget, BudgetError, ScanOrder, ScanRequest, ScanStats, Sink, SourceError};
-use segment::{Scratch, Wanted};
+use segment::{Pieces, Scratch, Wanted};
 use tokio::task::JoinHandle;
 
 use super::contest::{Contest, Contested, Span};
+use super::hidden::{Hidden, HiddenTest};
 use super::heads::{Delivery, Heads};
 use super::patterns::Patterned;
 use super::refine::refine;
@@ -47,6 +48,8 @@ pub(super) struct Scan<'a> {
     planned: &'a [Planned],
     heads: &'a Heads,
     contest: Contest,
+    /// What may not be delivered; a scan that only counts does not ask.
+    pub(super) hidden: Option<&'a Hidden>,
     works: Vec<Work>,
     queue: Mutex<Queue>,
     /// Rows beyond this time are of no use to any sink.
@@ -101,6 +104,16 @@ struct Worker<K> {
     scratch: Scratch,
     picked: Picked,
     lengths: Vec<u32>,
+    hiding: HiddenTest,
+}
+
+/// Memory for blocks of which rows are left out, and how many rows those are.
+struct Sifter<'a> {
+    picked: &'a mut Picked,
+    lengths: &'a mut Vec<u32>,
+    hiding: &'a mut HiddenTest,
+    copies: u64,
+    hidden: u64,
 }
 
 impl<'a> Scan<'a> {
@@ -148,6 +161,7 @@ impl<'a> Scan<'a> {
             planned,
             heads,
             contest: Contest::default(),
+            hidden: None,
             works: works(planned, heads, request.order),
             queue: Mutex::default(),
             bound: AtomicI64::new(bound),
@@ -168,6 +182,7 @@ impl<'a> Scan<'a> {
                 scratch: Scratch::default(),
                 picked: Picked::default(),
                 lengths: Vec::new(),
+                hiding: self.hidden.map(Hidden::test).unwrap_or_default(),
             };
             if let Err(error) = self.work(&mut worker) {
                 self.error.lock().get_or_insert(error);
@@ -191,6 +206,7 @@ impl<'a> Scan<'a> {
     fn work<K: Sink>(&self, worker: &mut Worker<K>) -> Result<(), SourceError> {
         while !self.over.load(Ordering::Relaxed) {
             self.budget.check()?;
+            self.tighten(worker.sink.bound());
             let Some(group) = self.next() else {
                 return Ok(());
             };
@@ -212,7 +228,6 @@ impl<'a> Scan<'a> {
                     }
                     Place::Head { stream } => self.head(worker, stream)?,
                 };
-                self.tighten(worker.sink.bound());
                 if flow == Flow::Stop {
                     return Ok(());
                 }
@@ -246,6 +261,7 @@ impl<'a> Scan<'a> {
                 delivery.stream(self.heads, stream, contested, &mut sink)
             }
         };
+        self.tighten(worker.sink.bound());
         Ok(flow?)
     }
 
@@ -307,7 +323,7 @@ impl<'a> Scan<'a> {
                 break;
             }
             let chunk = &planned.plan.chunks()[chunk];
-            let wanted = self.wanted(chunk, self.request.range);
+            let wanted = self.wanted(chunk);
             let reads = planned.plan.reads_of(chunk, &wanted);
             group.parts.push(reads.len());
             ranges.extend(reads);
@@ -322,16 +338,25 @@ impl<'a> Scan<'a> {
         group
     }
 
-    /// What to decode: whole records where they may have copies.
-    fn wanted(&self, chunk: &segment::PlannedChunk, range: TimeRange) -> Wanted {
-        let contested = self.contest.touches(chunk);
+    /// Whether rows of the chunk may have to be left out: then whole records are looked at.
+    fn sifts(&self, chunk: &segment::PlannedChunk) -> bool {
+        self.contest.touches(chunk) || self.hidden.is_some_and(|hidden| hidden.touches(chunk))
+    }
+
+    /// What to decode: whole records where they may have copies or be hidden.
+    fn wanted(&self, chunk: &segment::PlannedChunk) -> Wanted {
+        let sifts = self.sifts(chunk);
         Wanted {
-            columns: match contested {
+            columns: match sifts {
                 true => ALL_COLUMNS,
                 false => self.request.columns,
             },
-            patterns: self.form == Form::Patterns && !contested,
-            range,
+            patterns: self.form == Form::Patterns && !sifts,
+            pieces: match self.request.order {
+                ScanOrder::Any => Pieces::Whole,
+                ScanOrder::Backward => Pieces::FromEnd,
+                ScanOrder::Forward => Pieces::FromStart,
+            },
         }
     }
 
@@ -359,32 +384,41 @@ impl<'a> Scan<'a> {
         let read_bytes: u64 = bytes.iter().map(|bytes| bytes.len() as u64).sum();
         self.budget.take_rows(chunk.rows)?;
         self.budget.take_memory(read_bytes)?;
-        let contested = self.contest.touches(chunk);
-        let wanted = self.wanted(chunk, self.useful_range());
+        let sifts = self.sifts(chunk);
+        let wanted = self.wanted(chunk);
         let Worker {
             sink,
             stats,
             scratch,
             picked,
             lengths,
+            hiding,
         } = worker;
         let mut failed: Option<BudgetError> = None;
-        let mut copies = 0;
+        let mut sifter = Sifter {
+            picked,
+            lengths,
+            hiding,
+            copies: 0,
+            hidden: 0,
+        };
+        let useful = || self.useful_range();
         let mut deliver = |block: &RowBlock<'_>| {
-            let pushed = match (contested, self.form) {
+            let pushed = match (sifts, self.form) {
                 (false, _) => sink.push(block),
-                (true, Form::Lines) => self.deliver(block, sink, picked, lengths, &mut copies),
+                (true, Form::Lines) => self.deliver(block, sink, &mut sifter),
                 (true, Form::Patterns) => {
                     let mut sink = Patterned::new(sink);
-                    self.deliver(block, &mut sink, picked, lengths, &mut copies)
+                    self.deliver(block, &mut sink, &mut sifter)
                 }
             };
+            self.tighten(sink.bound());
             pushed.unwrap_or_else(|error| {
                 failed = Some(error);
                 Flow::Stop
             })
         };
-        let decoded = plan.decode_wanted(chunk, &wanted, bytes, scratch, &mut deliver);
+        let decoded = plan.decode_wanted(chunk, &wanted, &useful, bytes, scratch, &mut deliver);
         self.budget.give_memory(read_bytes);
         let decoded = decoded.map_err(|error| segment_error(&error))?;
         if let Some(error) = failed {
@@ -402,8 +436,8 @@ impl<'a> Scan<'a> {
         stats.bytes_read += read_bytes;
         stats.bytes_processed += chunk.content_bytes;
         stats.rows_processed += decoded.rows_processed;
-        stats.rows_matched += decoded.rows_matched - copies;
-        stats.duplicates += copies;
+        stats.rows_matched += decoded.rows_matched - sifter.copies - sifter.hidden;
+        stats.duplicates += sifter.copies;
         Ok(if decoded.stopped {
             Flow::Stop
         } else {
@@ -431,14 +465,12 @@ impl<'a> Scan<'a> {
         read
     }
 
-    /// Hands a block on without the rows that were delivered already.
+    /// Hands a block on without the rows that are hidden or were delivered already.
     fn deliver<K: Sink>(
         &self,
         block: &RowBlock<'_>,
         sink: &mut K,
-        picked: &mut Picked,
-        lengths: &mut Vec<u32>,
-        copies: &mut u64,
+        sifter: &mut Sifter<'_>,
     ) -> Result<Flow, BudgetError> {
         let columns = self.request.columns;
         let id = StreamId::of(&self.source.tenant, Signal::Logs, block.labels);
@@ -448,22 +480,28 @@ impl<'a> Scan<'a> {
             [only] => self.contest.of(id, *only, *only),
             [] => None,
         };
-        let Some(contested) = contested else {
-            return sink.push(&project(block, columns, lengths));
-        };
+        let hides = sifter.hiding.stream(block.labels);
+        if contested.is_none() && !hides {
+            return sink.push(&project(block, columns, sifter.lengths));
+        }
         let mut kept = Vec::with_capacity(block.rows);
         for row in 0..block.rows {
-            if self.admit(contested, block, row)? {
-                kept.push(row);
+            if hides && sifter.hiding.hides_row(block, row) {
+                sifter.hidden += 1;
+                continue;
+            }
+            match contested {
+                Some(contested) if !self.admit(contested, block, row)? => sifter.copies += 1,
+                _ => kept.push(row),
             }
         }
-        *copies += (block.rows - kept.len()) as u64;
         if kept.len() == block.rows {
-            return sink.push(&project(block, columns, lengths));
+            return sink.push(&project(block, columns, sifter.lengths));
         }
         if kept.is_empty() {
             return Ok(Flow::Continue);
         }
+        let picked = &mut *sifter.picked;
         picked.clear();
         let mut metadata = PickedMetadata::default();
         for row in kept {
