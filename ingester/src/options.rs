@@ -22,8 +22,6 @@ runtime::options! {
         wal_file_bytes_max: u64 as ByteText = "64MiB",
         /// Heads that are encoded and uploaded at the same time.
         flush_workers: usize = "1",
-        /// Records older than this are dropped, unless their tenant has a setting of its own; 0 keeps them for ever.
-        retention: Duration as DurationText = "0",
         /// Whether merging, retention and deletion run by themselves; without it only on request.
         merge_enabled: bool = "true",
         /// How often to look for segments to merge, expire or delete.
@@ -45,8 +43,13 @@ runtime::options! {
 }
 
 impl Settings {
-    /// With the data folder and the slot, which the process decides.
-    pub fn config(self, data_dir: PathBuf, slot_length: SlotLength) -> Config {
+    /// With what the process decides, or shares with other roles.
+    pub fn config(
+        self,
+        data_dir: PathBuf,
+        slot_length: SlotLength,
+        retention: Duration,
+    ) -> Config {
         Config {
             data_dir,
             slot_length,
@@ -64,7 +67,7 @@ impl Settings {
                 small_bytes_max: self.merge_small_bytes_max,
                 object_bytes_max: self.merge_object_bytes_max,
             },
-            retention: self.retention,
+            retention,
             delete_grace: self.delete_grace,
             orphan_age: self.orphan_age,
         }
@@ -73,7 +76,11 @@ impl Settings {
 
 impl Default for Config {
     fn default() -> Self {
-        Settings::default().config(PathBuf::from("./data"), SlotLength::DEFAULT)
+        Settings::default().config(
+            PathBuf::from("./data"),
+            SlotLength::DEFAULT,
+            Duration::ZERO,
+        )
     }
 }
 

@@ -7,6 +7,12 @@ pub enum Error {
     /// The query or a parameter is wrong, or asks for more than a limit of the API.
     #[error("{0}")]
     Invalid(String),
+    /// The thing named is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// Somebody else was faster: ask again.
+    #[error("{0}")]
+    Conflict(String),
     /// The query needs more than the tenant may use: ask for less.
     #[error("{0}")]
     TooLarge(String),
@@ -38,6 +44,8 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::Invalid(_) => Kind::Invalid,
+            Error::NotFound(_) => Kind::NotFound,
+            Error::Conflict(_) => Kind::Conflict,
             Error::TooLarge(_) | Error::TooManyQueries => Kind::Exhausted,
             Error::Timeout | Error::Cancelled => Kind::Cancelled,
             Error::Unavailable(_) => Kind::Unavailable,
@@ -50,6 +58,8 @@ impl Error {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Error::Invalid(_) => "invalid",
+            Error::NotFound(_) => "not_found",
+            Error::Conflict(_) => "conflict",
             Error::TooLarge(_) => "too_large",
             Error::TooManyQueries => "too_many_queries",
             Error::Timeout => "timeout",
@@ -79,6 +89,22 @@ impl From<SourceError> for Error {
             SourceError::Budget(error) => error.into(),
             SourceError::Unavailable(text) => Error::Unavailable(text),
             SourceError::Corrupt(text) => Error::Corrupt(text),
+        }
+    }
+}
+
+impl From<rpc::Error> for Error {
+    fn from(error: rpc::Error) -> Self {
+        let text = error.to_string();
+        match error {
+            rpc::Error::Invalid(_) => Error::Invalid(text),
+            rpc::Error::NotFound(_) => Error::NotFound(text),
+            rpc::Error::Conflict(_) => Error::Conflict(text),
+            rpc::Error::Exhausted { .. }
+            | rpc::Error::OutOfSpace(_)
+            | rpc::Error::Unavailable(_) => Error::Unavailable(text),
+            rpc::Error::Corrupt(_) => Error::Corrupt(text),
+            rpc::Error::Internal(_) => Error::Internal(text),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod answer;
 mod call;
 mod context;
+mod delete;
 mod detected;
 mod duration;
 mod json;
@@ -115,6 +116,13 @@ fn routes() -> Vec<(&'static [&'static str], MethodRouter<Querier>)> {
             &["/loki/api/v1/drilldown-limits"],
             get(misc::drilldown_limits),
         ),
+        (
+            &["/loki/api/v1/delete"],
+            get(delete::list)
+                .post(delete::add)
+                .put(delete::add)
+                .delete(delete::cancel),
+        ),
         (&["/loki/api/v1/tail", "/api/prom/tail"], get(tail::tail)),
         (&["/stream"], get(live::stream)),
         (&["/query"], get(plain::query).post(plain::query)),
@@ -153,6 +161,8 @@ struct Failed(&'static str);
 fn status(error: &Error) -> StatusCode {
     match error {
         Error::Invalid(_) => StatusCode::BAD_REQUEST,
+        Error::NotFound(_) => StatusCode::NOT_FOUND,
+        Error::Conflict(_) => StatusCode::CONFLICT,
         Error::TooLarge(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Error::TooManyQueries => StatusCode::TOO_MANY_REQUESTS,
         Error::Timeout => StatusCode::GATEWAY_TIMEOUT,

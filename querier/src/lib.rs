@@ -27,6 +27,7 @@ mod tail;
 mod tenants;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::Timestamp;
 use rpc::{MetaApi, SearchApi};
@@ -49,6 +50,9 @@ pub struct Sources {
     pub meta: Arc<dyn MetaApi>,
     /// The segments.
     pub storage: ObjectStorage,
+    /// Records older than this are not shown, unless their tenant has a setting of its own; zero
+    /// shows them for ever.
+    pub retention: Duration,
 }
 
 /// Answers queries. Cheap to clone; clones share caches, limits and the line of waiting queries.
@@ -69,6 +73,7 @@ impl Querier {
             search,
             meta,
             storage,
+            retention,
         } = sources;
         // Filters are asked for again and again by refreshing dashboards; half of the room that
         // opened segments get is plenty for them.
@@ -82,6 +87,7 @@ impl Querier {
             workers,
             reads_max: config.query_reads_max.max(1),
             clock: Arc::clone(&clock),
+            hiding: source::Hiding::new(i64::try_from(retention.as_nanos()).unwrap_or(i64::MAX)),
         };
         let admission = admission::Admission::new(config.queries_max, config.queries_waiting_max);
         Querier {

@@ -10,6 +10,7 @@
 mod batches;
 mod contest;
 mod heads;
+mod hidden;
 mod patterns;
 mod refine;
 mod rows;
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::segments::{Segments, segment_error, storage_error};
 pub(crate) use batches::BatchSource;
 use heads::Heads;
+pub(crate) use hidden::{Hidden, Hiding};
 pub(crate) use patterns::Counts;
 use scan::Form;
 pub(crate) use snapshot::Snapshot;
@@ -52,6 +54,7 @@ pub(crate) struct Backend {
     /// Reads of one scan under way at once, at least 1.
     pub(crate) reads_max: usize,
     pub(crate) clock: crate::Clock,
+    pub(crate) hiding: Hiding,
 }
 
 /// The records of one tenant, for one query: all its scans see one [`Snapshot`].
@@ -203,18 +206,27 @@ impl SnapshotSource {
             return Ok((vec![new_sink()], stats));
         }
         let snapshot = self.snapshot(budget)?;
-        let heads = Heads::search(
-            &self.tenant,
-            snapshot.recent(request.range),
+        let kept = snapshot.hidden().kept(request.range);
+        if kept.is_empty() {
+            return Ok((vec![new_sink()], stats));
+        }
+        let request = &ScanRequest {
+            range: kept,
+            ..request.clone()
+        };
+        let search = heads::Search {
+            tenant: &self.tenant,
             request,
+            hidden: snapshot.hidden(),
             budget,
-            self.backend.workers,
-            &mut stats,
-        )?;
+            workers: self.backend.workers,
+        };
+        let heads = search.run(snapshot.recent(request.range), &mut stats)?;
         self.tally.add_heads(&heads, &stats);
         let spec = self.spec(request);
         let planned = self.plan(&snapshot.segments(request.range), &spec, budget, &mut stats)?;
-        let scan = scan::Scan::new(self, form, request, budget, &planned, &heads)?;
+        let mut scan = scan::Scan::new(self, form, request, budget, &planned, &heads)?;
+        scan.hidden = Some(snapshot.hidden());
         let (sinks, scanned) = scan.run(new_sink)?;
         stats.add(&scanned);
         Ok((sinks, stats))

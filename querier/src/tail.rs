@@ -14,7 +14,7 @@ use query::logql::ast::{Expr, LogExpr};
 use query::logql::engine::{self, MergedStream, StreamResult, Value};
 
 use crate::Error;
-use crate::source::BatchSource;
+use crate::source::{BatchSource, Hidden};
 
 /// Most dropped entries that one notice names; it counts the others.
 const DROPPED_NAMED_MAX: usize = 100;
@@ -207,7 +207,7 @@ pub(crate) struct FilterLimits {
     pub(crate) detect_level: bool,
 }
 
-/// The entries of some batches that pass a query, oldest first.
+/// The entries of some batches that pass a query and are not hidden, oldest first.
 ///
 /// # Errors
 /// When the pipeline needs more memory than a query may have.
@@ -215,6 +215,7 @@ pub(crate) fn filter(
     expr: &LogExpr,
     tenant: TenantId,
     batches: Vec<Arc<LogBatch>>,
+    hidden: Hidden,
     limits: &FilterLimits,
 ) -> Result<Vec<StreamResult>, Error> {
     let params = engine::Params {
@@ -226,7 +227,11 @@ pub(crate) fn filter(
         direction: engine::Direction::Forward,
     };
     let budget = Budget::new(limits.memory_bytes_max, 0);
-    let source = BatchSource { tenant, batches };
+    let source = BatchSource {
+        tenant,
+        batches,
+        hidden,
+    };
     let limits = engine::Limits {
         detect_level: limits.detect_level,
         ..engine::Limits::default()

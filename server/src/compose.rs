@@ -126,7 +126,7 @@ impl Roles {
             metrics: ingester::Metrics::new(registry)?,
             log_files: None,
         };
-        let ingester = Ingester::start(ingester.config(server.data_dir, slot), deps).await?;
+        let ingester = Ingester::start(ingester.config(server.data_dir, slot, server.retention), deps).await?;
         let distributor = if server.roles.distributor {
             let ingest: Arc<dyn IngestApi> = Arc::new(ingester.clone());
             let sources = distributor::Sources::new(Arc::clone(&clock));
@@ -142,6 +142,7 @@ impl Roles {
                 search,
                 meta: Arc::clone(&meta),
                 storage: objects,
+                retention: server.retention,
             };
             let metrics = querier::Metrics::new(registry)?;
             Some(Querier::new(querier, sources, metrics, clock))

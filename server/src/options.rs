@@ -28,6 +28,9 @@ runtime::options! {
         shards: u32 = "1",
         /// How long a slot is: records that arrive in the same slot and shard are flushed together.
         slot_duration: i64 as DurationText = "2m",
+        /// Records older than this are not shown and are removed, unless their tenant has a setting of its own; 0 keeps
+        /// them for ever.
+        retention: std::time::Duration as DurationText = "0",
         /// How long open connections may take to finish after SIGTERM.
         shutdown_patience: std::time::Duration as DurationText = "10s",
     }

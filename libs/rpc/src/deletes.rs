@@ -30,6 +30,8 @@ pub struct ActiveDelete {
     pub request: DeleteRequest,
     /// Live segments that may still hold such records.
     pub pending: BTreeSet<SegmentId>,
+    /// Whether some of its records are gone already: cancelling does not bring those back.
+    pub begun: bool,
 }
 
 impl DeleteRequest {

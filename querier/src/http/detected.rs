@@ -13,6 +13,7 @@ use query::logql::engine::{self, LogEntry, StreamResult, Value};
 
 use super::call::Call;
 use super::json::Json;
+use crate::source::Hidden;
 use crate::tail::{FilterLimits, filter};
 use crate::{Error, Querier};
 
@@ -173,7 +174,13 @@ fn reparsed(
         selector: Vec::new(),
         stages: vec![parser],
     };
-    let parsed = filter(&expr, tenant, vec![Arc::new(batch.finish())], limits)?;
+    let parsed = filter(
+        &expr,
+        tenant,
+        vec![Arc::new(batch.finish())],
+        Hidden::none(),
+        limits,
+    )?;
     let entries = parsed.into_iter().flat_map(|stream| stream.entries);
     Ok(entries.map(|entry| (entry.at as usize, entry)).collect())
 }

@@ -133,12 +133,15 @@ impl Watch {
         }
         let expr = expr.clone();
         let tenant = self.pending.tenant().clone();
-        let config = &self.querier.shared.config;
+        let shared = &self.querier.shared;
+        let catalog = shared.backend.meta.catalog();
+        let hidden = shared.backend.hiding.of(&catalog, &tenant, shared.now())?;
+        let config = &shared.config;
         let limits = FilterLimits {
             memory_bytes_max: config.query_memory_bytes_max,
             detect_level: config.discover_log_levels,
         };
-        let work = move || filter(&expr, tenant, batches, &limits);
+        let work = move || filter(&expr, tenant, batches, hidden, &limits);
         let filtered = tokio::task::spawn_blocking(work);
         filtered
             .await

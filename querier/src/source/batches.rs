@@ -5,7 +5,8 @@ use std::sync::Arc;
 use model::{LogBatch, TenantId};
 use query::{Budget, ScanRequest, ScanStats, Sink, Source, SourceError};
 
-use super::heads::{Delivery, Heads};
+use super::Hidden;
+use super::heads::{self, Delivery};
 use super::rows::Picked;
 
 /// The records of some batches of one tenant.
@@ -13,6 +14,7 @@ use super::rows::Picked;
 pub(crate) struct BatchSource {
     pub(crate) tenant: TenantId,
     pub(crate) batches: Vec<Arc<LogBatch>>,
+    pub(crate) hidden: Hidden,
 }
 
 impl Source for BatchSource {
@@ -23,14 +25,18 @@ impl Source for BatchSource {
         new_sink: &(dyn Fn() -> K + Sync),
     ) -> Result<(Vec<K>, ScanStats), SourceError> {
         let mut stats = ScanStats::default();
-        let heads = Heads::search(
-            &self.tenant,
-            self.batches.clone(),
+        let request = &ScanRequest {
+            range: self.hidden.kept(request.range),
+            ..request.clone()
+        };
+        let search = heads::Search {
+            tenant: &self.tenant,
             request,
+            hidden: &self.hidden,
             budget,
-            1,
-            &mut stats,
-        )?;
+            workers: 1,
+        };
+        let heads = search.run(self.batches.clone(), &mut stats)?;
         let mut sink = new_sink();
         let mut delivery = Delivery {
             request,

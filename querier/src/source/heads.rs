@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use query::{Budget, BudgetError, ScanOrder, ScanRequest, ScanStats, Sink};
 
 use super::contest::Contested;
+use super::hidden::{Hidden, HiddenTest};
 use super::rows::{Picked, PickedMetadata};
 use super::search::LineSearch;
 use super::workers;
@@ -43,26 +44,45 @@ pub(super) struct Heads {
     pub(super) streams: Vec<HeadStream>,
 }
 
-impl Heads {
-    /// Searches batches for records of the tenant. Copies, within a head and across heads, are left out.
+/// A search of batches.
+#[derive(Clone, Copy)]
+pub(super) struct Search<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) request: &'a ScanRequest,
+    pub(super) hidden: &'a Hidden,
+    pub(super) budget: &'a Budget,
+    /// Threads, at least 1.
+    pub(super) workers: usize,
+}
+
+impl Search<'_> {
+    /// Searches batches for records of the tenant. Copies, within a head and across heads, are left
+    /// out.
     ///
     /// # Errors
     /// When the budget is used up.
-    pub(super) fn search(
-        tenant: &TenantId,
+    pub(super) fn run(
+        &self,
         mut batches: Vec<Arc<LogBatch>>,
-        request: &ScanRequest,
-        budget: &Budget,
-        workers: usize,
         stats: &mut ScanStats,
     ) -> Result<Heads, BudgetError> {
+        let Search {
+            tenant,
+            request,
+            hidden,
+            budget,
+            workers,
+        } = *self;
         batches.retain(|batch| batch.tenant == *tenant);
         let search = LineSearch::new(&request.line_filter);
         // Each thread takes a run of batches, so that rows stay in order of arrival.
         let run = batches.len().div_ceil(workers.max(1)).max(1);
         let runs: Vec<&[Arc<LogBatch>]> = batches.chunks(run).collect();
         let parts = workers::map(workers, &runs, |part, batches| {
-            let mut found = Found::default();
+            let mut found = Found {
+                hiding: hidden.test(),
+                ..Found::default()
+            };
             for (at, batch) in batches.iter().enumerate() {
                 let number = (part * run + at) as u32;
                 found.search(number, batch, request, &search, budget)?;
@@ -88,6 +108,7 @@ struct Found {
     /// Index into `streams`, or `None` if the selector leaves the stream out.
     known: HashMap<StreamId, Option<u32>>,
     stats: ScanStats,
+    hiding: HiddenTest,
 }
 
 impl Found {
@@ -166,6 +187,12 @@ impl Found {
                     });
                 }
             });
+            if self.hiding.stream(&stream.labels) {
+                let all = found.split_off(before);
+                let hiding = &mut self.hiding;
+                let shown = |row: &HeadRow| !hiding.hides_record(batch.row(row.row as usize));
+                found.extend(all.into_iter().filter(shown));
+            }
             budget.take_memory((found.len() - before) as u64 * ROW_BYTES)?;
         }
         self.stats.chunks += chunks;

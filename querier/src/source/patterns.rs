@@ -88,54 +88,123 @@ struct PatternSink<'a> {
     counts: HashMap<Key, u64>,
 }
 
+/// Rows of a block that are in the step at hand and have no metadata.
+#[derive(Default)]
+struct Current {
+    step: Timestamp,
+    /// First nanosecond of the next step.
+    until: Timestamp,
+    /// How many, by number of the pattern.
+    lines: Vec<u64>,
+    /// Those that are not 0, each with a row that has it.
+    found: Vec<(u32, usize)>,
+}
+
 impl PatternSink<'_> {
-    fn number(&mut self, pattern: &[u8]) -> Result<u32, BudgetError> {
+    /// The number of a pattern; without one of its own, `None`.
+    fn number(&mut self, pattern: &[u8]) -> Result<Option<u32>, BudgetError> {
         if let Some(number) = self.patterns.get(pattern) {
-            return Ok(*number);
+            return Ok(Some(*number));
         }
+        if self.patterns.len() >= PATTERNS_MAX {
+            return Ok(None);
+        }
+        self.insert(pattern).map(Some)
+    }
+
+    fn insert(&mut self, pattern: &[u8]) -> Result<u32, BudgetError> {
         let number = self.patterns.len() as u32;
-        if self.patterns.len() >= PATTERNS_MAX && pattern != VARIABLE.as_bytes() {
-            return self.number(VARIABLE.as_bytes());
-        }
         self.budget
             .take_memory(pattern.len() as u64 + PATTERN_BYTES)?;
         self.patterns.insert(pattern.into(), number);
         Ok(number)
     }
 
-    fn add(&mut self, key: Key) -> Result<(), BudgetError> {
+    fn add(&mut self, key: Key, lines: u64) -> Result<(), BudgetError> {
         if let Some(count) = self.counts.get_mut(&key) {
-            *count += 1;
+            *count += lines;
             return Ok(());
         }
         self.budget.take_memory(COUNT_BYTES)?;
-        self.counts.insert(key, 1);
+        self.counts.insert(key, lines);
+        Ok(())
+    }
+
+    /// Adds a row whose level is its own affair.
+    fn add_row(
+        &mut self,
+        number: Option<u32>,
+        block: &RowBlock<'_>,
+        row: usize,
+        step: Timestamp,
+    ) -> Result<(), BudgetError> {
+        let pattern = match number {
+            Some(number) => number,
+            None => match self.patterns.get(VARIABLE.as_bytes()) {
+                Some(number) => *number,
+                None => self.insert(VARIABLE.as_bytes())?,
+            },
+        };
+        let pairs = block.metadata.map_or(&[][..], |rows| rows.row(row));
+        let level = level::detect(block.lines.line(row), block.labels, pairs);
+        let key = Key {
+            pattern,
+            level,
+            step,
+        };
+        self.add(key, 1)
+    }
+
+    fn flush(
+        &mut self,
+        current: &mut Current,
+        block: &RowBlock<'_>,
+        levels: &mut HashMap<u32, &'static str>,
+    ) -> Result<(), BudgetError> {
+        for (pattern, row) in current.found.drain(..) {
+            let lines = std::mem::take(&mut current.lines[pattern as usize]);
+            let detect = || level::detect(block.lines.line(row), block.labels, &[]);
+            let key = Key {
+                pattern,
+                level: levels.entry(pattern).or_insert_with(detect),
+                step: current.step,
+            };
+            self.add(key, lines)?;
+        }
         Ok(())
     }
 }
 
 impl Sink for PatternSink<'_> {
     fn push(&mut self, block: &RowBlock<'_>) -> Result<Flow, BudgetError> {
+        let mut current = Current {
+            until: Timestamp::MIN,
+            ..Current::default()
+        };
         // Levels of rows without metadata, by pattern.
-        let mut levels: HashMap<u32, &'static str> = HashMap::new();
+        let mut levels = HashMap::new();
         for (row, at) in block.timestamps.iter().enumerate() {
-            let line = block.lines.line(row);
-            let pattern = self.number(line)?;
-            let pairs = block.metadata.map_or(&[][..], |rows| rows.row(row));
-            let level = match pairs {
-                // Overflowing patterns share a number and no level.
-                [] if self.patterns.len() < PATTERNS_MAX => *levels
-                    .entry(pattern)
-                    .or_insert_with(|| level::detect(line, block.labels, pairs)),
-                pairs => level::detect(line, block.labels, pairs),
+            if *at >= current.until {
+                self.flush(&mut current, block, &mut levels)?;
+                current.step = at.saturating_sub(at.rem_euclid(self.step));
+                current.until = current.step.saturating_add(self.step);
+            }
+            let number = self.number(block.lines.line(row))?;
+            let has_metadata = block.metadata.is_some_and(|rows| !rows.row(row).is_empty());
+            let Some(number) = number.filter(|_| !has_metadata) else {
+                self.add_row(number, block, row, current.step)?;
+                continue;
             };
-            let step = at - at.rem_euclid(self.step);
-            self.add(Key {
-                pattern,
-                level,
-                step,
-            })?;
+            let at = number as usize;
+            if current.lines.len() <= at {
+                current.lines.resize(at + 1, 0);
+            }
+            if current.lines[at] == 0 {
+                current.found.push((number, row));
+            }
+            current.lines[at] += 1;
         }
+        self.flush(&mut current, block, &mut levels)?;
         Ok(Flow::Continue)
     }
 }

@@ -99,7 +99,7 @@ impl<'a> PickedMetadata<'a> {
     }
 }
 
-fn text(value: &[u8]) -> &str {
+pub(super) fn text(value: &[u8]) -> &str {
     std::str::from_utf8(value).unwrap_or("\u{fffd}")
 }
 

@@ -15,8 +15,8 @@ use segment::{Pieces, Scratch, Wanted};
 use tokio::task::JoinHandle;
 
 use super::contest::{Contest, Contested, Span};
-use super::hidden::{Hidden, HiddenTest};
 use super::heads::{Delivery, Heads};
+use super::hidden::{Hidden, HiddenTest};
 use super::patterns::Patterned;
 use super::refine::refine;
 use super::rows::{Picked, PickedMetadata, project};

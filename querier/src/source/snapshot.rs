@@ -7,7 +7,7 @@ use model::{LogBatch, Selector, TenantId, TimeRange, Timestamp};
 use query::SourceError;
 use rpc::{Catalog, RecentRequest, SegmentMeta};
 
-use super::Backend;
+use super::{Backend, Hidden};
 
 /// One consistent view of a tenant: what is in heads is not in segments. Holds batches by
 /// reference, so it costs nothing until the ingester lets go of them.
@@ -15,6 +15,7 @@ pub(crate) struct Snapshot {
     tenant: TenantId,
     recent: Vec<Recent>,
     catalog: Arc<Catalog>,
+    hidden: Hidden,
 }
 
 struct Recent {
@@ -28,7 +29,7 @@ impl Snapshot {
     /// times the scans of the query will ask for is not known yet, so it takes all of them.
     ///
     /// # Errors
-    /// `Unavailable` when the heads cannot be asked.
+    /// `Unavailable` when the heads cannot be asked, or a delete request is not understood.
     pub(super) async fn take(backend: &Backend, tenant: &TenantId) -> Result<Self, SourceError> {
         let request = RecentRequest {
             tenant: tenant.clone(),
@@ -40,6 +41,7 @@ impl Snapshot {
             Err(error) => return Err(SourceError::Unavailable(error.to_string())),
         };
         let catalog = backend.meta.catalog();
+        let hidden = backend.hiding.of(&catalog, tenant, (backend.clock)())?;
         heads.retain(|head| !catalog.covers(head.head));
         let batches = heads.into_iter().flat_map(|head| head.batches);
         let recent = batches.filter(|batch| batch.tenant == *tenant);
@@ -51,7 +53,13 @@ impl Snapshot {
             tenant: tenant.clone(),
             recent: recent.collect(),
             catalog,
+            hidden,
         })
+    }
+
+    /// What must not be shown although it is there.
+    pub(super) fn hidden(&self) -> &Hidden {
+        &self.hidden
     }
 
     /// Batches of heads with a record in the range, in order of arrival.

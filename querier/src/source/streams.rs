@@ -12,7 +12,7 @@ use model::{
 use query::{Budget, BudgetError, ScanOrder, ScanRequest, ScanStats, Sink, Source, SourceError};
 use rpc::SegmentMeta;
 
-use super::heads::Heads;
+use super::heads::{self, Heads};
 use super::{SnapshotSource, scan};
 
 /// What a stream has in a range. Records that are stored twice count twice, until merging removes
@@ -71,20 +71,24 @@ impl SnapshotSource {
         if range.is_empty() {
             return Ok(streams);
         }
-        let request = counting(selector, range);
         let snapshot = self.snapshot(budget)?;
+        let range = snapshot.hidden().kept(range);
+        if range.is_empty() {
+            return Ok(streams);
+        }
+        let request = counting(selector, range);
         let mut stats = ScanStats::default();
         if wanted == Wanted::Labels {
             streams.add_labels(&self.tenant, &snapshot.recent(range), &request);
         } else {
-            let heads = Heads::search(
-                &self.tenant,
-                snapshot.recent(range),
-                &request,
+            let search = heads::Search {
+                tenant: &self.tenant,
+                request: &request,
+                hidden: snapshot.hidden(),
                 budget,
-                self.backend.workers,
-                &mut stats,
-            )?;
+                workers: self.backend.workers,
+            };
+            let heads = search.run(snapshot.recent(range), &mut stats)?;
             streams.chunks += stats.chunks;
             streams.add_heads(&heads);
         }

@@ -36,7 +36,7 @@ async fn world() -> World {
 #[tokio::test]
 async fn answers_are_lokis_byte_for_byte() {
     let world = world().await;
-    for file in ["loki", "plain", "errors"] {
+    for file in ["loki", "plain", "errors", "delete"] {
         check(&world, file).await;
     }
 }
@@ -89,16 +89,17 @@ fn request(asked: &str) -> Request<Body> {
         .collect();
     let params = params.join("&");
     let mut request = match method {
-        "GET" => Request::get(format!("{path}?{params}")),
+        "GET" | "PUT" | "DELETE" => Request::builder()
+            .method(method)
+            .uri(format!("{path}?{params}")),
         _ => Request::post(path).header("content-type", "application/x-www-form-urlencoded"),
     };
     if let Some((name, value)) = header.and_then(|header| header.split_once(": ")) {
         request = request.header(name, value);
     }
-    let body = if method == "GET" {
-        String::new()
-    } else {
-        params
+    let body = match method {
+        "POST" => params,
+        _ => String::new(),
     };
     request.body(Body::from(body)).unwrap()
 }

@@ -142,8 +142,12 @@ impl MetaApi for FakeMeta {
         std::future::pending().await
     }
 
-    async fn propose(&self, _: Command) -> Result<Outcome, Error> {
-        Err(Error::Unavailable("nothing is proposed here".into()))
+    async fn propose(&self, command: Command) -> Result<Outcome, Error> {
+        let mut catalog = self.catalog.lock();
+        let mut machine = meta::StateMachine::new(Arc::clone(&*catalog));
+        let outcome = machine.apply(&command)?;
+        *catalog = Arc::clone(machine.catalog());
+        Ok(outcome)
     }
 }
 
@@ -173,6 +177,15 @@ impl World {
     }
 
     pub(crate) fn over(config: Config, storage: ObjectStorage) -> World {
+        World::keeping(config, storage, std::time::Duration::ZERO)
+    }
+
+    /// Records older than `retention` have expired.
+    pub(crate) fn keeping(
+        config: Config,
+        storage: ObjectStorage,
+        retention: std::time::Duration,
+    ) -> World {
         let search = Arc::new(FakeSearch {
             heads: Mutex::default(),
             tail: TailSender::new(64, 32 << 20),
@@ -184,6 +197,7 @@ impl World {
             search: Arc::clone(&search) as Arc<dyn SearchApi>,
             meta: Arc::clone(&meta) as Arc<dyn MetaApi>,
             storage: storage.clone(),
+            retention,
         };
         let metrics = Metrics::new(&Registry::new()).unwrap();
         let querier = Querier::new(config, sources, metrics, Arc::new(|| NOW));

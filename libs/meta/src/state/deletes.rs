@@ -77,6 +77,7 @@ pub(super) fn request(catalog: &mut Catalog, request: &DeleteRequest) -> DeleteI
     let delete = ActiveDelete {
         request: request.clone(),
         pending: touched.map(|segment| segment.id).collect(),
+        begun: false,
     };
     catalog.deletes.insert(id, Arc::new(delete));
     id
@@ -100,7 +101,9 @@ pub(super) fn swapped(catalog: &mut Catalog, commit: &SwapCommit, added: &[Arc<S
         }
         let delete = Arc::make_mut(delete);
         delete.pending.retain(|segment| !removed.contains(segment));
-        if !commit.deleted.contains(id) {
+        if commit.deleted.contains(id) {
+            delete.begun = true;
+        } else {
             let touched = added.iter().filter(|s| delete.request.touches(s));
             delete.pending.extend(touched.map(|segment| segment.id));
         }

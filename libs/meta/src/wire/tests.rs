@@ -107,6 +107,7 @@ fn catalog_with_deletes() -> Catalog {
     let active = ActiveDelete {
         request: delete_request(),
         pending: [SegmentId(41)].into(),
+        begun: false,
     };
     Catalog {
         last_delete: 9,
@@ -128,8 +129,13 @@ fn commands_have_the_form_of_the_golden_files() {
 
 #[test]
 fn a_catalog_has_the_form_of_the_golden_file() {
+    let mut begun = catalog_with_deletes();
+    for delete in begun.deletes.values_mut() {
+        Arc::make_mut(delete).begun = true;
+    }
     for (name, catalog) in [
         ("catalog", catalog()),
+        ("catalog_deletes_begun", begun),
         ("catalog_deletes", catalog_with_deletes()),
     ] {
         let golden = golden(name);

@@ -123,6 +123,15 @@ fn records_of_a_cancelled_request_are_not_left_out() {
 }
 
 #[test]
+fn a_request_has_begun_when_records_were_left_out() {
+    let begun = |commands: &[Command]| after(commands).catalog().deletes[&DeleteId(1)].begun;
+    let requested = [flush(1, 1, &["a"]), delete("a", 0, 50)];
+    assert!(!begun(&[&requested[..], &[swap(&[1], &["m"], 5)]].concat()));
+    let swapped = swap_deleted(&[1], &["m"], &[1]);
+    assert!(begun(&[&requested[..], &[swapped]].concat()));
+}
+
+#[test]
 fn requests_are_bounded() {
     let mut machine = StateMachine::default();
     let empty = machine.apply(&delete("a", 5, 5)).unwrap_err();

@@ -25,6 +25,16 @@ pub(in super::super) struct ActiveDelete {
     id: u64,
     request: DeleteRequest,
     pending: BTreeSet<u64>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    begun: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde gives fields by reference"
+)]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,6 +74,7 @@ pub(super) fn active(deletes: &BTreeMap<DeleteId, Arc<rpc::ActiveDelete>>) -> Ve
         id: id.0,
         request: (&delete.request).into(),
         pending: delete.pending.iter().map(|segment| segment.0).collect(),
+        begun: delete.begun,
     };
     deletes.iter().map(shape).collect()
 }
@@ -83,6 +94,7 @@ pub(super) fn read_active(
         let delete = rpc::ActiveDelete {
             request: shape.request.try_into()?,
             pending: shape.pending.into_iter().map(SegmentId).collect(),
+            begun: shape.begun,
         };
         Ok((DeleteId(shape.id), Arc::new(delete)))
     };
