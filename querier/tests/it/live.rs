@@ -187,3 +187,32 @@ async fn a_stream_without_a_filter_shows_everything_of_the_tenant() {
     );
     assert!(text(&mut socket).await.contains("\"line\":\"own\""));
 }
+
+#[tokio::test]
+async fn a_tail_shows_no_deleted_lines_that_arrive_late_or_lie_in_the_history() {
+    let world = World::new();
+    world.head(&[record("a", 20, "old secret"), record("a", 10, "old")]);
+    let request = rpc::DeleteRequest {
+        tenant: model::TenantId::default(),
+        query: "{app=\"a\"} |= \"secret\"".into(),
+        range: model::TimeRange::new(NOW - 100 * SECOND, NOW),
+        created: NOW,
+    };
+    let command = rpc::Command::RequestDelete(request);
+    rpc::MetaApi::propose(&*world.meta, command).await.unwrap();
+    let address = serve(&world).await;
+    let path = format!("/loki/api/v1/tail?query={}", escape("{app=\"a\"}"));
+    let mut socket = connect(address, &path).await;
+    let history = text(&mut socket).await;
+    assert!(
+        history.contains("\"old\"") && !history.contains("secret"),
+        "{history}"
+    );
+    let late = record("a", 5, "late secret");
+    arrive(&world, batches(&[late, record("a", 0, "new secret")]));
+    let arrived = text(&mut socket).await;
+    assert!(
+        arrived.contains("new secret") && !arrived.contains("late secret"),
+        "{arrived}"
+    );
+}

@@ -55,9 +55,9 @@ impl Source for Naive {
 }
 
 /// Labels, and of each entry time and text.
-type Rows = BTreeMap<String, Vec<(String, String)>>;
+pub(crate) type Rows = BTreeMap<String, Vec<(String, String)>>;
 
-fn expected(records: &[Record], query: &str, forward: bool, limit: u32) -> Rows {
+pub(crate) fn expected(records: &[Record], query: &str, forward: bool, limit: u32) -> Rows {
     let unique: BTreeSet<Record> = records.iter().cloned().collect();
     let source = Naive(unique.into_iter().collect());
     let params = engine::Params {
@@ -109,7 +109,7 @@ fn expected(records: &[Record], query: &str, forward: bool, limit: u32) -> Rows 
     rows
 }
 
-async fn answered(world: &World, query: &str, forward: bool, limit: u32) -> Rows {
+pub(crate) async fn answered(world: &World, query: &str, forward: bool, limit: u32) -> Rows {
     let direction = if forward { "forward" } else { "backward" };
     let step = if query.starts_with('{') { 1 } else { 20 };
     let path = format!(
@@ -137,7 +137,7 @@ async fn answered(world: &World, query: &str, forward: bool, limit: u32) -> Rows
 }
 
 /// Rows of equal time have no order of their own, and a limit may cut between them.
-fn sorted(mut rows: Rows) -> Rows {
+pub(crate) fn sorted(mut rows: Rows) -> Rows {
     rows.values_mut().for_each(|entries| entries.sort());
     rows
 }
@@ -184,7 +184,7 @@ async fn all_scans_of_a_query_see_the_same_records() {
     assert!(body.contains(r#"[1700000000,"3"]"#), "{body}");
 }
 
-fn records() -> impl Strategy<Value = Vec<Record>> {
+pub(crate) fn records() -> impl Strategy<Value = Vec<Record>> {
     let one = (
         prop::sample::select(vec!["a", "b", "c"]),
         0i64..60,
@@ -210,11 +210,11 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
 }
 
 /// Where the copies of a record are: a bit for each of two heads and three segments.
-fn places() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn places() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(1u8..32, 60)
 }
 
-const QUERIES: [&str; 6] = [
+pub(crate) const QUERIES: [&str; 6] = [
     "{app=~\".+\"}",
     "{app=\"a\"} |= \"error\"",
     "{app=~\".+\",app!=\"b\"} != \"ok\" |~ \"e.*r\"",
