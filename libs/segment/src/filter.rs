@@ -1,8 +1,8 @@
 //! Token filters: split-block Bloom filters over the variables of a chunk, and their transposed
 //! place in the object.
 //!
-//! A filter is a number of 32-byte blocks; a token sets one bit in each of the eight words
-//! of one block. Chunks with equally many blocks form a group; a group stores block 0 of all its
+//! A filter is a number of 32-byte blocks; a token sets one bit in each of some of the eight words
+//! of one block. Chunks with equally many blocks and bits form a group; a group stores block 0 of all its
 //! chunks, then block 1 of all, and so on, so that one token reads one strip of a group.
 //! (Split-block filter: Putze, Sanders, Singler, "Cache-, hash- and space-efficient Bloom
 //! filters", 2007.)
@@ -42,12 +42,17 @@ impl TokenHash {
         1 << ((self.0 as u32).wrapping_mul(SALTS[word]) >> 27)
     }
 
-    /// Whether the block (of [`FILTER_BLOCK_BYTES`]) may hold the token.
-    pub(crate) fn may_be_in(self, block: &[u8]) -> bool {
-        block.chunks_exact(4).enumerate().all(|(word, bytes)| {
-            let bits = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            bits & self.bit(word) != 0
-        })
+    /// The words in which it sets a bit: so many, side by side, the last next to the first.
+    fn words(self, bits: usize) -> impl Iterator<Item = usize> {
+        let first = self.0 as usize & 7;
+        (first..first + bits).map(|word| word & 7)
+    }
+
+    /// Whether the block (of [`FILTER_BLOCK_BYTES`]) may hold the token, if tokens set so many bits.
+    pub(crate) fn may_be_in(self, block: &[u8], bits: usize) -> bool {
+        let words = block.as_chunks::<4>().0;
+        self.words(bits)
+            .all(|word| u32::from_le_bytes(words[word]) & self.bit(word) != 0)
     }
 }
 
@@ -120,78 +125,103 @@ fn run_hashes(run: &[u8], take: &mut impl FnMut(TokenHash)) {
     }
 }
 
+/// The filter of one chunk.
+#[derive(Clone, Debug)]
+pub(crate) struct Filter {
+    /// Bits that a token sets: 1 to 8.
+    pub(crate) bits: usize,
+    /// At least one block.
+    pub(crate) blocks: Vec<[u32; 8]>,
+}
+
+impl Filter {
+    /// What groups go by.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.blocks.len(), self.bits)
+    }
+
+    /// Room of `blocks` for so many tokens, with as many bits each as serve best: 0.7 times the bits
+    /// there are for each; a power of two, so that chunks of like size have filters of equal size.
+    fn build(hashes: &[TokenHash], blocks: usize) -> Self {
+        let best = blocks * 256 * 7 / 10 / hashes.len().max(1);
+        let bits = 1 << (best + best / 2).clamp(1, 8).ilog2();
+        let mut filter = Filter {
+            bits,
+            blocks: vec![[0; 8]; blocks],
+        };
+        for hash in hashes {
+            let block = &mut filter.blocks[hash.block(blocks)];
+            for word in hash.words(bits) {
+                block[word] |= hash.bit(word);
+            }
+        }
+        filter
+    }
+}
+
+/// Tokens seen of late, so that those of like lines are not taken again and again.
+const RECENT: usize = 2_048;
+
 /// Collects the tokens of one chunk.
 #[derive(Debug)]
 pub(crate) struct FilterBuilder {
-    words: Vec<[u32; 8]>,
-    inserted: usize,
-    /// Nearly all bits are set: the filter tells nothing, and takes nothing more.
-    saturated: bool,
+    hashes: Vec<TokenHash>,
+    recent: Box<[u64]>,
+    /// Most blocks of the filter.
+    blocks_max: usize,
 }
-
-/// How many insertions pass before the bits are counted again.
-const COUNT_EVERY: usize = 8_192;
 
 impl FilterBuilder {
     /// A filter that takes at most about 2 % of a chunk of so many bytes.
     pub(crate) fn new(chunk_bytes: usize) -> Self {
         let blocks = (chunk_bytes / 48 / FILTER_BLOCK_BYTES).clamp(1, 1 << 16);
         FilterBuilder {
-            words: vec![[0; 8]; blocks],
-            inserted: 0,
-            saturated: false,
+            hashes: Vec::new(),
+            recent: vec![0; RECENT].into(),
+            blocks_max: 1 << blocks.ilog2(),
         }
     }
 
     /// Adds the hashes of a token.
     #[inline]
     pub(crate) fn insert_token(&mut self, token: &[u8]) {
-        if !self.saturated {
+        // With less than a bit for each a filter tells little: no more are taken.
+        if !self.is_full() {
             token_hashes(token, |hash| self.insert(hash));
         }
     }
 
-    fn count(&mut self) {
-        let set: u32 = self.words.iter().flatten().map(|w| w.count_ones()).sum();
-        self.saturated = set as usize > self.words.len() * 256 / 20 * 19;
+    fn is_full(&self) -> bool {
+        self.hashes.len() > self.blocks_max * 256
     }
 
     #[inline]
     fn insert(&mut self, token: TokenHash) {
-        self.inserted += 1;
-        if self.inserted.is_multiple_of(COUNT_EVERY) {
-            self.count();
-        }
-        let block = token.block(self.words.len());
-        let words = &mut self.words[block];
-        for (at, word) in words.iter_mut().enumerate() {
-            *word |= token.bit(at);
+        let recent = &mut self.recent[token.0 as usize % RECENT];
+        if *recent != token.0 {
+            *recent = token.0;
+            self.hashes.push(token);
         }
     }
 
-    /// The filter, folded as small as it gets with at most three fifths of its bits set (about one
-    /// false answer in 60), or one block that says yes to all when nearly all bits are; empties the
+    /// The filter: nine bits or more for each token (one false answer in 60 or fewer), but in all no
+    /// more than about 2 % of the chunk's text and a twelfth of its `stored_bytes`; one block that
+    /// says yes to all when that would leave too little for a filter to tell anything. Empties the
     /// builder.
-    pub(crate) fn seal(&mut self) -> Vec<[u32; 8]> {
-        let mut words = match self.saturated {
-            true => vec![[u32::MAX; 8]],
-            false => self.words.clone(),
+    pub(crate) fn seal(&mut self, stored_bytes: usize) -> Filter {
+        let wanted = (self.hashes.len() * 9).div_ceil(256).next_power_of_two();
+        let limit = (stored_bytes / 12 / FILTER_BLOCK_BYTES).max(1);
+        let limit = (1 << limit.ilog2()).min(self.blocks_max);
+        let filter = match self.is_full() || self.hashes.len() > limit * 256 {
+            true => Filter {
+                bits: 1,
+                blocks: vec![[u32::MAX; 8]],
+            },
+            false => Filter::build(&self.hashes, wanted.min(limit)),
         };
-        self.words.fill([0; 8]);
-        self.inserted = 0;
-        self.saturated = false;
-        while words.len().is_multiple_of(2) {
-            let half = words.len() / 2;
-            let folded: Vec<[u32; 8]> = (0..half)
-                .map(|at| std::array::from_fn(|word| words[2 * at][word] | words[2 * at + 1][word]))
-                .collect();
-            let set: u32 = folded.iter().flatten().map(|word| word.count_ones()).sum();
-            if set as usize * 5 > half * 256 * 3 {
-                break;
-            }
-            words = folded;
-        }
-        words
+        self.hashes.clear();
+        self.recent.fill(0);
+        filter
     }
 }
 
@@ -202,6 +232,8 @@ pub(crate) struct FilterGroup {
     pub(crate) offset: u64,
     /// Blocks per filter, at least 1.
     pub(crate) blocks: usize,
+    /// Bits that a token sets: 1 to 8.
+    pub(crate) bits: usize,
     /// The chunks, ascending.
     pub(crate) chunks: Vec<u32>,
 }
@@ -255,22 +287,33 @@ mod tests {
     }
 
     #[test]
-    fn every_token_is_found_after_folding() {
-        for count in [0u32, 1, 50, 5_000, 100_000] {
-            let mut builder = FilterBuilder::new(1 << 20);
+    fn every_token_is_found_and_most_others_are_not() {
+        for (count, stored, most) in [
+            (0u32, 1 << 20, 0),
+            (1, 1 << 20, 30),
+            (50, 1 << 20, 30),
+            (5_000, 1 << 20, 30),
+            (40_000, 1 << 20, 150),
+            (40_000, 1 << 17, 700),
+            (1_000_000, 1 << 20, 1_000),
+        ] {
+            let mut builder = FilterBuilder::new(3 << 20);
             let tokens: Vec<TokenHash> = (0..count)
                 .map(|n| TokenHash::of(&n.to_le_bytes()))
                 .collect();
             tokens.iter().for_each(|token| builder.insert(*token));
-            let words = builder.seal();
-            for token in &tokens {
-                assert!(token.may_be_in(&bytes(&words, token.block(words.len()))));
-            }
+            let filter = builder.seal(stored);
+            assert!(filter.blocks.len() * FILTER_BLOCK_BYTES <= (stored / 12).max(32));
+            let holds = |token: &TokenHash| {
+                let block = token.block(filter.blocks.len());
+                token.may_be_in(&bytes(&filter.blocks, block), filter.bits)
+            };
+            assert!(tokens.iter().all(holds));
             let foreign = (count..count + 1_000)
                 .map(|n| TokenHash::of(&n.to_le_bytes()))
-                .filter(|token| token.may_be_in(&bytes(&words, token.block(words.len()))))
+                .filter(holds)
                 .count();
-            assert!(foreign < 30 || count == 100_000, "{foreign} of 1000");
+            assert!(foreign <= most, "{count} in {stored}: {foreign} of 1000");
         }
     }
 }

@@ -186,7 +186,7 @@ impl Plan {
                     continue;
                 };
                 let at = place * FILTER_BLOCK_BYTES;
-                if !token.may_be_in(&body[at..at + FILTER_BLOCK_BYTES]) {
+                if !token.may_be_in(&body[at..at + FILTER_BLOCK_BYTES], group.bits) {
                     chunk.refuted.resize(search.tests.len(), 0);
                     chunk.refuted[strip.test] |= 1 << strip.probe;
                 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use model::{Labels, StreamId, TenantId, Timestamp};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::filter::FilterGroup;
+use crate::filter::{Filter, FilterGroup};
 use crate::footer::ChunkEntry;
 use crate::format::{HEAD_MAGIC, RECORD_BYTES_MAX};
 use crate::writer::blocks::BlockWriter;
@@ -40,7 +40,7 @@ pub(crate) struct SegmentWriter<'a> {
     /// The stream named last, listed once it has a row.
     next: Option<(TenantId, StreamId, Arc<Labels>)>,
     chunks: Vec<ChunkEntry>,
-    filters: Vec<Vec<[u32; 8]>>,
+    filters: Vec<Filter>,
 }
 
 impl<'a> SegmentWriter<'a> {
@@ -152,19 +152,20 @@ impl<'a> SegmentWriter<'a> {
 
     /// Filters of equal size side by side, block by block.
     fn write_filters(&mut self) -> Result<Vec<FilterGroup>, Error> {
-        let mut sizes: Vec<usize> = self.filters.iter().map(Vec::len).collect();
+        let mut sizes: Vec<(usize, usize)> = self.filters.iter().map(Filter::size).collect();
         sizes.sort_unstable();
         sizes.dedup();
         let mut groups = Vec::new();
         let mut strip = Vec::new();
-        for blocks in sizes {
-            let of_size = |chunk: &u32| self.filters[*chunk as usize].len() == blocks;
+        for size in sizes {
+            let of_size = |chunk: &u32| self.filters[*chunk as usize].size() == size;
             let chunks: Vec<u32> = (0..self.filters.len() as u32).filter(of_size).collect();
             let offset = self.blocks.position();
+            let (blocks, bits) = size;
             for block in 0..blocks {
                 strip.clear();
                 for chunk in &chunks {
-                    for word in self.filters[*chunk as usize][block] {
+                    for word in self.filters[*chunk as usize].blocks[block] {
                         strip.extend_from_slice(&word.to_le_bytes());
                     }
                 }
@@ -175,6 +176,7 @@ impl<'a> SegmentWriter<'a> {
             groups.push(FilterGroup {
                 offset,
                 blocks,
+                bits,
                 chunks,
             });
         }

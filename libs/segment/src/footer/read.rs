@@ -269,6 +269,10 @@ fn read_groups(
             let expected = format!("1 to {FILTER_BLOCKS_MAX} filter blocks");
             return Err(Damage::new(expected, blocks));
         }
+        let bits = cursor.varint()?;
+        if bits == 0 || bits > 8 {
+            return Err(Damage::new("1 to 8 bits per token", bits));
+        }
         let chunks = read_ascending(cursor, footer.chunks.len() as u64)?;
         for chunk in &chunks {
             if std::mem::replace(&mut grouped[*chunk as usize], true) {
@@ -278,6 +282,7 @@ fn read_groups(
         let group = FilterGroup {
             offset,
             blocks: blocks as usize,
+            bits: bits as usize,
             chunks,
         };
         offset = offset.saturating_add(group.stored_bytes());

@@ -2,7 +2,7 @@
 
 use model::Timestamp;
 
-use crate::filter::FilterBuilder;
+use crate::filter::{Filter, FilterBuilder};
 use crate::footer::{BlockPlace, ChunkEntry, SpanEntry};
 use crate::format::{BLOCKS, Block, CHUNK_ROWS_MAX, CHUNK_VARIABLES_MAX, TEXTS};
 use crate::metadata::MetadataBuilder;
@@ -143,7 +143,7 @@ impl ChunkBuilder {
         &mut self,
         dictionary: &mut Dictionary,
         writer: &mut BlockWriter<'_>,
-    ) -> Result<(ChunkEntry, Vec<[u32; 8]>), Error> {
+    ) -> Result<(ChunkEntry, Filter), Error> {
         let offset = writer.position();
         self.group(dictionary.len());
         let mut blocks = [BlockPlace::default(); BLOCKS.len()];
@@ -172,7 +172,7 @@ impl ChunkBuilder {
             spans: std::mem::take(&mut self.spans).into(),
             templates: self.columns.used.as_slice().into(),
         };
-        let filter = self.filter.seal();
+        let filter = self.filter.seal(entry.stored_bytes() as usize);
         self.timestamps.clear();
         self.templates.clear();
         self.variable_starts.clear();

@@ -119,6 +119,7 @@ impl Footer<'_> {
         put_varint(out, self.groups.len() as u64);
         for group in self.groups {
             put_varint(out, group.blocks as u64);
+            put_varint(out, group.bits as u64);
             put_varint(out, group.chunks.len() as u64);
             let mut next = 0;
             for chunk in &group.chunks {
