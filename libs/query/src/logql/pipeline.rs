@@ -105,7 +105,7 @@ pub enum CompileError {
     #[error("duplicate capture name ({0}): invalid pattern {1:?}")]
     PatternDuplicate(String, String),
     /// A named capture in a line filter.
-    #[error("named captures are not allowed: invalid pattern {0:?}")]
+    #[error("named captures are not allowed: found '<{0}>'")]
     PatternNamed(String),
     /// Not an address, range or block.
     #[error(

@@ -283,6 +283,11 @@ fn grouping() -> impl Strategy<Value = Grouping> {
     (any::<bool>(), names(0)).prop_map(|(without, labels)| Grouping { without, labels })
 }
 
+/// What may stand between brackets: whole milliseconds.
+fn range() -> impl Strategy<Value = i64> {
+    nanos().prop_map(|nanos| (nanos / 1_000_000).max(1) * 1_000_000)
+}
+
 fn offset() -> impl Strategy<Value = i64> {
     prop_oneof![Just(0), nanos(), nanos().prop_map(|n| -n)]
 }
@@ -327,7 +332,7 @@ fn range_aggregation() -> impl Strategy<Value = MetricExpr> {
     let of_lines = (
         prop::sample::select(OF_LINES.to_vec()),
         log_expr(),
-        nanos(),
+        range(),
         offset(),
     );
     let of_lines = of_lines.prop_map(|(op, log, range, offset)| {
@@ -345,7 +350,7 @@ fn range_aggregation() -> impl Strategy<Value = MetricExpr> {
     });
     let of_numbers = (
         prop::sample::select(OF_NUMBERS.to_vec()),
-        (log_expr(), unwrap(), nanos(), offset()),
+        (log_expr(), unwrap(), range(), offset()),
         prop::option::of(grouping()),
     );
     let of_numbers = of_numbers.prop_map(|(op, (log, unwrap, range, offset), grouping)| {
@@ -433,7 +438,7 @@ fn binary(
 pub(crate) fn metric_expr() -> impl Strategy<Value = MetricExpr> {
     let leaf = prop_oneof![
         4 => range_aggregation(),
-        1 => finite().prop_map(MetricExpr::ToVector),
+        1 => finite().prop_map(|value| MetricExpr::ToVector(value.abs())),
         1 => finite().prop_map(MetricExpr::Number),
         1 => prop::sample::select(vec![f64::INFINITY, f64::NEG_INFINITY])
             .prop_map(MetricExpr::Number),
@@ -456,10 +461,10 @@ pub(crate) fn metric_expr() -> impl Strategy<Value = MetricExpr> {
                 regex,
             }
         });
-        let step = prop::option::of(nanos());
+        let step = prop::option::of(range());
         let subquery = (
             prop::sample::select(OF_NUMBERS.to_vec()),
-            (inner, nanos(), step, offset()),
+            (inner, range(), step, offset()),
             prop::option::of(grouping()),
         );
         let subquery = subquery.prop_map(|(op, (expr, range, step, offset), grouping)| {

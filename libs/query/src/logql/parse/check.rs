@@ -100,12 +100,12 @@ fn words(error: &CompileError) -> String {
         CompileError::PatternDuplicate(name, _) => {
             format!("duplicate capture name ({name}): invalid expression")
         }
-        CompileError::PatternNamed(_) => "named captures are not allowed".to_owned(),
         CompileError::JsonPath(path) => {
             format!("cannot parse expression [{path}]: want a path such as a.b[0][\"c d\"]")
         }
         CompileError::Template(message) => without_column(message),
-        CompileError::NoCapture
+        CompileError::PatternNamed(_)
+        | CompileError::NoCapture
         | CompileError::CaptureName(_)
         | CompileError::DuplicateCapture(_)
         | CompileError::Ip(_) => error.to_string(),

@@ -182,7 +182,11 @@ impl Parser<'_> {
         if name == "vector" {
             self.advance();
             self.expect("(")?;
-            let value = self.number()?;
+            // Without a sign.
+            let Kind::Number(value) = *self.kind() else {
+                return Err(self.unexpected(&["NUMBER"]));
+            };
+            self.advance();
             self.expect(")")?;
             return Ok((MetricExpr::ToVector(value), 1));
         }

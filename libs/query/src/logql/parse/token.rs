@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::units::{parse_bytes, parse_duration, unquote};
+use super::units::{parse_bytes, parse_duration, parse_range, unquote};
 
 /// Words that are never names of labels.
 const RESERVED: &[&str] = &[
@@ -294,21 +294,34 @@ impl<'a> Lexer<'a> {
     fn number(&mut self) -> Kind {
         let rest = self.rest();
         let plain = number_length(rest);
-        let in_unit = |c: char| c.is_alphanumeric() || c == '.' || c == '_';
-        let end = rest[plain..]
-            .find(|c| !in_unit(c))
-            .map_or(rest.len(), |at| plain + at);
-        // `1e` starts like a number with an exponent; the run of letters decides.
-        let whole = &rest[..end];
-        if end > plain {
-            if let Some(nanos) = parse_duration(whole) {
-                self.skip(end);
-                return Kind::Duration(nanos);
-            }
-            if let Some(bytes) = parse_bytes(whole) {
-                self.skip(end);
-                return Kind::Bytes(bytes);
-            }
+        // As in Loki, a unit goes as far as letters of units do, whatever follows.
+        let run = |letters: &str| {
+            let in_unit = |c: char| c.is_numeric() || c == '.' || letters.contains(c);
+            let end = rest[plain..].find(|c| !in_unit(c));
+            end.map_or(rest.len(), |at| plain + at)
+        };
+        let end = run("nuµmshdwy");
+        if end > plain
+            && let Some(nanos) = parse_duration(&rest[..end])
+        {
+            self.skip(end);
+            return Kind::Duration(nanos);
+        }
+        // Unlike Loki, which knows capitals only here but not in what the filter reads.
+        let whole = rest[plain..].find(|c: char| !(c.is_alphanumeric() || c == '.' || c == '_'));
+        let whole = whole.map_or(rest.len(), |at| plain + at);
+        if whole > plain
+            && let Some(bytes) = parse_bytes(&rest[..whole])
+        {
+            self.skip(whole);
+            return Kind::Bytes(bytes);
+        }
+        let end = run("BikKMGTP");
+        if end > plain
+            && let Some(bytes) = parse_bytes(&rest[..end])
+        {
+            self.skip(end);
+            return Kind::Bytes(bytes);
         }
         let text = &rest[..plain];
         self.skip(plain);
@@ -324,21 +337,23 @@ impl<'a> Lexer<'a> {
         let Some(end) = self.rest().find(']') else {
             return Kind::Bad("missing closing ']' in duration".to_owned());
         };
-        let text = self.rest()[1..end].trim();
-        if let Some(nanos) = parse_duration(text) {
-            self.skip(end + 1);
-            return Kind::Range(nanos);
-        }
-        let refusal = super::units::duration_refusal(text);
+        let text = &self.rest()[1..end];
+        let refusal = match parse_range(text) {
+            Ok(nanos) => {
+                self.skip(end + 1);
+                return Kind::Range(nanos);
+            }
+            Err(refusal) => refusal,
+        };
         let Some((range, step)) = text.split_once(':') else {
             return Kind::Bad(refusal);
         };
         let step = match step.trim() {
             "" => Some(None),
-            step => parse_duration(step).map(Some),
+            step => parse_range(step).ok().map(Some),
         };
-        match (parse_duration(range.trim()), step) {
-            (Some(range), Some(step)) => {
+        match (parse_range(range.trim()), step) {
+            (Ok(range), Some(step)) => {
                 self.skip(end + 1);
                 Kind::Subquery {
                     range,

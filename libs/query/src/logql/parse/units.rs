@@ -33,9 +33,56 @@ const SIZES: &[(&str, u64)] = &[
     ("KB", 1_000),
 ];
 
-/// A duration as Go and Prometheus write it (`1h30m`, `1.5s`, `7d`, `-5m`), in nanoseconds.
-/// `None` when the text is none or does not fit.
+/// A duration as Prometheus writes it (`1d12h`: whole numbers, largest unit first) or else as Go
+/// does (`1.5h`, `-30s`: no days), in nanoseconds. `None` when the text is none or does not fit.
 pub fn parse_duration(text: &str) -> Option<i64> {
+    parse_range(text).ok().or_else(|| go_duration(text))
+}
+
+/// A duration as Prometheus writes it, in nanoseconds.
+///
+/// # Errors
+/// What is wrong, in the words of Prometheus.
+pub(super) fn parse_range(text: &str) -> Result<i64, String> {
+    let invalid = || format!("not a valid duration string: {}", quote(text));
+    let out_of_range = || "duration out of range".to_owned();
+    match text {
+        "0" => return Ok(0),
+        "" => return Err("empty duration string".to_owned()),
+        _ => {}
+    }
+    let (mut rest, mut total, mut least_unit) = (text, 0_i64, i64::MAX);
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .ok_or_else(invalid)?;
+        let (number, tail) = rest.split_at(digits);
+        let number: i64 = number.parse().map_err(|_| invalid())?;
+        let end = tail.find(|c: char| c.is_ascii_digit());
+        let (unit, tail) = tail.split_at(end.unwrap_or(tail.len()));
+        let known = DURATIONS
+            .iter()
+            .find(|(name, nanos)| *name == unit && *nanos >= 1_000_000);
+        let Some((_, nanos)) = known else {
+            return Err(format!(
+                "unknown unit {} in duration {}",
+                quote(unit),
+                quote(text)
+            ));
+        };
+        if *nanos >= least_unit {
+            return Err(invalid());
+        }
+        least_unit = *nanos;
+        let part = number.checked_mul(*nanos).ok_or_else(out_of_range)?;
+        total = total.checked_add(part).ok_or_else(out_of_range)?;
+        rest = tail;
+    }
+    Ok(total)
+}
+
+/// A duration as Go writes it: `None` when the text is none or does not fit.
+fn go_duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),
@@ -55,8 +102,10 @@ pub fn parse_duration(text: &str) -> Option<i64> {
         } else {
             unit
         };
-        let nanos = DURATIONS.iter().find(|(name, _)| *name == unit)?.1;
-        total = total.checked_add(scaled(number, nanos)?)?;
+        let (_, nanos) = DURATIONS
+            .iter()
+            .find(|(name, nanos)| *name == unit && *nanos <= 3_600 * SECOND)?;
+        total = total.checked_add(scaled(number, *nanos)?)?;
         rest = tail;
         if rest.is_empty() {
             break;
@@ -88,33 +137,6 @@ fn scaled(number: &str, unit: i64) -> Option<i64> {
     whole.checked_mul(unit)?.checked_add(part)
 }
 
-/// Why Go would not take the text as a duration.
-pub(super) fn duration_refusal(text: &str) -> String {
-    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let mut rest = unsigned;
-    loop {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
-        let number = &rest[..digits.unwrap_or(rest.len())];
-        if number.is_empty() || number.matches('.').count() > 1 || number == "." {
-            return format!("invalid duration {}", quote(text));
-        }
-        let Some(digits) = digits else {
-            return format!("missing unit in duration {}", quote(text));
-        };
-        let tail = &rest[digits..];
-        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.');
-        let (unit, tail) = tail.split_at(end.unwrap_or(tail.len()));
-        let known = DURATIONS.iter().any(|(name, _)| *name == unit);
-        if !known && !matches!(unit, "µs" | "μs") {
-            return format!("unknown unit {} in duration {}", quote(unit), quote(text));
-        }
-        if tail.is_empty() {
-            return format!("invalid duration {}", quote(text));
-        }
-        rest = tail;
-    }
-}
-
 /// A duration as Prometheus writes it, with `us` and `ns` for what it cannot say.
 pub(crate) fn format_duration(nanos: i64) -> String {
     if nanos == 0 {
@@ -129,6 +151,11 @@ pub(crate) fn format_duration(nanos: i64) -> String {
         let unit = unit.unsigned_abs();
         // Years and weeks only when nothing is left over.
         if matches!(*name, "y" | "w") && !rest.is_multiple_of(unit) {
+            continue;
+        }
+        // Days go with neither a sign nor units below milliseconds.
+        let plain = nanos > 0 && nanos % 1_000_000 == 0;
+        if matches!(*name, "y" | "w" | "d") && !plain {
             continue;
         }
         if rest >= unit {

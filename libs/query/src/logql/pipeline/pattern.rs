@@ -164,10 +164,10 @@ impl LinePattern {
     /// Reads a pattern without names.
     pub(super) fn compile(text: &str) -> Result<Self, CompileError> {
         let pattern = Pattern::parse(text);
-        if pattern.names().next().is_some() {
-            return Err(CompileError::PatternNamed(text.to_owned()));
-        }
         pattern.check_adjacent(text)?;
+        if let Some(name) = pattern.names().next() {
+            return Err(CompileError::PatternNamed(name.to_owned()));
+        }
         let required = pattern
             .parts
             .iter()
