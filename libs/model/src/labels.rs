@@ -112,7 +112,11 @@ impl Labels {
 /// As lists of pairs compare.
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        // Usually sets of one kind of stream are compared: same names, values of equal length.
+        match self.ends == other.ends {
+            true => self.text.cmp(&other.text),
+            false => self.iter().cmp(other.iter()),
+        }
     }
 }
 
@@ -189,6 +193,8 @@ mod tests {
         assert!(short < long && short != long);
         assert!(set(&[("a", "z")]) < set(&[("a", "z"), ("b", "a")]));
         assert!(set(&[]) < short);
+        assert!(set(&[("a", "xy"), ("b", "1")]) < set(&[("a", "xz"), ("b", "0")]));
+        assert!(set(&[("a", "x"), ("b", "2")]) < set(&[("a", "xa"), ("b", "1")]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use model::{LogBatch, Row, StreamId, StreamRows, TenantId};
+use model::{Labels, LogBatch, Row, StreamId, StreamRows, TenantId};
 
 use crate::writer::SegmentWriter;
 use crate::{EncodeOptions, Encoded, Error};
@@ -24,6 +24,11 @@ impl<'a> Part<'a> {
         (self.tenant, self.id)
     }
 
+    /// Where its stream stands in a segment.
+    fn place(&self) -> (u32, &'a Labels, StreamId) {
+        (self.tenant, &self.stream.labels, self.id)
+    }
+
     fn rows(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
         let batch = self.batch;
         let rows = self.stream.rows.clone();
@@ -32,7 +37,7 @@ impl<'a> Part<'a> {
 }
 
 /// Writes all records of the batches as one segment, front to back, to `out`: sorted by (tenant,
-/// stream id, timestamp), copies of a record once. Records of equal time keep the order of the
+/// labels, stream id, timestamp), copies of a record once. Records of equal time keep the order of the
 /// batches.
 ///
 /// # Errors
@@ -81,6 +86,7 @@ pub fn encode(
 }
 
 /// The streams of all batches, those of one stream side by side and in order of the batches.
+/// Streams come in order of their labels, so that similar lines meet in a chunk.
 fn parts(batches: &[Arc<LogBatch>]) -> Vec<Part<'_>> {
     let mut tenants: Vec<&TenantId> = batches.iter().map(|batch| &batch.tenant).collect();
     tenants.sort_unstable();
@@ -99,8 +105,11 @@ fn parts(batches: &[Arc<LogBatch>]) -> Vec<Part<'_>> {
             stream,
         }));
     }
+    // First by id, which is cheap to compare; then only one part of each stream by labels.
     parts.sort_by_key(Part::key);
-    parts
+    let mut streams: Vec<&[Part<'_>]> = parts.chunk_by(|a, b| a.key() == b.key()).collect();
+    streams.sort_unstable_by(|a, b| a[0].place().cmp(&b[0].place()));
+    streams.concat()
 }
 
 /// Parts that are brought near at once: more than a core can load at a time.

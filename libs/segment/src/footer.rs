@@ -120,8 +120,10 @@ impl Templates {
 #[derive(Debug, Default)]
 pub(crate) struct Footer {
     pub(crate) tenants: Vec<TenantId>,
-    /// In order of (tenant, id).
+    /// In order of (tenant, labels, id), or else of (tenant, id).
     pub(crate) streams: Vec<StreamInfo>,
+    /// Whether the streams are in order of labels.
+    pub(crate) by_labels: bool,
     pub(crate) chunks: Vec<ChunkEntry>,
     pub(crate) groups: Vec<FilterGroup>,
     pub(crate) templates: Templates,

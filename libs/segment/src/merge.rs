@@ -91,7 +91,7 @@ pub fn merge_filtered(
         let range = keep(&tenant);
         let mut active: Vec<&mut Input<'_>> = Vec::new();
         for input in &mut inputs {
-            if input.enter(&tenant, id) {
+            if input.enter(&tenant, id, &labels) {
                 active.push(input);
             }
         }
@@ -107,7 +107,7 @@ pub fn merge_filtered(
 /// The first stream that has not been merged.
 fn next_stream(inputs: &[Input<'_>]) -> Option<(TenantId, StreamId, Arc<Labels>)> {
     let streams = inputs.iter().filter_map(Input::next_stream);
-    let (tenant, id, labels) = streams.min_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)))?;
+    let (tenant, id, labels) = streams.min_by(|a, b| (a.0, a.2, a.1).cmp(&(b.0, b.2, b.1)))?;
     Some((tenant.clone(), id, Arc::clone(labels)))
 }
 

@@ -132,7 +132,7 @@ impl Segment {
         parts
     }
 
-    /// The streams of a tenant, in order of id.
+    /// The streams of a tenant, in the order in which they are stored.
     pub fn streams(&self, tenant: &TenantId) -> impl Iterator<Item = StreamEntry<'_>> {
         let footer = self.footer();
         footer.streams[footer.streams_of(tenant)]

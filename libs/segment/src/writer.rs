@@ -59,7 +59,8 @@ impl<'a> SegmentWriter<'a> {
         })
     }
 
-    /// The rows pushed next belong to this stream; streams come in order of (tenant, id).
+    /// The rows pushed next belong to this stream; streams come in order of
+    /// (tenant, labels, id).
     pub(crate) fn stream(&mut self, tenant: &TenantId, id: StreamId, labels: &Arc<Labels>) {
         self.next = Some((tenant.clone(), id, Arc::clone(labels)));
     }

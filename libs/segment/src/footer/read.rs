@@ -114,6 +114,9 @@ fn read_streams(cursor: &mut Cursor<'_>, footer: &mut Footer) -> Result<(), Dama
     };
     let count = cursor.count()?;
     footer.streams.reserve_exact(count);
+    footer.by_labels = true;
+    // What was written before streams came in order of labels.
+    let mut by_id = true;
     let mut tenant = 0u64;
     for _ in 0..count {
         tenant = tenant.saturating_add(cursor.varint()?);
@@ -132,8 +135,12 @@ fn read_streams(cursor: &mut Cursor<'_>, footer: &mut Footer) -> Result<(), Dama
                 StreamId(u128::from(high) << 64 | u128::from(low))
             }
         };
-        let last = footer.streams.last();
-        if last.is_some_and(|last| (u64::from(last.tenant), last.id) >= (tenant, id)) {
+        if let Some(last) = footer.streams.last() {
+            let before = u64::from(last.tenant);
+            footer.by_labels &= (before, &*last.labels, last.id) < (tenant, &labels, id);
+            by_id &= (before, last.id) < (tenant, id);
+        }
+        if !footer.by_labels && !by_id {
             return Err(Damage::new("streams in order", format!("{id:?}")));
         }
         footer.streams.push(StreamInfo {
