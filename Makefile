@@ -1,6 +1,6 @@
 # What a newcomer types: `make run`, `make test`, `make demo`. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run build test check unit e2e e2e-logcli demo bench bench-shapes crash fix fuzz venv
+.PHONY: help run build test check unit e2e e2e-logcli demo bench bench-shapes bench-micro bench-streams crash fix fuzz venv
 
 # The benchmark's corpus generator, pusher and questions; not part of this repository.
 BENCH_DIR ?= ../shared/bench
@@ -49,6 +49,14 @@ bench: build venv ## Ingest cost, stored size and query times on the benchmark c
 
 bench-shapes: build venv ## Stored size and ingest cost for other shapes of logs, beside zstd -3 of the same text.
 	PHAROS_BIN=target/release/pharos $(PYTHON) bench/shapes.py
+
+bench-micro: ## Times of the single steps: decoding, log append, flush, encoding, scanning.
+	cargo bench --package distributor --bench decode
+	cargo bench --package ingester --bench ingest
+	cargo bench --package segment --bench segment
+
+bench-streams: build venv ## How cost grows from 128 over 10,000 to a million streams.
+	PHAROS_BIN=target/release/pharos $(PYTHON) bench/streams.py
 
 crash: build venv ## Kills the server at random under load, CRASH_ROUNDS times, and looks for lost or doubled lines.
 	PHAROS_BIN=target/release/pharos $(PYTHON) e2e/crash.py --rounds $(CRASH_ROUNDS)
