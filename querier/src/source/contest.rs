@@ -96,6 +96,24 @@ impl Contested {
         self.windows.get(at).is_some_and(|window| window.0 <= last)
     }
 
+    /// Calls `take` with the runs of `times`, ascending, that are inside of windows.
+    pub(super) fn each_inside(&self, times: &[Timestamp], mut take: impl FnMut(&[Timestamp])) {
+        let Some(first) = times.first() else { return };
+        let window = self.windows.partition_point(|window| window.1 < *first);
+        let mut rest = times;
+        for (first, last) in &self.windows[window..] {
+            rest = &rest[rest.partition_point(|at| at < first)..];
+            let (inside, after) = rest.split_at(rest.partition_point(|at| at <= last));
+            if !inside.is_empty() {
+                take(inside);
+            }
+            rest = after;
+            if rest.is_empty() {
+                return;
+            }
+        }
+    }
+
     /// Whether a record of this time may have a copy elsewhere.
     pub(super) fn contains(&self, at: Timestamp) -> bool {
         self.touches(at, at)
@@ -215,6 +233,13 @@ mod tests {
                     .collect();
                 let contested = contest.of(StreamId(1), at, at).is_some();
                 prop_assert_eq!(contested, sources.len() > 1, "at {}", at);
+            }
+            if let Some(contested) = contest.of(StreamId(1), 0, 60) {
+                let times: Vec<Timestamp> = (0..60).flat_map(|at| [at, at]).collect();
+                let mut inside = Vec::new();
+                contested.each_inside(&times, |run| inside.extend_from_slice(run));
+                let wanted: Vec<Timestamp> = times.into_iter().filter(|at| contested.contains(*at)).collect();
+                prop_assert_eq!(inside, wanted);
             }
         }
     }

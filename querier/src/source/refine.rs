@@ -1,6 +1,6 @@
 //! Narrows contested windows to the times at which two sources really have a row each. Copies have
-//! equal times, so only those rows must be told apart by their lines; for queries that do not look
-//! at lines this saves reading nearly all of them.
+//! equal times, so only those rows must be told apart by their lines; queries that do not look at
+//! lines need not read nearly all of them, and others need not hash them.
 
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ use crate::segments::{segment_error, storage_error};
 
 /// Chunks whose timestamps are held at once: at 20,000 rows a chunk, about 10 MB of them.
 const CHUNKS_AT_ONCE: usize = 256;
+/// Chunks of one segment whose timestamps are read at one go.
+const CHUNKS_PER_READ: usize = 8;
 /// What one time costs, bytes.
 const TIME_BYTES: u64 = size_of::<(Timestamp, u32)>() as u64;
 
@@ -120,15 +122,25 @@ fn chunk_times(
     contest: &Contest,
 ) -> Result<Vec<Times>, SourceError> {
     let storage = source.backend.segments.storage();
-    let reads = futures::stream::iter(chunks.iter().map(|contested| async {
-        let ranges = contested.plan.reads(contested.chunk, TIMES);
-        if ranges.is_empty() {
-            return Ok(Vec::new());
-        }
-        let read = storage.ranges(contested.path, &ranges).await;
-        read.map_err(|error| storage_error(&error))
+    let groups = chunks
+        .chunk_by(|a, b| Arc::ptr_eq(a.path, b.path))
+        .flat_map(|of_segment| of_segment.chunks(CHUNKS_PER_READ));
+    let reads = futures::stream::iter(groups.map(|group| async {
+        let reads = |contested: &Contested<'_>| contested.plan.reads(contested.chunk, TIMES);
+        let parts: Vec<_> = group.iter().map(reads).collect();
+        let ranges = parts.concat();
+        let read = match ranges.is_empty() {
+            true => Vec::new(),
+            false => {
+                let read = storage.ranges(group[0].path, &ranges).await;
+                read.map_err(|error| storage_error(&error))?
+            }
+        };
+        let mut read = read.into_iter();
+        let of_chunk = |part: &Vec<_>| read.by_ref().take(part.len()).collect();
+        Ok::<Vec<Vec<Bytes>>, SourceError>(parts.iter().map(of_chunk).collect())
     }));
-    let reads = reads.buffered(source.backend.reads_max).try_collect();
+    let reads = reads.buffered(source.backend.reads_max).try_concat();
     let bytes: Vec<Vec<Bytes>> = source.wait(budget, reads)?;
     workers::map(source.backend.workers, chunks, |at, chunk| {
         budget.check()?;
@@ -140,12 +152,10 @@ fn chunk_times(
             };
             let stream = StreamId::of(&source.tenant, Signal::Logs, block.labels);
             if let Some(contested) = contest.of(stream, *first, *last) {
-                let inside = block
-                    .timestamps
-                    .iter()
-                    .filter(|at| contested.contains(**at));
                 let of_stream = times.entry(stream).or_default();
-                of_stream.extend(inside.map(|at| (*at, chunk.source)));
+                contested.each_inside(block.timestamps, |inside| {
+                    of_stream.extend(inside.iter().map(|at| (*at, chunk.source)));
+                });
             }
             Flow::Continue
         };
@@ -159,7 +169,8 @@ fn chunk_times(
 
 /// Times that more than one source has, ascending.
 fn shared_times(mut times: Vec<(Timestamp, u32)>) -> Vec<Timestamp> {
-    times.sort_unstable();
+    // Made of a few ascending runs, which this sort merges.
+    times.sort();
     times
         .chunk_by(|a, b| a.0 == b.0)
         .filter(|same| same[0].1 != same[same.len() - 1].1)

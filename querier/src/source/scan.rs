@@ -19,7 +19,7 @@ use super::heads::{Delivery, Heads};
 use super::hidden::{Hidden, HiddenTest};
 use super::patterns::Patterned;
 use super::refine::refine;
-use super::rows::{Picked, PickedMetadata, project};
+use super::rows::{Picked, PickedMetadata, Sifter, project};
 use super::{Planned, SnapshotSource, workers};
 use crate::segments::{segment_error, storage_error};
 
@@ -107,15 +107,6 @@ struct Worker<K> {
     hiding: HiddenTest,
 }
 
-/// Memory for blocks of which rows are left out, and how many rows those are.
-struct Sifter<'a> {
-    picked: &'a mut Picked,
-    lengths: &'a mut Vec<u32>,
-    hiding: &'a mut HiddenTest,
-    copies: u64,
-    hidden: u64,
-}
-
 impl<'a> Scan<'a> {
     /// A scan that delivers each record once.
     ///
@@ -130,8 +121,7 @@ impl<'a> Scan<'a> {
         heads: &'a Heads,
     ) -> Result<Self, SourceError> {
         let mut contest = Contest::find(spans(planned, heads, request));
-        let wants_lines = request.columns.lines == LineColumn::Bytes;
-        if !contest.is_empty() && !wants_lines && request.order == ScanOrder::Any {
+        if !contest.is_empty() && request.order == ScanOrder::Any {
             contest = refine(source, request, budget, planned, heads, &contest)?;
         }
         Ok(Scan {
@@ -395,13 +385,7 @@ impl<'a> Scan<'a> {
             hiding,
         } = worker;
         let mut failed: Option<BudgetError> = None;
-        let mut sifter = Sifter {
-            picked,
-            lengths,
-            hiding,
-            copies: 0,
-            hidden: 0,
-        };
+        let mut sifter = Sifter::new(picked, lengths, hiding);
         let useful = || self.useful_range();
         let mut deliver = |block: &RowBlock<'_>| {
             let pushed = match (sifts, self.form) {
@@ -425,13 +409,13 @@ impl<'a> Scan<'a> {
             return Err(error.into());
         }
         let tally = &self.source.tally;
-        tally.chunks.fetch_add(1, Ordering::Relaxed);
-        tally
-            .chunk_rows
-            .fetch_add(decoded.rows_processed, Ordering::Relaxed);
-        tally
-            .chunk_bytes
-            .fetch_add(chunk.content_bytes, Ordering::Relaxed);
+        for (total, more) in [
+            (&tally.chunks, 1),
+            (&tally.chunk_rows, decoded.rows_processed),
+            (&tally.chunk_bytes, chunk.content_bytes),
+        ] {
+            total.fetch_add(more, Ordering::Relaxed);
+        }
         stats.chunks += 1;
         stats.bytes_read += read_bytes;
         stats.bytes_processed += chunk.content_bytes;
