@@ -32,6 +32,7 @@ impl Metrics {
     /// # Errors
     /// When the registry already has one of them.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        // tidy: long because it lists all metrics
         let counter = |name: &str, help: &str| {
             let counter = IntCounter::new(format!("pharos_ingester_{name}"), help)?;
             registry.register(Box::new(counter.clone()))?;

@@ -44,12 +44,7 @@ runtime::options! {
 
 impl Settings {
     /// With what the process decides, or shares with other roles.
-    pub fn config(
-        self,
-        data_dir: PathBuf,
-        slot_length: SlotLength,
-        retention: Duration,
-    ) -> Config {
+    pub fn config(self, data_dir: PathBuf, slot_length: SlotLength, retention: Duration) -> Config {
         Config {
             data_dir,
             slot_length,
@@ -76,11 +71,7 @@ impl Settings {
 
 impl Default for Config {
     fn default() -> Self {
-        Settings::default().config(
-            PathBuf::from("./data"),
-            SlotLength::DEFAULT,
-            Duration::ZERO,
-        )
+        Settings::default().config(PathBuf::from("./data"), SlotLength::DEFAULT, Duration::ZERO)
     }
 }
 

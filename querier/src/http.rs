@@ -47,6 +47,7 @@ pub fn http_router(querier: Querier) -> Router {
 
 /// Paths that are answered alike, with what answers them. Loki takes a form wherever it takes a URL.
 fn routes() -> Vec<(&'static [&'static str], MethodRouter<Querier>)> {
+    // tidy: long because it lists all routes
     vec![
         (
             &["/loki/api/v1/query"],

@@ -3,6 +3,8 @@
 
 use model::{Columns, LineColumn, LineRows, MetadataRows, Row, RowBlock, Timestamp};
 
+use super::hidden::HiddenTest;
+
 /// Columns of rows that were picked one by one; reused from block to block.
 #[derive(Debug, Default)]
 pub(super) struct Picked {
@@ -13,11 +15,36 @@ pub(super) struct Picked {
     lengths: Vec<u32>,
 }
 
+/// Memory for blocks of which rows are left out, and how many rows those are.
+pub(super) struct Sifter<'a> {
+    pub(super) picked: &'a mut Picked,
+    pub(super) lengths: &'a mut Vec<u32>,
+    pub(super) hiding: &'a mut HiddenTest,
+    pub(super) copies: u64,
+    pub(super) hidden: u64,
+}
+
 /// Metadata of picked rows; borrows the texts from where the rows came from.
 #[derive(Debug, Default)]
 pub(super) struct PickedMetadata<'a> {
     row_ends: Vec<u32>,
     pairs: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Sifter<'a> {
+    pub(super) fn new(
+        picked: &'a mut Picked,
+        lengths: &'a mut Vec<u32>,
+        hiding: &'a mut HiddenTest,
+    ) -> Self {
+        Sifter {
+            picked,
+            lengths,
+            hiding,
+            copies: 0,
+            hidden: 0,
+        }
+    }
 }
 
 impl Picked {
