@@ -225,6 +225,7 @@ pub(crate) fn filter(
         interval: 0,
         limit: u32::MAX,
         direction: engine::Direction::Forward,
+        now: None,
     };
     let budget = Budget::new(limits.memory_bytes_max, 0);
     let source = BatchSource {

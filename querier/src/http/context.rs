@@ -184,6 +184,7 @@ impl Asked {
             interval: 0,
             limit,
             direction,
+            now: None,
         };
         let answer = engine::execute(&self.expr, &params, &self.limits, source, budget)?;
         let Value::Streams(streams) = answer.value else {

@@ -92,6 +92,7 @@ async fn sample(querier: &Querier, call: &Call) -> Result<BTreeMap<String, Field
         interval: 0,
         limit: u32::try_from(lines.min(config.entries_max)).unwrap_or(u32::MAX),
         direction: engine::Direction::Backward,
+        now: None,
     };
     let (answer, _) = super::query::execute(querier, call, Expr::Log(expr), params).await?;
     let Value::Streams(streams) = answer.value else {

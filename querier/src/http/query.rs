@@ -31,6 +31,7 @@ pub(super) async fn instant(State(querier): State<Querier>, call: Call) -> Resul
         interval: 0,
         limit: limit(asked.limit),
         direction: direction(asked.direction),
+        now: None,
     };
     let (done, effort) = execute(&querier, &call, expr, params).await?;
     Ok(super::json(answer::envelope(&done, &effort, &call)))
@@ -66,6 +67,7 @@ pub(super) async fn run_range(
         interval: asked.interval,
         limit: limit(asked.limit),
         direction: direction(asked.direction),
+        now: None,
     };
     execute(querier, call, expr, params).await
 }
@@ -78,6 +80,10 @@ pub(super) async fn execute(
     expr: Expr,
     params: engine::Params,
 ) -> Result<(Answer, Effort), Error> {
+    let params = engine::Params {
+        now: Some(querier.shared.now()),
+        ..params
+    };
     let limits = engine::Limits {
         series_max: querier.shared.config.series_max,
         detect_level: querier.shared.config.discover_log_levels,

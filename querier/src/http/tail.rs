@@ -152,6 +152,7 @@ async fn history(
         interval: 0,
         limit: u32::try_from(asked.limit).unwrap_or(u32::MAX),
         direction: engine::Direction::Backward,
+        now: None,
     };
     let expr = Expr::Log(asked.expr.clone());
     let (answer, _) = super::query::execute(querier, call, expr, params).await?;

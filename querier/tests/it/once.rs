@@ -74,6 +74,7 @@ pub(crate) fn expected(records: &[Record], query: &str, forward: bool, limit: u3
             true => engine::Direction::Forward,
             false => engine::Direction::Backward,
         },
+        now: None,
     };
     let expr = query::logql::parse(query).unwrap();
     let budget = Budget::unlimited();

@@ -65,6 +65,8 @@ pub struct Params {
     pub limit: u32,
     /// Log queries: which entries count as first.
     pub direction: Direction,
+    /// What `now` gives in templates; `None`: each record's own time.
+    pub now: Option<Timestamp>,
 }
 
 /// What a tenant may ask for.

@@ -48,6 +48,7 @@ pub(crate) fn at(seconds: i64) -> Params {
         interval: 0,
         limit: 100,
         direction: Direction::Backward,
+        now: None,
     }
 }
 

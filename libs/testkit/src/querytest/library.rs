@@ -40,6 +40,7 @@ impl Library {
             interval: 0,
             limit: 1000,
             direction: Direction::Backward,
+            now: None,
         };
         let (limits, budget) = (Limits::default(), Budget::unlimited());
         let answer = execute(&expr, &params, &limits, source, &budget);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Columns, LabelMatcher, LineColumn, MatchOp, Selector, TimeRange};
+use model::{Columns, LabelMatcher, LineColumn, MatchOp, Selector, TimeRange, Timestamp};
 
 use super::super::ast::{Grouping, LabelFormat, LogExpr, Matcher, Stage, Unwrap};
 use super::super::pipeline::level::DETECTED_LEVEL;
@@ -28,6 +28,7 @@ impl Leaf {
         unwrap: Option<&Unwrap>,
         need: LabelNeed,
         detect_level: bool,
+        now: Option<Timestamp>,
     ) -> Result<Self, EngineError> {
         let selector = selector(&log.selector)?;
         let never_empty = selector.matchers.iter().filter(|m| !m.is_match(""));
@@ -36,6 +37,10 @@ impl Leaf {
             .map_err(|error| EngineError::Invalid(error.to_string()))?
             .with_guaranteed_labels(guaranteed)
             .with_detected_level(detect_level);
+        let pipeline = match now {
+            Some(now) => pipeline.with_now(now),
+            None => pipeline,
+        };
         let shows_level = match &need {
             LabelNeed::Only(names) => names.iter().any(|name| name == DETECTED_LEVEL),
             LabelNeed::All | LabelNeed::Without(_) => true,

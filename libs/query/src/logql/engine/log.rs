@@ -38,7 +38,7 @@ pub(super) fn execute<S: Source>(
     budget: &Budget,
 ) -> Result<Answer, EngineError> {
     let plan = plan(expr, params);
-    let leaf = Leaf::new(expr, None, LabelNeed::All, limits.detect_level)?;
+    let leaf = Leaf::new(expr, None, LabelNeed::All, limits.detect_level, params.now)?;
     let range = TimeRange::new(params.start, params.end);
     let mut request = leaf.request(range, true, LineColumn::Bytes);
     request.order = match (plan.selection, params.direction) {

@@ -20,6 +20,7 @@ pub(super) struct Evaluation<'q, S> {
     /// Resolution of subqueries that name none.
     pub(super) default_step: i64,
     pub(super) detect_level: bool,
+    pub(super) now: Option<Timestamp>,
     pub(super) stats: ScanStats,
 }
 
@@ -46,6 +47,7 @@ pub(super) fn execute<S: Source>(
             step => step,
         },
         detect_level: limits.detect_level,
+        now: params.now,
         stats: ScanStats::default(),
     };
     let operand = evaluation.eval(expr, &steps)?;

@@ -138,7 +138,13 @@ impl Job<'_> {
             Value::LineLength => Cow::Borrowed(&logs.log),
             Value::None | Value::Unwrapped => without_idle_formats(&logs.log),
         };
-        let leaf = Leaf::new(&log, logs.unwrap.as_ref(), need, evaluation.detect_level)?;
+        let leaf = Leaf::new(
+            &log,
+            logs.unwrap.as_ref(),
+            need,
+            evaluation.detect_level,
+            evaluation.now,
+        )?;
         let keeps_time = matches!(
             op,
             RangeOp::First | RangeOp::Last | RangeOp::Quantile | RangeOp::RateCounter

@@ -21,6 +21,7 @@ fn log(limit: u32, direction: Direction) -> Params {
         end: 5 * SECOND,
         limit,
         direction,
+        now: None,
         ..at(0)
     }
 }

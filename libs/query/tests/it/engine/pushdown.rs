@@ -117,6 +117,7 @@ fn a_full_answer_ends_the_scan() {
         end: 2000 * SECOND,
         limit: 10,
         direction: Direction::Backward,
+        now: None,
         ..at(0)
     };
     let answer = run(&source, r#"{app=~".+"}"#, &params).expect("an answer");

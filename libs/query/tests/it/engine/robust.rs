@@ -36,6 +36,7 @@ fn params(step: i64) -> Params {
         interval: 0,
         limit: 20,
         direction: Direction::Forward,
+        now: None,
     }
 }
 

@@ -142,6 +142,7 @@ fn log(query: &str, limit: u32, want: &[&str]) {
         end: 10 * SECOND,
         limit,
         direction: Direction::Forward,
+        now: None,
         ..at(0)
     };
     check(&source(), query, &params, want);
@@ -212,4 +213,18 @@ fn levels_are_detected_when_asked() {
     assert_eq!(ask(by_app), [r#"{app="x"} 3"#]);
     let by_level = r#"sum by (detected_level) (count_over_time({app="x"}[1m]))"#;
     assert_eq!(ask(by_level).len(), 3);
+}
+
+#[test]
+fn templates_know_the_time_of_the_query() {
+    let mut source = MemorySource::new();
+    source.push(&labels(&[("app", "x")]), 10 * SECOND, "l", &[]);
+    let query =
+        r#"sum by (t) (count_over_time({app="x"} | label_format t="{{ now | unixEpoch }}" [1m]))"#;
+    check(&source, query, &at(60), &[r#"{t="10"} 1"#]);
+    let params = Params {
+        now: Some(70 * SECOND),
+        ..at(60)
+    };
+    check(&source, query, &params, &[r#"{t="70"} 1"#]);
 }
