@@ -274,7 +274,11 @@ impl<'a> Scan<'a> {
             ScanOrder::Any => reads_max,
             _ => (self.source.backend.workers * 2 + queue.done).min(reads_max),
         };
-        while queue.waiting < depth && queue.started < self.works.len() {
+        // Works are in order: when one is useless, so are all that follow.
+        while queue.waiting < depth
+            && let Some(work) = self.works.get(queue.started)
+            && !self.is_useless(work)
+        {
             let group = self.start(queue.started);
             queue.started = group.works.end;
             queue.waiting += group.works.len();
