@@ -147,27 +147,20 @@ impl Plan {
         let has = |verdict| verdicts.iter().flatten().any(|v| *v == verdict);
         let open = has(Verdict::Maybe);
         let filtered = open || has(Verdict::No);
-        let nothing = verdicts.is_some() && !open && !has(Verdict::All);
-        if nothing {
+        if filtered && !open && !has(Verdict::All) {
             return Ok(ChunkStats {
                 rows_processed,
                 ..ChunkStats::default()
             });
         }
-        if filtered || columns.lines != LineColumn::None {
-            known.templates(&parts, blocks, index)?;
-        }
-        let variables = self.needs_variables(chunk, wanted);
-        if open || variables {
-            known.variables(&parts, blocks, index)?;
-        }
-        if open || variables && columns.lines == LineColumn::Bytes {
-            blocks.load(&parts, &TEXTS)?;
-        }
-        let metadata = match columns.metadata {
-            true => read_metadata(&parts, blocks)?,
-            false => None,
+        let variables = open || self.needs_variables(chunk, wanted);
+        let needed = Needed {
+            templates: filtered || columns.lines != LineColumn::None,
+            variables,
+            text: open || variables && columns.lines == LineColumn::Bytes,
+            metadata: columns.metadata,
         };
+        let metadata = known.load(&needed, &parts, blocks, index)?;
         let decoded = Decoded {
             entry,
             templates,
@@ -180,10 +173,8 @@ impl Plan {
         if wanted.patterns {
             buffers.patterns.fill(&entry.templates, templates);
         }
-        let filter = match filtered {
-            true => self.search.as_ref().zip(verdicts.as_deref()),
-            false => None,
-        };
+        let filter = self.search.as_ref().zip(verdicts.as_deref());
+        let filter = filter.filter(|_| filtered);
         Ok(decoded.give(chunk, &range, filter, buffers, sink))
     }
 }
@@ -233,7 +224,37 @@ struct Known {
     variables: bool,
 }
 
+/// What is to be read once the verdicts stand.
+struct Needed {
+    templates: bool,
+    variables: bool,
+    text: bool,
+    metadata: bool,
+}
+
 impl Known {
+    fn load(
+        &mut self,
+        needed: &Needed,
+        parts: &Parts<'_>,
+        blocks: &mut Blocks,
+        index: &mut LineIndex,
+    ) -> Result<Option<MetadataColumns>, Error> {
+        if needed.templates {
+            self.templates(parts, blocks, index)?;
+        }
+        if needed.variables {
+            self.variables(parts, blocks, index)?;
+        }
+        if needed.text {
+            blocks.load(parts, &TEXTS)?;
+        }
+        match needed.metadata {
+            true => read_metadata(parts, blocks),
+            false => Ok(None),
+        }
+    }
+
     fn templates(
         &mut self,
         parts: &Parts<'_>,

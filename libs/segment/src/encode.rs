@@ -4,8 +4,9 @@ use std::io::Write;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use model::{Labels, LogBatch, Row, StreamId, StreamRows, TenantId};
+use model::{LogBatch, Row, StreamId, StreamRows, TenantId};
 
+use crate::footer::{Place, place};
 use crate::writer::SegmentWriter;
 use crate::{EncodeOptions, Encoded, Error};
 
@@ -22,11 +23,6 @@ struct Part<'a> {
 impl<'a> Part<'a> {
     fn key(&self) -> (u32, StreamId) {
         (self.tenant, self.id)
-    }
-
-    /// Where its stream stands in a segment.
-    fn place(&self) -> (u32, &'a Labels, StreamId) {
-        (self.tenant, &self.stream.labels, self.id)
     }
 
     fn rows(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
@@ -107,9 +103,12 @@ fn parts(batches: &[Arc<LogBatch>]) -> Vec<Part<'_>> {
     }
     // First by id, which is cheap to compare; then only one part of each stream by labels.
     parts.sort_by_key(Part::key);
-    let mut streams: Vec<&[Part<'_>]> = parts.chunk_by(|a, b| a.key() == b.key()).collect();
-    streams.sort_unstable_by(|a, b| a[0].place().cmp(&b[0].place()));
-    streams.concat()
+    let of_stream = parts.chunk_by(|a, b| a.key() == b.key());
+    let mut streams: Vec<(Place<'_>, &[Part<'_>])> = of_stream
+        .map(|of| (place(of[0].tenant, &of[0].stream.labels, of[0].id), of))
+        .collect();
+    streams.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    streams.iter().flat_map(|(_, of)| *of).copied().collect()
 }
 
 /// Parts that are brought near at once: more than a core can load at a time.

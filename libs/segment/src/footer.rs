@@ -82,6 +82,14 @@ pub(crate) struct StreamInfo {
     pub(crate) last: Timestamp,
 }
 
+/// Where a stream stands in a segment: the number of its tenant; its labels, first as one text,
+/// which is compared faster and nearly always decides; its id.
+pub(crate) type Place<'a> = (u32, &'a str, &'a Labels, StreamId);
+
+pub(crate) fn place(tenant: u32, labels: &Labels, id: StreamId) -> Place<'_> {
+    (tenant, labels.text(), labels, id)
+}
+
 /// The template dictionary as read.
 #[derive(Debug, Default)]
 pub(crate) struct Templates {
@@ -120,9 +128,9 @@ impl Templates {
 #[derive(Debug, Default)]
 pub(crate) struct Footer {
     pub(crate) tenants: Vec<TenantId>,
-    /// In order of (tenant, labels, id), or else of (tenant, id).
+    /// In order of [`Place`], or else of (tenant, id).
     pub(crate) streams: Vec<StreamInfo>,
-    /// Whether the streams are in order of labels.
+    /// Whether the streams are in order of [`Place`].
     pub(crate) by_labels: bool,
     pub(crate) chunks: Vec<ChunkEntry>,
     pub(crate) groups: Vec<FilterGroup>,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use hashbrown::HashSet;
 use model::{Labels, RecordIdentity, StreamId, TenantId, TimeRange, Timestamp};
 
+use crate::footer::place;
 use crate::merge::input::Input;
 use crate::writer::SegmentWriter;
 use crate::{EncodeOptions, Encoded, Error};
@@ -107,7 +108,11 @@ pub fn merge_filtered(
 /// The first stream that has not been merged.
 fn next_stream(inputs: &[Input<'_>]) -> Option<(TenantId, StreamId, Arc<Labels>)> {
     let streams = inputs.iter().filter_map(Input::next_stream);
-    let (tenant, id, labels) = streams.min_by(|a, b| (a.0, a.2, a.1).cmp(&(b.0, b.2, b.1)))?;
+    let first = streams.min_by(|a, b| {
+        let tenants = a.0.cmp(b.0);
+        tenants.then_with(|| place(0, a.2, a.1).cmp(&place(0, b.2, b.1)))
+    });
+    let (tenant, id, labels) = first?;
     Some((tenant.clone(), id, Arc::clone(labels)))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{Labels, Signal, StreamId, TenantId};
 
-use super::{BlockPlace, ChunkEntry, Footer, SpanEntry, StreamInfo, Templates};
+use super::{BlockPlace, ChunkEntry, Footer, SpanEntry, StreamInfo, Templates, place};
 use crate::Error;
 use crate::error::Damage;
 use crate::filter::FilterGroup;
@@ -136,9 +136,10 @@ fn read_streams(cursor: &mut Cursor<'_>, footer: &mut Footer) -> Result<(), Dama
             }
         };
         if let Some(last) = footer.streams.last() {
-            let before = u64::from(last.tenant);
-            footer.by_labels &= (before, &*last.labels, last.id) < (tenant, &labels, id);
-            by_id &= (before, last.id) < (tenant, id);
+            let number = tenant as u32;
+            let before = place(last.tenant, &last.labels, last.id);
+            footer.by_labels &= before < place(number, &labels, id);
+            by_id &= (last.tenant, last.id) < (number, id);
         }
         if !footer.by_labels && !by_id {
             return Err(Damage::new("streams in order", format!("{id:?}")));

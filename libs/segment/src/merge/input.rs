@@ -8,7 +8,7 @@ use model::{Labels, StreamId, TenantId, TimeRange, Timestamp};
 use super::ReadAt;
 use crate::decode::blocks::{Blocks, Parts};
 use crate::decode::lines::LineIndex;
-use crate::footer::{Footer, SpanEntry};
+use crate::footer::{Footer, SpanEntry, place};
 use crate::format::{BLOCKS, Block};
 use crate::metadata::MetadataColumns;
 use crate::{Error, Opened, Segment, TAIL_BYTES};
@@ -206,11 +206,10 @@ impl<'a> Input<'a> {
 impl Order {
     fn new(footer: &Footer) -> Self {
         let mut streams: Vec<u32> = (0..footer.streams.len() as u32).collect();
-        let place = |number: &u32| {
+        streams.sort_unstable_by_key(|number| {
             let stream = &footer.streams[*number as usize];
-            (stream.tenant, &stream.labels, stream.id)
-        };
-        streams.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
+            place(stream.tenant, &stream.labels, stream.id)
+        });
         let mut starts = vec![(footer.chunks.len(), 0, 0); streams.len()];
         // From back to front, so that the first span of a stream stays.
         for (number, chunk) in footer.chunks.iter().enumerate().rev() {
