@@ -109,7 +109,7 @@ pub enum EngineError {
     },
     /// The answer has too many series.
     #[error(
-        "maximum number of series ({limit}) reached for a single query; consider reducing query cardinality by adding more specific stream selectors, reducing the time range, or aggregating results with functions like sum, count or topk"
+        "maximum number of series ({limit}) reached for a single query; consider reducing query cardinality by adding more specific stream selectors, reducing the time range, or aggregating results with functions like sum(), count() or topk()"
     )]
     Series {
         /// The limit.

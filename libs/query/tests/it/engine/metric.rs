@@ -247,6 +247,6 @@ fn too_many_series_are_an_error_only_in_the_answer() {
         &source,
         all,
         &at(2),
-        "maximum number of series (500) reached for a single query; consider reducing query cardinality by adding more specific stream selectors, reducing the time range, or aggregating results with functions like sum, count or topk",
+        "maximum number of series (500) reached for a single query; consider reducing query cardinality by adding more specific stream selectors, reducing the time range, or aggregating results with functions like sum(), count() or topk()",
     );
 }
