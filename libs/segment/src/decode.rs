@@ -55,6 +55,15 @@ pub struct ChunkStats {
     pub stopped: bool,
 }
 
+impl ChunkStats {
+    fn none_of(rows_processed: u64) -> Self {
+        ChunkStats {
+            rows_processed,
+            ..ChunkStats::default()
+        }
+    }
+}
+
 /// Which rows of a stream go on.
 enum Selected<'a> {
     Range(Range<usize>),
@@ -148,10 +157,7 @@ impl Plan {
         let open = has(Verdict::Maybe);
         let filtered = open || has(Verdict::No);
         if filtered && !open && !has(Verdict::All) {
-            return Ok(ChunkStats {
-                rows_processed,
-                ..ChunkStats::default()
-            });
+            return Ok(ChunkStats::none_of(rows_processed));
         }
         let variables = open || self.needs_variables(chunk, wanted);
         let needed = Needed {
@@ -170,9 +176,6 @@ impl Plan {
             metadata,
             wanted,
         };
-        if wanted.patterns {
-            buffers.patterns.fill(&entry.templates, templates);
-        }
         let filter = self.search.as_ref().zip(verdicts.as_deref());
         let filter = filter.filter(|_| filtered);
         Ok(decoded.give(chunk, &range, filter, buffers, sink))
@@ -380,6 +383,9 @@ impl Decoded<'_> {
             patterns,
             finder,
         } = buffers;
+        if self.wanted.patterns {
+            patterns.fill(&self.entry.templates, self.templates);
+        }
         let mut stats = ChunkStats::default();
         for stream in &chunk.streams {
             let mut rest = rows_in_range(stream, range(), self.timestamps);
