@@ -36,9 +36,10 @@ const SLOTS_TOTAL_MAX: usize = 1 << 18;
 /// After so many rows, what was tried counts half.
 const FORGET_ROWS: u64 = 8_192;
 /// Templates that are taken at their first line, besides one for 32 lines that had a template.
-const FIRSTS_FREE: u32 = 256;
+/// By way to cut.
+const FIRSTS_FREE: [u32; 2] = [256, 64];
 /// Templates that are taken at their second line, besides one for so many lines.
-const SECONDS_FREE: u32 = 512;
+const SECONDS_FREE: [u32; 2] = [512, 256];
 const SECOND_PER_HITS: u32 = 8;
 
 /// How one way to cut lines did of late.
@@ -50,7 +51,11 @@ struct Tries {
 }
 
 impl Tries {
+    /// What was taken in vain stays in mind: else it would be taken again and again.
     fn forget(&mut self) {
+        if self.is_vain() {
+            return;
+        }
         self.lines /= 2;
         self.hits /= 2;
         self.admitted /= 2;
@@ -144,10 +149,10 @@ impl Dictionary {
             || self.text.len() + split.text.len() > TEMPLATE_TEXT_MAX * 64
             || self.slots.len() + split.slots.len() > SLOTS_TOTAL_MAX;
         let Tries { admitted, hits, .. } = self.tries[cut];
-        if full || admitted >= SECONDS_FREE + hits / SECOND_PER_HITS {
+        if full || admitted >= SECONDS_FREE[cut] + hits / SECOND_PER_HITS {
             return false;
         }
-        if admitted < FIRSTS_FREE + hits / 32 || self.candidates.remove(&hash) {
+        if admitted < FIRSTS_FREE[cut] + hits / 32 || self.candidates.remove(&hash) {
             return true;
         }
         if self.candidates.len() >= CANDIDATES_MAX {

@@ -6,4 +6,5 @@ mod golden;
 mod merge;
 mod round_trip;
 mod search;
+mod shapes;
 mod support;
