@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::start::{Clock, Deps};
 use crate::{Config, Error, objects};
 
-/// A read of about a chunk (1.5 MiB of text, 15 ms of work) waits at most 20 times 10 ms.
+/// A read of about a chunk (3 MiB of text, 30 ms of work) waits at most 20 times 10 ms.
 const WAIT_STEP: Duration = Duration::from_millis(10);
 const WAIT_STEPS: u32 = 20;
 
