@@ -15,6 +15,7 @@ use store::ObjectStorage;
 use tokio::runtime::Runtime;
 
 const ROWS: usize = 8000;
+const HEAD_BATCHES: usize = 10;
 
 fn main() {
     divan::main();
@@ -24,7 +25,8 @@ fn main() {
 struct Bench {
     runtime: Runtime,
     ingester: Ingester,
-    batch: Arc<LogBatch>,
+    /// Different ones, for copies of a record are dropped.
+    batches: Vec<Arc<LogBatch>>,
     next: AtomicU64,
     _folder: tempfile::TempDir,
 }
@@ -49,7 +51,7 @@ impl Bench {
         Bench {
             runtime,
             ingester,
-            batch: batch(),
+            batches: (0..HEAD_BATCHES).map(batch).collect(),
             next: AtomicU64::new(0),
             _folder: folder,
         }
@@ -63,7 +65,7 @@ impl Bench {
                 batch_id: BatchId(id.into()),
                 shard: Shard(0),
                 slot: Slot(0),
-                batch: Arc::clone(&self.batch),
+                batch: Arc::clone(&self.batches[id as usize % HEAD_BATCHES]),
             };
             self.ingester.ingest(vec![request])
         });
@@ -76,7 +78,7 @@ impl Bench {
     }
 }
 
-fn batch() -> Arc<LogBatch> {
+fn batch(number: usize) -> Arc<LogBatch> {
     let tenant = TenantId::default();
     let mut builder = LogBatchBuilder::new(tenant.clone());
     for stream in 0..100 {
@@ -85,7 +87,8 @@ fn batch() -> Arc<LogBatch> {
         builder.stream(StreamId::of(&tenant, Signal::Logs, &labels), &labels);
         for row in 0..ROWS / 100 {
             let line = format!("GET /items/{row} 200 in {stream} ms, client 10.0.{stream}.{row}");
-            builder.push(row as i64, line.as_bytes(), &mut []);
+            let at = (number * ROWS + row) as i64;
+            builder.push(at, line.as_bytes(), &mut []);
         }
     }
     Arc::new(builder.finish())
@@ -95,18 +98,18 @@ fn batch() -> Arc<LogBatch> {
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn append(bencher: Bencher<'_, '_>) {
     let bench = Bench::new();
-    let bytes = bench.batch.content_bytes();
+    let bytes = bench.batches[0].content_bytes();
     bencher
         .counter(BytesCount::new(bytes))
         .bench_local(|| bench.ingest(1));
 }
 
-/// A head of ten batches to a committed segment in memory.
+/// A head of several batches to a committed segment in memory.
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn flush(bencher: Bencher<'_, '_>) {
     let bench = Bench::new();
     bencher
-        .counter(ItemsCount::new(10 * ROWS))
-        .with_inputs(|| bench.ingest(10))
+        .counter(ItemsCount::new(HEAD_BATCHES * ROWS))
+        .with_inputs(|| bench.ingest(HEAD_BATCHES))
         .bench_local_values(|()| bench.runtime.block_on(bench.ingester.flush()).unwrap());
 }
