@@ -63,17 +63,18 @@ impl Config {
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let positive = [
             ("head_bytes_max", self.head_bytes_max > 0),
-            ("memory_bytes_max", self.memory_bytes_max > 0),
+            ("head_memory_bytes_max", self.memory_bytes_max > 0),
             ("flush_workers", self.flush_workers > 0),
-            ("slot_length", self.slot_length.0 > 0),
-            ("merge.interval", !self.merge.interval.is_zero()),
+            ("slot_duration", self.slot_length.0 > 0),
+            ("wal_file_bytes_max", self.wal_file_bytes_max > 0),
+            ("merge_interval", !self.merge.interval.is_zero()),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, positive)| !positive) {
             return Err(Error::Config(format!("{name} is 0; set it to at least 1")));
         }
         if self.merge.inputs_min < 2 || self.merge.inputs_max < self.merge.inputs_min {
             return Err(Error::Config(format!(
-                "merge.inputs_min is {} and merge.inputs_max {}; want 2 <= inputs_min <= inputs_max",
+                "merge_inputs_min is {} and merge_inputs_max {}; want 2 <= merge_inputs_min <= merge_inputs_max",
                 self.merge.inputs_min, self.merge.inputs_max
             )));
         }

@@ -16,7 +16,9 @@ pub(crate) fn ready(server: &ServerConfig) {
     }
     if server.roles.querier {
         println!("ask   Grafana, Loki  http://{http}");
-        println!("      curl           http://{http}/query?query={{service_name=~\".%2B\"}}");
+        println!(
+            "      curl           curl -sG http://{http}/query --data-urlencode 'query={{service_name=~\".+\"}}'"
+        );
     }
     println!("see   metrics        http://{http}/metrics");
     println!("      storage        http://{http}/admin/api/v1/storage");

@@ -14,7 +14,9 @@ use model::SlotLength;
 use prometheus::Registry;
 use querier::Querier;
 use rpc::{IngestApi, MetaApi, SearchApi};
-use runtime::{Readiness, Shutdown, Telemetry, clock, serve_http, status_router, termination};
+use runtime::{
+    Readiness, Shutdown, Telemetry, clock, explained, serve_http, status_router, termination,
+};
 use store::ObjectStorage;
 use tokio::net::TcpListener;
 use tower::ServiceExt;
@@ -66,6 +68,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         let routes = tonic::service::Routes::new(service).into_axum_router();
         listeners.spawn("otlp grpc", serve_http(grpc, routes, listeners.token()));
         let routes = distributor::otlp_router(distributor.clone());
+        let routes = explained(routes, "this port takes POST /v1/logs, and logs only");
         listeners.spawn("otlp http", serve_http(http, routes, listeners.token()));
     }
     // Set once, here; nobody else has the cell.
@@ -126,7 +129,11 @@ impl Roles {
             metrics: ingester::Metrics::new(registry)?,
             log_files: None,
         };
-        let ingester = Ingester::start(ingester.config(server.data_dir, slot, server.retention), deps).await?;
+        let ingester = Ingester::start(
+            ingester.config(server.data_dir, slot, server.retention),
+            deps,
+        )
+        .await?;
         let distributor = if server.roles.distributor {
             let ingest: Arc<dyn IngestApi> = Arc::new(ingester.clone());
             let sources = distributor::Sources::new(Arc::clone(&clock));
@@ -166,7 +173,7 @@ impl Roles {
         if let Some(querier) = &self.querier {
             router = router.merge(querier::http_router(querier.clone()));
         }
-        router
+        explained(router, "docs/reference/api.md lists the routes")
     }
 }
 

@@ -115,14 +115,47 @@ impl ServeArguments {
             Some(path) => runtime::config::read_file(path)?,
             None => File::default(),
         };
-        Ok(Settings {
+        let settings = Settings {
             server: self.server.or(file.server).resolve(),
             storage: self.storage.or(file.storage).resolve(),
             telemetry: self.telemetry.or(file.telemetry).resolve(),
             distributor: self.distributor.or(file.distributor).resolve(),
             ingester: self.ingester.or(file.ingester).resolve(),
             querier: self.querier.or(file.querier).resolve(),
-        })
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+}
+
+impl Settings {
+    /// Refuses zero where it has no meaning; the roles check what depends on more than one option.
+    fn check(&self) -> anyhow::Result<()> {
+        let positive = [
+            ("shards", self.server.shards > 0),
+            ("slot_duration", self.server.slot_duration > 0),
+            ("body_bytes_max", self.distributor.body_bytes_max > 0),
+            (
+                "decompressed_bytes_max",
+                self.distributor.decompressed_bytes_max > 0,
+            ),
+            ("decoders_max", self.distributor.decoders_max > 0),
+            ("waiting_bytes_max", self.distributor.waiting_bytes_max > 0),
+            (
+                "unstored_bytes_max",
+                self.distributor.unstored_bytes_max > 0,
+            ),
+            ("queries_max", self.querier.queries_max > 0),
+            ("query_timeout", !self.querier.query_timeout.is_zero()),
+            ("query_reads_max", self.querier.query_reads_max > 0),
+            ("entries_max", self.querier.entries_max > 0),
+        ];
+        match positive.iter().find(|(_, positive)| !positive) {
+            Some((name, _)) => {
+                anyhow::bail!("{name} is 0, which has no meaning; set it to at least 1")
+            }
+            None => Ok(()),
+        }
     }
 }
 

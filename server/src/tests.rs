@@ -19,6 +19,17 @@ fn every_default_can_be_read() {
 }
 
 #[test]
+fn zero_is_refused_where_it_has_no_meaning() {
+    let matches = Cli::command().get_matches_from(["pharos", "serve", "--decoders-max", "0"]);
+    let Cli::Serve(arguments) = Cli::from_arg_matches(&matches).unwrap();
+    let refused = arguments.settings().unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "decoders_max is 0, which has no meaning; set it to at least 1"
+    );
+}
+
+#[test]
 fn the_reference_page_is_current() {
     let mut page = String::from(
         "# Options of `pharos serve`\n\n\

@@ -46,7 +46,8 @@ pub fn with_environment(command: Command) -> Command {
     command.mut_args(|arg| match arg.get_long() {
         Some(long) if !matches!(long, "help" | "version") => {
             let variable = format!("PHAROS_{}", long.replace('-', "_").to_uppercase());
-            arg.env(variable)
+            // Values may be secrets: help names the variable and never what is in it.
+            arg.env(variable).hide_env_values(true)
         }
         _ => arg,
     })

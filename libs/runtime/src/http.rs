@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use parking_lot::Mutex;
@@ -63,6 +63,22 @@ fn metrics(registry: &Registry) -> Response {
             (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
         }
     }
+}
+
+/// Answers unknown paths and wrong methods with words; without it their bodies are empty.
+/// `routes` says in a few words what there is instead.
+pub fn explained(router: Router, routes: &'static str) -> Router {
+    let missing = move |uri: Uri| async move {
+        let text = format!("no route {}; {routes}\n", uri.path());
+        (StatusCode::NOT_FOUND, text)
+    };
+    let wrong_method = move |method: Method, uri: Uri| async move {
+        let text = format!("{} does not take {method}; {routes}\n", uri.path());
+        (StatusCode::METHOD_NOT_ALLOWED, text)
+    };
+    router
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(missing)
 }
 
 /// Serves HTTP/1.1 and HTTP/2 on the listener until the token is cancelled, then finishes the

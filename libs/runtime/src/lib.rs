@@ -16,7 +16,7 @@ mod process;
 mod telemetry;
 
 pub use config::{ByteText, DurationText, OptionDoc};
-pub use http::{Readiness, serve_http, status_router};
+pub use http::{Readiness, explained, serve_http, status_router};
 pub use process::{Shutdown, clock, termination};
 pub use telemetry::{LogFormat, Telemetry, TelemetryConfig, TelemetryError, TelemetryOptions};
 

@@ -1,5 +1,5 @@
 //! Measures the segment on a corpus of Loki push bodies:
-//! `cargo run --release -p segment --example measure -- /tmp/corpus [bodies]`, or text files against
+//! `cargo run --release -p segment --example measure -- FOLDER [bodies]`, or text files against
 //! zstd -3: `... --example measure -- FILE...`
 //!
 //! Feeds about 64 MB of text at a time to `encode`, merges the segments, and asks a few questions.
@@ -271,7 +271,9 @@ fn questions(objects: &[Object], truth: &str) {
 }
 
 fn main() {
-    let folder = std::env::args().nth(1).unwrap_or("/tmp/corpus".into());
+    let folder = std::env::args()
+        .nth(1)
+        .expect("give the folder of a corpus");
     if !std::path::Path::new(&folder).is_dir() {
         std::env::args()
             .skip(1)

@@ -61,6 +61,17 @@ fn every_flag_has_an_environment_variable() {
 }
 
 #[test]
+fn help_shows_no_values_of_variables() {
+    let command = with_environment(DemoRaw::augment_args(Command::new("demo")));
+    assert!(
+        command
+            .get_arguments()
+            .filter(|a| a.get_env().is_some())
+            .all(|a| a.is_hide_env_values_set())
+    );
+}
+
+#[test]
 fn the_reference_comes_from_the_declaration() {
     let reference = DemoRaw::reference();
     assert_eq!(reference[0].name, "demo_bytes_max");
