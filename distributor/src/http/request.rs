@@ -103,3 +103,23 @@ pub(crate) fn retry_after(mut response: Response<Body>, error: &Error) -> Respon
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_names_no_tenant_is_refused_and_never_the_default() {
+        assert_eq!(tenant(&HeaderMap::new()), Ok(TenantId::default()));
+        for (header, want) in [
+            (&b""[..], "tenant ID is empty"),
+            (b"\xfc", "tenant ID is not visible ASCII"),
+            (b"..", "tenant ID is '.' or '..'"),
+        ] {
+            let value = HeaderValue::from_bytes(header).unwrap();
+            let headers = HeaderMap::from_iter([(TENANT_HEADER.parse().unwrap(), value)]);
+            let error = tenant(&headers).unwrap_err();
+            assert_eq!(error.to_string(), format!("invalid X-Scope-OrgID: {want}"));
+        }
+    }
+}

@@ -1,8 +1,10 @@
 //! What every route takes: whose records, the parameters, and how the answer is to be written.
 
+use std::fmt::Display;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use model::TimeRange;
 
 use super::params::{ParamError, Params};
@@ -42,15 +44,13 @@ impl Call {
     /// Everything but a body.
     pub(super) fn of(headers: &HeaderMap, query: Option<&str>, form: &[u8]) -> Result<Call, Error> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let tenants = Tenants::parse(text(TENANT_HEADER).filter(|id| !id.is_empty()))
-            .map_err(|error| Error::Invalid(error.to_string()))?;
         let flags = text(FLAGS_HEADER).unwrap_or_default();
         let tags = text(TAGS_HEADER).unwrap_or_default();
         Ok(Call {
             is_drilldown: tags
                 .split(',')
                 .any(|tag| tag.trim().eq_ignore_ascii_case(DRILLDOWN_TAG)),
-            tenants,
+            tenants: tenants(headers)?,
             params: Params::decode(&[form, query.unwrap_or_default().as_bytes()]),
             categorize_labels: flags
                 .split(',')
@@ -64,6 +64,17 @@ impl Call {
         querier.check_length(range.start, range.end)?;
         Ok(range)
     }
+}
+
+/// Whose records are asked for; the same names are refused, with the same words, as when writing.
+fn tenants(headers: &HeaderMap) -> Result<Tenants, Error> {
+    let invalid =
+        |problem: &dyn Display| Error::Invalid(format!("invalid X-Scope-OrgID: {problem}"));
+    let header = headers.get(TENANT_HEADER).map(HeaderValue::to_str);
+    let header = header
+        .transpose()
+        .map_err(|_| invalid(&"tenant ID is not visible ASCII"))?;
+    Tenants::parse(header).map_err(|error| invalid(&error))
 }
 
 impl FromRequest<Querier> for Call {
@@ -80,5 +91,44 @@ impl FromRequest<Querier> for Call {
             Bytes::new()
         };
         Call::of(&headers, query.as_deref(), &form)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenants_of(header: &[u8]) -> Result<Tenants, String> {
+        let value = HeaderValue::from_bytes(header).unwrap();
+        let headers = HeaderMap::from_iter([(TENANT_HEADER.parse().unwrap(), value)]);
+        let call = Call::of(&headers, None, &[]);
+        call.map(|call| call.tenants)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_a_header_the_tenant_is_the_default() {
+        let call = Call::of(&HeaderMap::new(), None, &[]).unwrap();
+        assert_eq!(Ok(call.tenants), Tenants::parse(None));
+    }
+
+    #[test]
+    fn a_header_that_names_no_tenant_is_refused_and_never_the_default() {
+        for (header, want) in [
+            (&b""[..], "tenant ID is empty"),
+            (b"a|", "tenant ID is empty"),
+            (b"\xfc", "tenant ID is not visible ASCII"),
+            (
+                b"a b",
+                "tenant ID 'a b' contains unsupported character ' ' at position 1",
+            ),
+        ] {
+            let error = tenants_of(header).unwrap_err();
+            assert_eq!(error, format!("invalid X-Scope-OrgID: {want}"));
+        }
+        assert_eq!(
+            tenants_of(b"b|a"),
+            Tenants::parse(Some("a|b")).map_err(|error| error.to_string())
+        );
     }
 }
