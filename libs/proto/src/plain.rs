@@ -43,8 +43,11 @@ struct IngestEntry<'a> {
 ///               "entries": [{"ts": "2026-01-02T03:04:05.678Z", "line": "..."}]}]}
 /// ```
 ///
-/// `ts` is an RFC 3339 time, or nanoseconds since 1970 as a number or string; without it the record
-/// has the time `arrival`. An entry may have `metadata`, an object whose values are strings.
+/// `ts` is an RFC 3339 time, or a number, bare or in a string, that counts from 1970. How large it
+/// is tells the unit: an integer of at most 10 digits is seconds, of 11 to 13 milliseconds, of 14
+/// to 16 microseconds, a longer one nanoseconds; with a fraction or an exponent it is seconds.
+/// Without `ts`, or if it is `null`, the record has the time `arrival`. An entry may have
+/// `metadata`, an object whose values are strings.
 ///
 /// # Errors
 /// [`Error::Json`] with line and column; the receiver has taken nothing then.
@@ -124,7 +127,8 @@ pub fn decode_logs(
     } else if let Ok(batch) = serde_json::from_str::<Logs<'_>>(text) {
         decode_list(&batch.logs, arrival, receiver);
     } else {
-        decode_log(&serde_json::from_str(text)?, arrival, receiver);
+        // Of the whole body, so that an error's line and column are the body's.
+        decode_log(&serde_json::from_slice(body)?, arrival, receiver);
     }
     Ok(())
 }
@@ -133,9 +137,19 @@ fn decode_list(list: &[&RawValue], arrival: Timestamp, receiver: &mut impl Recei
     for (index, record) in list.iter().enumerate() {
         match serde_json::from_str(record.get()) {
             Ok(record) => decode_log(&record, arrival, receiver),
-            Err(error) => receiver.flawed(Flaw::Shape(format!("logs[{index}]: {error}"))),
+            Err(error) => {
+                let problem = without_position(&error);
+                receiver.flawed(Flaw::Shape(format!("logs[{index}]: {problem}")));
+            }
         }
     }
+}
+
+/// What is wrong, without line and column: those count from the record's start, not the body's.
+fn without_position(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&position).unwrap_or(&text).to_owned()
 }
 
 fn decode_log(record: &LogsEntry<'_>, arrival: Timestamp, receiver: &mut impl Receiver) {
@@ -166,17 +180,56 @@ fn decode_log(record: &LogsEntry<'_>, arrival: Timestamp, receiver: &mut impl Re
     }
 }
 
-/// RFC 3339, or nanoseconds as a number or a string; absent or `null` is `arrival`.
+/// A time in one of the forms that [`decode_ingest`] lists; absent or `null` is `arrival`.
 fn parse_time(time: Option<&RawValue>, arrival: Timestamp) -> Result<Timestamp, Flaw> {
     let Some(time) = time.map(RawValue::get).filter(|text| *text != "null") else {
         return Ok(arrival);
     };
     let text: Cow<'_, str> = serde_json::from_str::<String>(time).map_or(time.into(), Cow::Owned);
-    if let Ok(nanos) = text.parse() {
-        return Ok(nanos);
-    }
-    text.parse::<jiff::Timestamp>()
-        .ok()
-        .and_then(|time| Timestamp::try_from(time.as_nanosecond()).ok())
-        .ok_or_else(|| Flaw::Timestamp(text.into_owned()))
+    let nanos = match text.parse::<i64>() {
+        Ok(number) => integer_nanos(number),
+        Err(_) if is_decimal(&text) => seconds_nanos(&text),
+        Err(_) => rfc_3339_nanos(&text),
+    };
+    nanos.ok_or_else(|| Flaw::Timestamp(text.into_owned()))
+}
+
+/// The unit is told by the number of digits: clocks of our time have 10 in seconds, 13 in
+/// milliseconds, 16 in microseconds and 19 in nanoseconds.
+fn integer_nanos(number: i64) -> Option<Timestamp> {
+    let nanos_per_unit = match number.unsigned_abs() {
+        0..10_000_000_000 => 1_000_000_000,
+        10_000_000_000..10_000_000_000_000 => 1_000_000,
+        10_000_000_000_000..10_000_000_000_000_000 => 1_000,
+        _ => 1,
+    };
+    number.checked_mul(nanos_per_unit)
+}
+
+/// Whether it is a number with a fraction or an exponent.
+fn is_decimal(text: &str) -> bool {
+    text.contains(['.', 'e', 'E']) && text.parse::<f64>().is_ok_and(f64::is_finite)
+}
+
+/// Seconds with a fraction, exact to the nanosecond, which a float of today's time is not; what has
+/// an exponent is as exact as a float.
+fn seconds_nanos(text: &str) -> Option<Timestamp> {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let nanos = match unsigned.split_once('.') {
+        Some((whole, fraction)) if digits(whole) && digits(fraction) => {
+            let whole = i128::from(whole.parse::<i64>().ok()?);
+            let fraction = format!("{:0<9.9}", fraction).parse::<i128>().ok()?;
+            whole * 1_000_000_000 + fraction
+        }
+        // Saturates, and then does not fit below.
+        _ => (unsigned.parse::<f64>().ok()? * 1e9).round() as i128,
+    };
+    let nanos = if unsigned == text { nanos } else { -nanos };
+    Timestamp::try_from(nanos).ok()
+}
+
+fn rfc_3339_nanos(text: &str) -> Option<Timestamp> {
+    let time = text.parse::<jiff::Timestamp>().ok()?;
+    Timestamp::try_from(time.as_nanosecond()).ok()
 }

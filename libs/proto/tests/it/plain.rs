@@ -19,7 +19,7 @@ fn logs(body: &str) -> Result<Vec<Said>, Error> {
 }
 
 #[test]
-fn ingest_takes_times_as_rfc_3339_and_as_nanoseconds() {
+fn ingest_takes_times_as_rfc_3339_and_as_numbers() {
     let body = r#"{"streams":[{"labels":{"app":"x"},"entries":[
         {"ts":"1970-01-01T00:00:01.5Z","line":"a"},
         {"ts":"1970-01-01T01:00:02+01:00","line":"b","metadata":{"k":"v"}},
@@ -34,8 +34,8 @@ fn ingest_takes_times_as_rfc_3339_and_as_nanoseconds() {
         pairs(&[("app", "x")]),
         record(SECOND * 3 / 2, "a", &[]),
         record(2 * SECOND, "b", &[("k", "v")]),
-        record(3, "c", &[]),
-        record(4, "d", &[]),
+        record(3 * SECOND, "c", &[]),
+        record(4 * SECOND, "d", &[]),
         record(ARRIVAL, "e", &[]),
         record(ARRIVAL, "f", &[]),
         flaw("yesterday"),
@@ -95,11 +95,72 @@ fn a_bad_record_of_a_batch_spoils_itself_only() {
     let Said::Flaw(flaw) = &said[0] else {
         panic!("{said:?}");
     };
-    let text = flaw.to_string();
-    assert!(
-        text.starts_with("logs[0]: missing field `message`"),
-        "{text}"
-    );
+    // No line and column: they would count from the record's start.
+    assert_eq!(flaw.to_string(), "logs[0]: missing field `message`");
+}
+
+#[test]
+fn an_error_of_a_single_record_stands_where_it_is_in_the_body() {
+    let error = logs("\n\n{\"level\":\"info\"}").unwrap_err();
+    let want = "malformed JSON: missing field `message` at line 3 column 16";
+    assert_eq!(error.to_string(), want);
+}
+
+#[test]
+fn the_size_of_a_number_tells_its_unit() {
+    const TODAY: i64 = 1_700_000_000;
+    for (written, want) in [
+        ("1700000000", TODAY * SECOND),
+        ("1700000000123", TODAY * SECOND + 123_000_000),
+        ("1700000000123456", TODAY * SECOND + 123_456_000),
+        ("1700000000123456789", TODAY * SECOND + 123_456_789),
+        ("1700000000.5", TODAY * SECOND + 500_000_000),
+        ("1700000000.123456789", TODAY * SECOND + 123_456_789),
+        ("1700000000.1234567891", TODAY * SECOND + 123_456_789),
+        ("1.7e9", TODAY * SECOND),
+        ("1.7E+9", TODAY * SECOND),
+        ("0", 0),
+        ("0.0", 0),
+        ("-1", -SECOND),
+        ("-1.25", -SECOND * 5 / 4),
+        ("9223372036", 9_223_372_036 * SECOND),
+        ("10000000000", 10_000_000_000_000_000),
+        ("9223372036854", 9_223_372_036_854_000_000),
+        ("10000000000000", 10_000_000_000_000_000),
+        ("9223372036854775", 9_223_372_036_854_775_000),
+        ("10000000000000000", 10_000_000_000_000_000),
+        ("-9223372036854775808", i64::MIN),
+        ("9223372036854775807", i64::MAX),
+    ] {
+        for text in [written.to_owned(), format!("\"{written}\"")] {
+            let body = format!(r#"{{"message":"x","timestamp":{text}}}"#);
+            assert_eq!(logs(&body).unwrap()[1], record(want, "x", &[]), "{text}");
+        }
+    }
+}
+
+#[test]
+fn numbers_that_are_no_time_are_named() {
+    for written in [
+        "9999999999",
+        "9999999999999",
+        "9999999999999999",
+        "9223372036854775808",
+        "1700000000123.5",
+        "1e300",
+        "-1e300",
+    ] {
+        for text in [written.to_owned(), format!("\"{written}\"")] {
+            let body = format!(r#"{{"message":"x","timestamp":{text}}}"#);
+            let want = Said::Flaw(Flaw::Timestamp(written.to_owned()));
+            assert_eq!(logs(&body).unwrap()[1], want, "{text}");
+        }
+    }
+    for written in ["\"inf\"", "\"\"", "true", "{}", "\"1.2.3\"", "\".\""] {
+        let body = format!(r#"{{"message":"x","timestamp":{written}}}"#);
+        let said = logs(&body).unwrap();
+        assert!(matches!(&said[1], Said::Flaw(_)), "{written}: {said:?}");
+    }
 }
 
 #[test]
