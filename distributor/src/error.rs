@@ -61,9 +61,20 @@ pub enum Error {
         records: u64,
         /// Bytes of the request.
         bytes: u64,
-        /// When the same request may pass; `None` when it never can, for it is larger than the
-        /// burst.
-        retry_after_seconds: Option<u32>,
+        /// When the same request may pass.
+        retry_after_seconds: u32,
+    },
+    /// The request is larger than what the tenant may ever send at once.
+    #[error(
+        "request of {bytes} bytes is larger than rate_burst_bytes ({burst}) and can never be \
+         taken; send less at once"
+    )]
+    LargerThanBurst {
+        /// Bytes of the request: lines and metadata.
+        bytes: u64,
+        /// What the largest may have, bytes: `rate_burst_bytes`, or what a second allows, if that
+        /// is more.
+        burst: u64,
     },
     /// Too many bodies wait to be decoded.
     #[error("too many requests at once: bodies of more than {limit} bytes wait to be decoded")]
@@ -92,8 +103,8 @@ impl Error {
             Error::RateLimited {
                 retry_after_seconds,
                 ..
-            } => *retry_after_seconds,
-            Error::Ingest(rpc::Error::Exhausted {
+            }
+            | Error::Ingest(rpc::Error::Exhausted {
                 retry_after_seconds,
                 ..
             }) => Some(*retry_after_seconds),

@@ -8,7 +8,7 @@ use rpc::{IngestApi, IngestRequest};
 use tokio::sync::Semaphore;
 
 use crate::budget::Budget;
-use crate::rate::RateLimiter;
+use crate::rate::{Exceeded, RateLimiter};
 use crate::session::{Request, Session, Sorted};
 use crate::streams::Streams;
 use crate::{Config, Error, Metrics, Refusals, Sources};
@@ -177,14 +177,19 @@ impl Distributor {
         let decoder = inner.decoders.acquire().await;
         let now = (inner.sources.now)();
         let sorted = self.decode(push, now).await?;
-        if let Err(exceeded) = inner.rate.take(&tenant, sorted.bytes, now) {
-            return Err(Error::RateLimited {
-                tenant,
-                limit: inner.config.limits.rate_bytes_per_second,
-                records: sorted.records,
-                bytes: sorted.bytes,
-                retry_after_seconds: exceeded.retry_after_seconds,
-            });
+        let bytes = sorted.bytes;
+        match inner.rate.take(&tenant, bytes, now) {
+            Ok(()) => {}
+            Err(Exceeded::Never(burst)) => return Err(Error::LargerThanBurst { bytes, burst }),
+            Err(Exceeded::Wait(retry_after_seconds)) => {
+                return Err(Error::RateLimited {
+                    tenant,
+                    limit: inner.config.limits.rate_bytes_per_second,
+                    records: sorted.records,
+                    bytes,
+                    retry_after_seconds,
+                });
+            }
         }
         let batches = sorted.batches.iter();
         let batch_bytes = batches.map(|(_, batch)| batch.memory_bytes()).sum();
@@ -205,7 +210,7 @@ impl Distributor {
         if !requests.is_empty() {
             inner.ingest.ingest(requests).await?;
         }
-        inner.metrics.taken(format, sorted.records, sorted.bytes);
+        inner.metrics.taken(format, sorted.records, bytes);
         Ok(Outcome {
             records: sorted.records,
             refusals: sorted.refusals,

@@ -21,9 +21,11 @@ struct Bucket {
 
 /// Why a request may not pass now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Exceeded {
-    /// When it may; `None` if never, for it is larger than the burst.
-    pub(crate) retry_after_seconds: Option<u32>,
+pub(crate) enum Exceeded {
+    /// It may after so many seconds.
+    Wait(u32),
+    /// It never may: it is larger than the burst, which is given, bytes.
+    Never(u64),
 }
 
 impl RateLimiter {
@@ -60,11 +62,12 @@ impl RateLimiter {
             buckets.insert(tenant.clone(), Bucket { level, at: now }, 1);
             return Ok(());
         }
+        if bytes > self.burst {
+            return Err(Exceeded::Never(self.burst));
+        }
         let missing = bytes - level;
         let wait = missing.div_ceil(self.bytes_per_second).min(3600) as u32;
-        Err(Exceeded {
-            retry_after_seconds: (bytes <= self.burst).then_some(wait.max(1)),
-        })
+        Err(Exceeded::Wait(wait.max(1)))
     }
 }
 
@@ -85,8 +88,7 @@ mod tests {
         let limiter = limiter(100, 1000);
         let tenant = TenantId::default();
         assert_eq!(limiter.take(&tenant, 1000, 0), Ok(()));
-        let exceeded = limiter.take(&tenant, 150, 0).unwrap_err();
-        assert_eq!(exceeded.retry_after_seconds, Some(2));
+        assert_eq!(limiter.take(&tenant, 150, 0), Err(Exceeded::Wait(2)));
         assert!(limiter.take(&tenant, 150, NANOS_PER_SECOND).is_err());
         assert_eq!(limiter.take(&tenant, 150, 2 * NANOS_PER_SECOND), Ok(()));
         let other = TenantId::new("other").unwrap();
@@ -95,8 +97,12 @@ mod tests {
 
     #[test]
     fn more_than_the_burst_never_passes_and_says_so() {
-        let exceeded = limiter(100, 1000).take(&TenantId::default(), 1001, 0);
-        assert_eq!(exceeded.unwrap_err().retry_after_seconds, None);
+        let tenant = TenantId::default();
+        let taken = limiter(100, 1000).take(&tenant, 1001, 0);
+        assert_eq!(taken, Err(Exceeded::Never(1000)));
+        // A burst is never less than what a second allows.
+        let taken = limiter(100, 10).take(&tenant, 101, 0);
+        assert_eq!(taken, Err(Exceeded::Never(100)));
     }
 
     #[test]

@@ -21,17 +21,13 @@ pub(crate) fn http_status(error: &Error, dialect: Dialect) -> StatusCode {
     match error {
         Error::BodyTooLarge { .. }
         | Error::ContentTooLarge { .. }
+        | Error::LargerThanBurst { .. }
         | Error::Decode(proto::Error::TooLarge { .. } | proto::Error::TooComplex { .. }) => {
             return StatusCode::PAYLOAD_TOO_LARGE;
         }
         Error::ContentType { .. } | Error::ContentEncoding { .. } => {
             return StatusCode::UNSUPPORTED_MEDIA_TYPE;
         }
-        // Never to be tried again: larger than the burst.
-        Error::RateLimited {
-            retry_after_seconds: None,
-            ..
-        } => return StatusCode::PAYLOAD_TOO_LARGE,
         _ => {}
     }
     match error.kind() {

@@ -241,9 +241,13 @@ async fn a_tenant_over_its_rate_is_told_to_wait() {
     let (status, _, _) = fixture.post(PATH, &other, body).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
     let large = snappy(&message(r#"{app="x"}"#, &[b"123456"]));
-    let (status, response, _) = fixture.post(PATH, &[PROTOBUF], large).await;
+    let (status, response, answer) = fixture.post(PATH, &[PROTOBUF], large).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(header(&response, "retry-after"), "");
+    assert_eq!(
+        text(&answer),
+        "request of 6 bytes is larger than rate_burst_bytes (5) and can never be taken; send less at once"
+    );
 }
 
 #[tokio::test]
