@@ -2,19 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use ::query::logql::engine::{Value, merged};
+use ::query::logql::engine::{Value, in_place};
 use axum::extract::{Path, State};
 use axum::response::Response;
 
 use super::answer;
 use super::call::Call;
 use super::json::Json;
+use super::params::Direction;
 use super::{labels, query as route};
 use crate::{Error, Querier};
 
 /// `GET /query?query={app="a"}&since=1h&limit=100`
 ///
-/// `{"entries":[{"ts":RFC3339,"labels":{..},"line":".."}]}`, latest first, or, for numbers,
+/// `{"entries":[{"ts":RFC3339,"labels":{..},"line":".."}]}`, latest first unless the query sorts,
+/// or, for numbers,
 /// `{"series":[{"labels":{..},"points":[{"ts":RFC3339,"value":1.5}]}]}`.
 pub(super) async fn query(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
     let asked = call.params.range_query(querier.shared.now())?;
@@ -22,26 +24,21 @@ pub(super) async fn query(State(querier): State<Querier>, call: Call) -> Result<
     let mut json = Json::with_capacity(answer::entries(&done.value) as usize * 100 + 100);
     json.object(|json| match &done.value {
         Value::Streams(streams) => {
-            let merged = merged(streams);
-            let mut entries: Vec<_> = merged
-                .iter()
-                .flat_map(|stream| {
-                    let entries = stream.entries.iter();
-                    entries.map(move |(at, line)| (*at, *line, &stream.labels))
-                })
-                .collect();
-            match asked.direction {
-                super::params::Direction::Forward => entries.sort_by_key(|entry| entry.0),
-                super::params::Direction::Backward => {
-                    entries.sort_by_key(|entry| std::cmp::Reverse(entry.0));
-                }
-            }
+            let mut entries = in_place(streams);
+            // Those of a query that sorts have their places already.
+            entries.sort_by(|(a, _), (b, _)| match (a.place, b.place) {
+                (Some(a), Some(b)) => a.cmp(&b),
+                _ => match asked.direction {
+                    Direction::Forward => a.at.cmp(&b.at),
+                    Direction::Backward => b.at.cmp(&a.at),
+                },
+            });
             json.key("entries").array(|json| {
-                for (at, line, labels) in entries {
+                for (entry, labels) in entries {
                     json.object(|json| {
-                        json.key("ts").string(&rfc3339(at));
+                        json.key("ts").string(&rfc3339(entry.at));
                         json.key("labels").labels(labels.iter());
-                        json.key("line").string(line);
+                        json.key("line").string(&entry.line);
                     });
                 }
             });

@@ -37,7 +37,9 @@ use crate::{Budget, BudgetError, Source, SourceError};
 
 use super::ast::Expr;
 
-pub use answer::{Answer, LogEntry, MergedStream, Sample, Series, StreamResult, Value, merged};
+pub use answer::{
+    Answer, LogEntry, MergedStream, Sample, Series, StreamResult, Value, in_place, merged,
+};
 pub use labels::LabelSet;
 pub use record_filter::{RecordFilter, RecordFilterError, RecordTest};
 

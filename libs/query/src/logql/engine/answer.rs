@@ -19,7 +19,8 @@ pub struct Answer {
 /// The result, by kind of query.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// A log query: streams by labels, entries of each in the order asked for.
+    /// A log query: entries of each stream in the order asked for; streams by labels, or by their
+    /// first entry if the query sorts.
     Streams(Vec<StreamResult>),
     /// A metric query over a range, by labels.
     Matrix(Vec<Series>),
@@ -54,6 +55,9 @@ pub struct LogEntry {
     pub metadata: LabelSet,
     /// Labels that the pipeline made.
     pub parsed: LabelSet,
+    /// If the query sorts: where the entry stands among those of all streams, from 0. Then that is
+    /// the order to show entries in, and not their time.
+    pub place: Option<u32>,
 }
 
 /// Entries whose labels of all categories together are equal.
@@ -86,24 +90,39 @@ pub struct Sample {
 }
 
 /// The streams as clients see them that do not tell label categories apart: parsed labels win over
-/// metadata, metadata over stream labels. Streams by labels.
+/// metadata, metadata over stream labels. Streams by labels, or by their first entry if the query
+/// sorts.
 pub fn merged(streams: &[StreamResult]) -> Vec<MergedStream<'_>> {
     let mut index: HashMap<LabelSet, usize> = HashMap::new();
     let mut out: Vec<MergedStream<'_>> = Vec::new();
-    for stream in streams {
-        for entry in &stream.entries {
-            let own = entry.metadata.iter().chain(entry.parsed.iter());
-            let labels = LabelSet::new(stream.labels.iter().chain(own));
-            let at = *index.entry(labels).or_insert_with_key(|labels| {
-                out.push(MergedStream {
-                    labels: labels.clone(),
-                    entries: Vec::new(),
-                });
-                out.len() - 1
+    let mut sorts = false;
+    for (entry, labels) in in_place(streams) {
+        sorts |= entry.place.is_some();
+        let at = *index.entry(labels).or_insert_with_key(|labels| {
+            out.push(MergedStream {
+                labels: labels.clone(),
+                entries: Vec::new(),
             });
-            out[at].entries.push((entry.at, &entry.line));
-        }
+            out.len() - 1
+        });
+        out[at].entries.push((entry.at, &entry.line));
     }
-    out.sort_by(|a, b| a.labels.cmp(&b.labels));
+    if !sorts {
+        out.sort_by(|a, b| a.labels.cmp(&b.labels));
+    }
     out
+}
+
+/// All entries with their labels of all categories: stream after stream, or in their places if the
+/// query sorts.
+pub fn in_place(streams: &[StreamResult]) -> Vec<(&LogEntry, LabelSet)> {
+    let entries = streams.iter().flat_map(|stream| {
+        stream.entries.iter().map(|entry| {
+            let own = entry.metadata.iter().chain(entry.parsed.iter());
+            (entry, LabelSet::new(stream.labels.iter().chain(own)))
+        })
+    });
+    let mut entries: Vec<_> = entries.collect();
+    entries.sort_by_key(|(entry, _)| entry.place);
+    entries
 }

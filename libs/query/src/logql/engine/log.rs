@@ -10,6 +10,7 @@ use hashbrown::{HashMap, HashSet};
 use model::{LineColumn, TimeRange, Timestamp};
 
 use super::super::ast::{LogExpr, Stage};
+use super::super::parse::parse_duration;
 use super::super::pipeline::LabelNeed;
 use super::answer::{Answer, LogEntry, StreamResult, Value};
 use super::labels::LabelSet;
@@ -52,7 +53,7 @@ pub(super) fn execute<S: Source>(
     let entries = sinks.into_iter().flat_map(LogSink::into_entries).collect();
     let entries = choose(entries, &plan, params.interval);
     Ok(Answer {
-        value: Value::Streams(streams(entries)),
+        value: Value::Streams(streams(entries, plan.sort.is_some())),
         stats,
         warnings: Vec::new(),
     })
@@ -112,11 +113,11 @@ fn choose(mut entries: Vec<Entry>, plan: &Plan, interval: i64) -> Vec<Entry> {
     entries
 }
 
-/// Entries by stream, streams by labels.
-fn streams(entries: Vec<Entry>) -> Vec<StreamResult> {
+/// Entries by stream. Streams by labels, or by their first entry if the query sorts.
+fn streams(entries: Vec<Entry>, sorts: bool) -> Vec<StreamResult> {
     let mut index: HashMap<LabelSet, usize> = HashMap::new();
     let mut out: Vec<StreamResult> = Vec::new();
-    for entry in entries {
+    for (place, entry) in (0_u32..).zip(entries) {
         let at = match index.get(&entry.stream) {
             Some(at) => *at,
             None => {
@@ -133,18 +134,51 @@ fn streams(entries: Vec<Entry>) -> Vec<StreamResult> {
             line: entry.line,
             metadata: entry.metadata,
             parsed: entry.parsed,
+            place: sorts.then_some(place),
         });
     }
-    out.sort_by(|a, b| a.labels.cmp(&b.labels));
+    if !sorts {
+        out.sort_by(|a, b| a.labels.cmp(&b.labels));
+    }
     out
 }
 
-/// Compares values of `sort`: numbers as numbers, before all texts.
-pub(super) fn compare_values(a: &str, b: &str) -> Ordering {
-    match (a.parse::<f64>(), b.parse::<f64>()) {
-        (Ok(a), Ok(b)) => a.total_cmp(&b),
-        (Ok(_), Err(_)) => Ordering::Less,
-        (Err(_), Ok(_)) => Ordering::Greater,
-        (Err(_), Err(_)) => a.cmp(b),
+/// A value of `sort`: numbers by size come before durations by length, these before all texts.
+#[derive(Clone, Debug)]
+pub(super) enum SortValue {
+    Number(f64),
+    /// Nanoseconds.
+    Duration(i64),
+    Text(Box<str>),
+}
+
+impl SortValue {
+    pub(super) fn new(text: &str) -> Self {
+        if let Ok(number) = text.parse() {
+            SortValue::Number(number)
+        } else if let Some(nanos) = parse_duration(text) {
+            SortValue::Duration(nanos)
+        } else {
+            SortValue::Text(text.into())
+        }
+    }
+
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
+        use SortValue::*;
+        match (self, other) {
+            (Number(a), Number(b)) => a.total_cmp(b),
+            (Duration(a), Duration(b)) => a.cmp(b),
+            (Text(a), Text(b)) => a.cmp(b),
+            (Number(_), _) | (Duration(_), Text(_)) => Ordering::Less,
+            (_, Number(_)) | (Text(_), Duration(_)) => Ordering::Greater,
+        }
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        let text = match self {
+            SortValue::Text(text) => text.len(),
+            SortValue::Number(_) | SortValue::Duration(_) => 0,
+        };
+        size_of::<SortValue>() + text
     }
 }

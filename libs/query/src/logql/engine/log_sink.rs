@@ -8,7 +8,7 @@ use model::{Flow, RowBlock, Timestamp};
 use super::super::pipeline::{RowLabels, Runner};
 use super::Direction;
 use super::labels::LabelSet;
-use super::log::{Plan, compare_values};
+use super::log::{Plan, SortValue};
 use crate::{Budget, BudgetError, Sink};
 
 /// What a sink must keep so that the right entries can be chosen from all sinks' entries.
@@ -35,7 +35,7 @@ pub(super) struct Entry {
     /// Equal for entries with equal values of the labels of `distinct`.
     pub(super) distinct: u128,
     /// Values of the labels of `sort`.
-    sort: Vec<Box<str>>,
+    sort: Vec<SortValue>,
 }
 
 impl Entry {
@@ -59,7 +59,7 @@ impl Entry {
         };
         let pairs = self.sort.iter().zip(&other.sort);
         let order = pairs
-            .map(|(a, b)| compare_values(a, b))
+            .map(|(a, b)| a.compare(b))
             .find(|order| order.is_ne())
             .unwrap_or(Ordering::Equal);
         let order = if *descending { order.reverse() } else { order };
@@ -71,7 +71,7 @@ impl Entry {
             + self.line.len()
             + self.metadata.memory_bytes()
             + self.parsed.memory_bytes()
-            + self.sort.iter().map(|v| v.len() + 16).sum::<usize>()
+            + self.sort.iter().map(SortValue::memory_bytes).sum::<usize>()
     }
 }
 
@@ -256,8 +256,8 @@ fn stream_labels(labels: &RowLabels<'_>, last: &mut LabelSet) -> LabelSet {
     last.clone()
 }
 
-fn values(labels: &RowLabels<'_>, names: &[String]) -> Vec<Box<str>> {
-    let value = |name: &String| labels.get(name).unwrap_or("").into();
+fn values(labels: &RowLabels<'_>, names: &[String]) -> Vec<SortValue> {
+    let value = |name: &String| SortValue::new(labels.get(name).unwrap_or(""));
     names.iter().map(value).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Queries with pipelines: parsed labels, numbers, errors, and the extensions.
 
 use query::Budget;
-use query::logql::engine::{Direction, Limits, Params, execute};
+use query::logql::engine::{Direction, Limits, Params, Value, execute, in_place};
 use query::logql::parse::parse;
 use testkit::MemorySource;
 
@@ -166,10 +166,52 @@ fn sort_orders_numbers_as_numbers_before_the_limit() {
     log(query, 1, &[r#"{app="x"} 1 path=/a took=10"#]);
     let query = r#"{app="x"} | logfmt | took!="" | sort by (took) desc | drop path"#;
     let want = [
-        r#"{app="x", took="40"} 2 path=/b took=40"#,
         r#"{app="x", took="60"} 5 path=/a took=60"#,
+        r#"{app="x", took="40"} 2 path=/b took=40"#,
     ];
     log(query, 2, &want);
+}
+
+#[test]
+fn sorted_entries_are_shown_in_their_order_and_streams_by_their_first_entry() {
+    let mut source = MemorySource::new();
+    for (second, app, took) in [
+        (1, "a", "10ms"),
+        (2, "b", "1.5s"),
+        (3, "a", "7"),
+        (4, "c", "slow"),
+        (5, "a", "8ms"),
+        (6, "c", "12"),
+        (7, "b", "7ms"),
+    ] {
+        let line = format!("took={took}");
+        source.push(&labels(&[("app", app)]), second * SECOND, &line, &[]);
+    }
+    let places = |query: &str| {
+        let expr = parse(query).expect("a query");
+        let params = every(0, 10, 1);
+        let limits = Limits::default();
+        let answer = execute(&expr, &params, &limits, &source, &Budget::unlimited());
+        let Value::Streams(streams) = answer.expect("an answer").value else {
+            panic!("streams");
+        };
+        let firsts: Vec<String> = streams.iter().map(|s| s.labels.to_string()).collect();
+        let entries = in_place(&streams);
+        let lines: Vec<String> = entries
+            .iter()
+            .map(|(entry, _)| entry.line.clone())
+            .collect();
+        (firsts.join(" "), lines.join(" "))
+    };
+    // Numbers, durations by their length, other texts.
+    let (streams, lines) = places(r#"{app=~".+"} | logfmt took | sort by (took)"#);
+    let want = "took=7 took=12 took=7ms took=8ms took=10ms took=1.5s took=slow";
+    assert_eq!(lines, want);
+    assert_eq!(streams, r#"{app="a"} {app="c"} {app="b"}"#);
+    let (streams, lines) = places(r#"{app=~".+"} | logfmt took | sort by (took) desc"#);
+    let want = "took=slow took=1.5s took=10ms took=8ms took=7ms took=12 took=7";
+    assert_eq!(lines, want);
+    assert_eq!(streams, r#"{app="c"} {app="b"} {app="a"}"#);
 }
 
 #[test]
