@@ -78,7 +78,7 @@ impl From<&Flaw> for Reason {
         match flaw {
             Flaw::Utf8 { .. } => Reason::InvalidUtf8,
             Flaw::Timestamp(_) => Reason::InvalidTimestamp,
-            Flaw::Shape(_) => Reason::InvalidRecord,
+            Flaw::Shape(_) | Flaw::Item { .. } => Reason::InvalidRecord,
         }
     }
 }

@@ -348,6 +348,7 @@ impl Receiver for Session<'_> {
     fn flawed(&mut self, flaw: Flaw) {
         self.refusals
             .add(Reason::from(&flaw), || match &self.current {
+                _ if matches!(flaw, Flaw::Item { .. }) => flaw.to_string(),
                 Current::Stream { stream, .. } => format!(
                     "entry for stream '{}': {flaw}",
                     excerpt(&stream.labels.to_string())

@@ -139,7 +139,7 @@ fn decode_list(list: &[&RawValue], arrival: Timestamp, receiver: &mut impl Recei
             Ok(record) => decode_log(&record, arrival, receiver),
             Err(error) => {
                 let problem = without_position(&error);
-                receiver.flawed(Flaw::Shape(format!("logs[{index}]: {problem}")));
+                receiver.flawed(Flaw::Item { index, problem });
             }
         }
     }

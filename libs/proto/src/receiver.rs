@@ -45,4 +45,12 @@ pub enum Flaw {
     /// The record has another shape than the protocol's.
     #[error("{0}")]
     Shape(String),
+    /// A record of a list cannot be read at all, not even whose stream it belongs to.
+    #[error("logs[{index}]: {problem}")]
+    Item {
+        /// Its place in the list, from 0.
+        index: usize,
+        /// What is wrong.
+        problem: String,
+    },
 }
