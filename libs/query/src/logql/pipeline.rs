@@ -141,8 +141,8 @@ impl CompileError {
 }
 
 impl Pipeline {
-    /// Compiles stages, and the number that is taken from each row. `distinct` and `sort` work on
-    /// the merged answer and are left out here.
+    /// Compiles stages, and the number that is taken from each row. `distinct` and `sort` only
+    /// take their values here: they work on the merged answer.
     ///
     /// # Errors
     /// [`CompileError`] names the part that is wrong.

@@ -240,8 +240,30 @@ fn stage() -> impl Strategy<Value = Stage> {
 pub(crate) fn log_expr() -> impl Strategy<Value = LogExpr> {
     (selector(), prop::collection::vec(stage(), 0..4)).prop_map(|(selector, stages)| LogExpr {
         selector,
-        stages: without_what_no_text_says(stages),
+        stages: without_what_no_text_says(ordered_once(stages)),
     })
+}
+
+/// As [`log_expr`], for numbers: nothing orders the entries.
+fn counted_log_expr() -> impl Strategy<Value = LogExpr> {
+    (selector(), prop::collection::vec(stage(), 0..4)).prop_map(|(selector, mut stages)| {
+        stages.retain(|stage| !matches!(stage, Stage::Distinct(_) | Stage::Sort { .. }));
+        LogExpr {
+            selector,
+            stages: without_what_no_text_says(stages),
+        }
+    })
+}
+
+/// Of `distinct` and of `sort` one at most.
+fn ordered_once(mut stages: Vec<Stage>) -> Vec<Stage> {
+    let (mut distinct, mut sort) = (false, false);
+    stages.retain(|stage| match stage {
+        Stage::Distinct(_) => !std::mem::replace(&mut distinct, true),
+        Stage::Sort { .. } => !std::mem::replace(&mut sort, true),
+        _ => true,
+    });
+    stages
 }
 
 /// `| drop a` with `!= "x"` behind it always reads as `| drop a != "x"`.
@@ -331,7 +353,7 @@ fn aggregate(op: RangeOp, over: RangeInput, grouping: Option<Grouping>) -> Metri
 fn range_aggregation() -> impl Strategy<Value = MetricExpr> {
     let of_lines = (
         prop::sample::select(OF_LINES.to_vec()),
-        log_expr(),
+        counted_log_expr(),
         range(),
         offset(),
     );
@@ -350,7 +372,7 @@ fn range_aggregation() -> impl Strategy<Value = MetricExpr> {
     });
     let of_numbers = (
         prop::sample::select(OF_NUMBERS.to_vec()),
-        (log_expr(), unwrap(), range(), offset()),
+        (counted_log_expr(), unwrap(), range(), offset()),
         prop::option::of(grouping()),
     );
     let of_numbers = of_numbers.prop_map(|(op, (log, unwrap, range, offset), grouping)| {

@@ -1,8 +1,8 @@
 //! Log queries: the first `limit` entries that the pipeline leaves, in the order asked for.
 //!
-//! `distinct` and `sort` work on what all other stages leave, wherever they stand: of the entries
-//! with equal values the first is kept, then `interval` thins, then entries are sorted, then the
-//! limit cuts.
+//! `distinct` and `sort`, of each of which there is one at most, look at the labels where they stand
+//! and work on the entries that all stages leave: of those with equal values the first by time is
+//! kept, then `interval` thins, then entries are sorted, then the limit cuts.
 
 use std::cmp::Ordering;
 
@@ -25,10 +25,9 @@ pub(super) struct Plan {
     pub(super) direction: Direction,
     pub(super) limit: usize,
     pub(super) selection: Selection,
-    /// Labels of the last `distinct`.
-    pub(super) distinct: Option<Vec<String>>,
-    /// Labels of the last `sort`, and whether largest first.
-    pub(super) sort: Option<(Vec<String>, bool)>,
+    pub(super) distinct: bool,
+    /// If there is a `sort`: whether largest first.
+    pub(super) descending: Option<bool>,
 }
 
 pub(super) fn execute<S: Source>(
@@ -53,26 +52,24 @@ pub(super) fn execute<S: Source>(
     let entries = sinks.into_iter().flat_map(LogSink::into_entries).collect();
     let entries = choose(entries, &plan, params.interval);
     Ok(Answer {
-        value: Value::Streams(streams(entries, plan.sort.is_some())),
+        value: Value::Streams(streams(entries, plan.descending.is_some())),
         stats,
         warnings: Vec::new(),
     })
 }
 
 fn plan(expr: &LogExpr, params: &Params) -> Plan {
-    let (mut distinct, mut sort) = (None, None);
-    for stage in &expr.stages {
-        match stage {
-            Stage::Distinct(labels) => distinct = Some(labels.clone()),
-            Stage::Sort { by, descending } => sort = Some((by.clone(), *descending)),
-            _ => {}
-        }
-    }
-    let selection = if distinct.is_some() {
+    let is_distinct = |stage: &Stage| matches!(stage, Stage::Distinct(_));
+    let distinct = expr.stages.iter().any(is_distinct);
+    let descending = expr.stages.iter().find_map(|stage| match stage {
+        Stage::Sort { descending, .. } => Some(*descending),
+        _ => None,
+    });
+    let selection = if distinct {
         Selection::FirstOfEach
     } else if params.interval > 0 {
         Selection::All
-    } else if sort.is_some() {
+    } else if descending.is_some() {
         Selection::Sorted
     } else {
         Selection::First
@@ -82,14 +79,14 @@ fn plan(expr: &LogExpr, params: &Params) -> Plan {
         limit: params.limit as usize,
         selection,
         distinct,
-        sort,
+        descending,
     }
 }
 
 /// The entries to show, of those that all sinks kept.
 fn choose(mut entries: Vec<Entry>, plan: &Plan, interval: i64) -> Vec<Entry> {
     entries.sort_by(|a, b| a.by_time(b, plan.direction));
-    if plan.distinct.is_some() {
+    if plan.distinct {
         let mut seen: HashSet<u128> = HashSet::new();
         entries.retain(|entry| seen.insert(entry.distinct));
     }
@@ -106,7 +103,7 @@ fn choose(mut entries: Vec<Entry>, plan: &Plan, interval: i64) -> Vec<Entry> {
             apart
         });
     }
-    if plan.sort.is_some() {
+    if plan.descending.is_some() {
         entries.sort_by(|a, b| a.by_plan(b, plan));
     }
     entries.truncate(plan.limit);

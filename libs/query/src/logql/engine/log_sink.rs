@@ -54,7 +54,7 @@ impl Entry {
 
     /// As [`by_time`](Self::by_time), after the labels of `sort`.
     pub(super) fn by_plan(&self, other: &Entry, plan: &Plan) -> Ordering {
-        let Some((_, descending)) = &plan.sort else {
+        let Some(descending) = plan.descending else {
             return self.by_time(other, plan.direction);
         };
         let pairs = self.sort.iter().zip(&other.sort);
@@ -62,7 +62,7 @@ impl Entry {
             .map(|(a, b)| a.compare(b))
             .find(|order| order.is_ne())
             .unwrap_or(Ordering::Equal);
-        let order = if *descending { order.reverse() } else { order };
+        let order = if descending { order.reverse() } else { order };
         order.then_with(|| self.by_time(other, plan.direction))
     }
 
@@ -188,24 +188,14 @@ impl<'q> LogSink<'q> {
             return Ok(());
         };
         let labels = output.labels;
-        let (distinct, sort) = match (&self.plan.distinct, &self.plan.sort) {
-            (None, None) => (0, Vec::new()),
-            (distinct, sort) => (
-                distinct
-                    .as_ref()
-                    .map_or(0, |names| labels.distinct_key(names)),
-                sort.as_ref()
-                    .map_or_else(Vec::new, |(by, _)| values(&labels, by)),
-            ),
-        };
         let entry = Entry {
             at,
             stream: stream_labels(&labels, &mut self.stream),
             metadata: LabelSet::new(labels.metadata()),
             parsed: LabelSet::new(labels.parsed()),
             line: String::from_utf8_lossy(output.line).into_owned(),
-            distinct,
-            sort,
+            distinct: output.distinct,
+            sort: output.sort.iter().map(|v| SortValue::new(v)).collect(),
         };
         self.keep(entry)
     }
@@ -254,11 +244,6 @@ fn stream_labels(labels: &RowLabels<'_>, last: &mut LabelSet) -> LabelSet {
         *last = LabelSet::new(labels.stream());
     }
     last.clone()
-}
-
-fn values(labels: &RowLabels<'_>, names: &[String]) -> Vec<SortValue> {
-    let value = |name: &String| SortValue::new(labels.get(name).unwrap_or(""));
-    names.iter().map(value).collect()
 }
 
 impl Sink for LogSink<'_> {

@@ -83,6 +83,25 @@ impl Parser<'_> {
             self.note(format!("stage '{stage}' : {message}"));
         }
     }
+
+    /// There is one order, and one way to tell copies.
+    pub(super) fn check_ordering(&mut self, stages: &[Stage]) {
+        let count = |is: fn(&Stage) -> bool| stages.iter().filter(|stage| is(stage)).count();
+        if count(|stage| matches!(stage, Stage::Distinct(_))) > 1 {
+            self.note("only one distinct stage is allowed; name all labels in it");
+        }
+        if count(|stage| matches!(stage, Stage::Sort { .. })) > 1 {
+            self.note("only one sort stage is allowed; name all labels in it");
+        }
+    }
+
+    /// `distinct` and `sort` say which entries are shown and in which order; numbers have neither.
+    pub(super) fn refuse_ordering(&mut self, stages: &[Stage]) {
+        let orders = |stage: &Stage| matches!(stage, Stage::Distinct(_) | Stage::Sort { .. });
+        if stages.iter().any(orders) {
+            self.note("distinct and sort are not allowed in a metric query");
+        }
+    }
 }
 
 fn compiled(stage: &Stage) -> Result<(), CompileError> {

@@ -75,6 +75,7 @@ impl Parser<'_> {
         while let Some(stage) = self.stage()? {
             stages.push(stage);
         }
+        self.check_ordering(&stages);
         Ok(LogExpr { selector, stages })
     }
 
@@ -151,6 +152,7 @@ impl Parser<'_> {
         if range <= 0 {
             self.note("invalid range: it must be greater than 0");
         }
+        self.refuse_ordering(&parts.log.stages);
         Ok(LogRange {
             log: parts.log,
             unwrap: parts.unwrap,

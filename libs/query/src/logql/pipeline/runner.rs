@@ -35,6 +35,10 @@ pub struct Output<'a> {
     pub labels: RowLabels<'a>,
     /// The unwrapped number, if the pipeline unwraps one; 0 if it could not be read.
     pub value: Option<f64>,
+    /// What rows have in common that are copies under `distinct`; 0 without that stage.
+    pub distinct: u128,
+    /// Values of the labels of `sort`, where it stands; an absent one is empty.
+    pub sort: &'a [String],
 }
 
 /// A row that passed, for aggregation.
@@ -51,7 +55,7 @@ pub struct Sample {
 /// The labels of a row, valid until the next row is run.
 #[derive(Clone, Copy, Debug)]
 pub struct RowLabels<'a> {
-    row: &'a Row,
+    pub(super) row: &'a Row,
 }
 
 impl Runner {
@@ -75,6 +79,8 @@ impl Runner {
             line: self.line.get(line),
             labels: RowLabels { row: &self.row },
             value,
+            distinct: self.scratch.keys.distinct,
+            sort: &self.scratch.keys.sort,
         })
     }
 

@@ -11,6 +11,7 @@ use super::label_filter::{Condition, Place};
 use super::logfmt::{LogfmtField, LogfmtOptions};
 use super::names::{NameId, Names};
 use super::row::{Category, Row, StageError};
+use super::runner::RowLabels;
 use super::template::{Moment, Template};
 use super::unpack::{Unpacked, unpack};
 use super::{decolorize, json, json_path, line_filter, logfmt, template};
@@ -35,6 +36,10 @@ pub(super) enum Step {
     Decolorize,
     Drop(Vec<Choice>),
     Keep(Vec<Choice>),
+    /// Takes the values of these labels for `distinct`.
+    Distinct(Vec<String>),
+    /// Takes the values of these labels for `sort`.
+    Sort(Vec<String>),
 }
 
 /// One assignment of `label_format`.
@@ -60,6 +65,14 @@ pub(super) struct Scratch {
     names: Vec<NameId>,
     unpacked: Unpacked,
     locations: Vec<CaptureLocations>,
+    pub(super) keys: Keys,
+}
+
+/// What `distinct` and `sort` saw of a row, where they stand in the pipeline.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    pub(super) distinct: u128,
+    pub(super) sort: Vec<String>,
 }
 
 /// What a step works on.
@@ -103,7 +116,7 @@ impl Scratch {
 }
 
 impl Step {
-    /// Compiles a stage; `None` if it leaves every row as it is, or works on the merged answer.
+    /// Compiles a stage; `None` if it leaves every row as it is.
     pub(super) fn compile(
         stage: &Stage,
         names: &mut Names,
@@ -171,7 +184,8 @@ impl Step {
             Stage::Decolorize => Step::Decolorize,
             Stage::Drop(choices) => Step::Drop(compile_choices(choices, names)?),
             Stage::Keep(choices) => Step::Keep(compile_choices(choices, names)?),
-            Stage::Distinct(_) | Stage::Sort { .. } => return Ok(None),
+            Stage::Distinct(labels) => Step::Distinct(labels.clone()),
+            Stage::Sort { by, .. } => Step::Sort(by.clone()),
         }))
     }
 
@@ -215,6 +229,13 @@ impl Step {
             }
             Step::Drop(choices) => drop_labels(row, choices),
             Step::Keep(choices) => keep_labels(row, choices, &mut scratch.names),
+            Step::Distinct(names) => scratch.keys.distinct = RowLabels { row }.distinct_key(names),
+            Step::Sort(names) => {
+                let labels = RowLabels { row };
+                let values = names.iter().map(|name| labels.get(name).unwrap_or(""));
+                scratch.keys.sort.clear();
+                scratch.keys.sort.extend(values.map(str::to_owned));
+            }
         }
         !work.row.is_stopped()
     }
@@ -266,6 +287,7 @@ impl Step {
                 }
                 return known;
             }
+            Step::Distinct(_) | Step::Sort(_) => return false,
             _ => {}
         }
         true

@@ -161,9 +161,14 @@ fn distinct_shows_the_first_entry_of_each_value() {
 
 #[test]
 fn sort_orders_numbers_as_numbers_before_the_limit() {
-    let query = r#"{app="x"} | logfmt | sort by (took) desc | drop took, path"#;
-    // `took` is gone when entries are sorted: the order is that of time.
-    log(query, 1, &[r#"{app="x"} 1 path=/a took=10"#]);
+    // `took` is there where the stage stands.
+    let want = [
+        r#"{app="x"} 5 path=/a took=60"#,
+        r#"{app="x"} 2 path=/b took=40"#,
+        r#"{app="x"} 3 path=/a took=20"#,
+    ];
+    let query = r#"{app="x"} | logfmt | took!="" | sort by (took) desc | drop took, path"#;
+    log(query, 3, &want);
     let query = r#"{app="x"} | logfmt | took!="" | sort by (took) desc | drop path"#;
     let want = [
         r#"{app="x", took="60"} 5 path=/a took=60"#,
@@ -216,11 +221,44 @@ fn sorted_entries_are_shown_in_their_order_and_streams_by_their_first_entry() {
 
 #[test]
 fn numbers_do_not_come_from_sorted_entries() {
-    let query = r#"count_over_time({app="x"} | distinct app [5s])"#;
-    let text = "distinct and sort are not allowed in a metric query";
-    if parse(query).is_ok() {
-        check_fails(&source(), query, &at(5), text);
+    let text = "parse error : distinct and sort are not allowed in a metric query";
+    for query in [
+        r#"count_over_time({app="x"} | distinct app [5s])"#,
+        r#"sum(rate({app="x"}[5s] | sort by (app)))"#,
+        r#"sum_over_time(({app="x"} | logfmt | sort by (app) | unwrap took)[5s])"#,
+    ] {
+        let error = parse(query).expect_err(query);
+        assert_eq!(error.to_string(), text, "{query}");
     }
+}
+
+#[test]
+fn a_second_order_is_refused() {
+    for (stages, name) in [
+        ("sort by (app) | sort by (path) desc", "sort"),
+        ("distinct app | logfmt | dedup path", "distinct"),
+    ] {
+        let query = format!(r#"{{app="x"}} | {stages}"#);
+        let error = parse(&query).expect_err(stages);
+        let want = format!("parse error : only one {name} stage is allowed; name all labels in it");
+        assert_eq!(error.to_string(), want, "{query}");
+    }
+    let both = r#"{app="x"} | logfmt | distinct path | sort by (path) desc | drop path, took"#;
+    let want = [
+        r#"{app="x"} 2 path=/b took=40"#,
+        r#"{app="x"} 1 path=/a took=10"#,
+    ];
+    log(both, 10, &want);
+}
+
+#[test]
+fn distinct_looks_at_labels_where_it_stands() {
+    let query = r#"{app="x"} | logfmt | distinct path | label_format path="same" | drop took"#;
+    let want = [
+        r#"{app="x", path="same"} 1 path=/a took=10"#,
+        r#"{app="x", path="same"} 2 path=/b took=40"#,
+    ];
+    log(query, 10, &want);
 }
 
 #[test]
