@@ -209,8 +209,18 @@ fn extreme_times_and_sizes_are_planned_without_overflow() {
         everything_small: true,
         ..options()
     };
-    plan_merges(&catalog, i64::MIN, &options);
-    plan_merges(&catalog, i64::MAX, &options);
+    let plans = |now: i64| -> Vec<(Vec<u64>, Option<u32>)> {
+        let plans = plan_merges(&catalog, now, &options);
+        plans
+            .iter()
+            .map(|plan| (ids(plan), plan.output_level))
+            .collect()
+    };
+    // Nothing is old enough: the small ones are merged.
+    assert_eq!(plans(i64::MIN), [(vec![2, 4, 6], Some(1))]);
+    // All before 1970 has expired, which is half of each.
+    let rewrites: Vec<_> = (1..=6).map(|id| (vec![id], Some(0))).collect();
+    assert_eq!(plans(i64::MAX), rewrites);
 }
 
 proptest! {
