@@ -68,9 +68,10 @@ pub enum Stage {
     Drop(Vec<LabelChoice>),
     /// `| keep a, b=~"x"`
     Keep(Vec<LabelChoice>),
-    /// Extension: `| distinct a, b`: of entries with equal values, the first shown.
+    /// Extension: `| distinct a, b`: of entries with equal values, the first in the direction asked for.
     Distinct(Vec<String>),
-    /// Extension: `| sort by (a, b) desc`, numbers as numbers.
+    /// Extension: `| sort by (a, b) desc`: numbers by size, then durations by length, then other
+    /// texts.
     Sort {
         /// Labels, the first one counts most.
         by: Vec<String>,
