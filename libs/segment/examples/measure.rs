@@ -4,7 +4,12 @@
 //!
 //! Feeds about 64 MB of text at a time to `encode`, merges the segments, and asks a few questions.
 //! CPU times are of the whole process (user), so another load on the machine does not count.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::clone_on_ref_ptr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::clone_on_ref_ptr
+)]
 
 use std::ops::Range;
 use std::sync::Arc;
