@@ -15,7 +15,7 @@ use super::runner::RowLabels;
 use super::template::{Moment, Template};
 use super::unpack::{Unpacked, unpack};
 use super::{decolorize, json, json_path, line_filter, logfmt, template};
-use crate::logql::ast::{LabelFormat, Stage};
+use crate::logql::ast::{Extraction, LabelFormat, Stage};
 
 /// One step on a row.
 #[derive(Clone, Debug)]
@@ -115,6 +115,16 @@ impl Scratch {
     }
 }
 
+fn json_fields(fields: &[Extraction], names: &mut Names) -> Result<Vec<JsonField>, CompileError> {
+    let compile = |field: &Extraction| {
+        Ok(JsonField {
+            label: names.id(&field.label),
+            path: parse_path(&field.path)?,
+        })
+    };
+    fields.iter().map(compile).collect()
+}
+
 impl Step {
     /// Compiles a stage; `None` if it leaves every row as it is.
     pub(super) fn compile(
@@ -128,17 +138,7 @@ impl Step {
                 None => return Ok(None),
             },
             Stage::Json(fields) if fields.is_empty() => Step::Json,
-            Stage::Json(fields) => Step::JsonFields(
-                fields
-                    .iter()
-                    .map(|field| {
-                        Ok(JsonField {
-                            label: names.id(&field.label),
-                            path: parse_path(&field.path)?,
-                        })
-                    })
-                    .collect::<Result<_, CompileError>>()?,
-            ),
+            Stage::Json(fields) => Step::JsonFields(json_fields(fields, names)?),
             Stage::Logfmt {
                 strict,
                 keep_empty,
