@@ -76,17 +76,18 @@ impl Wide {
 impl Part for Tally {
     fn add(&mut self, _at: Timestamp, value: f64) {
         self.rows += 1;
-        self.bytes += value as u64;
+        // Subqueries bring values of any size, infinite ones too.
+        self.bytes = self.bytes.saturating_add(value as u64);
     }
 
     fn add_many(&mut self, rows: u64, bytes: u64) {
         self.rows += rows;
-        self.bytes += bytes;
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
     fn merge(&mut self, other: &Self) {
         self.rows += other.rows;
-        self.bytes += other.bytes;
+        self.bytes = self.bytes.saturating_add(other.bytes);
     }
 
     fn value(&self, finish: &Finish) -> Option<f64> {
