@@ -32,6 +32,9 @@ impl Config {
 pub struct Limits {
     /// Most labels of a stream; an added or sent `service_name` does not count.
     pub label_names_max: usize,
+    /// Labels from which the name of a stream's service is taken, the first that is there; empty =
+    /// no `service_name` is added.
+    pub service_labels: Vec<String>,
     /// Longest label name, bytes.
     pub label_name_bytes_max: usize,
     /// Longest label value, bytes.

@@ -22,6 +22,9 @@ runtime::options! {
         label_name_bytes_max: usize as ByteText = "1024",
         /// Longest label value.
         label_value_bytes_max: usize as ByteText = "2048",
+        /// Labels from which a stream without `service_name` gets it, the first that is there, else
+        /// `unknown_service`; empty adds none.
+        discover_service_name: String = "service,app,application,name,app_kubernetes_io_name,container,container_name,k8s_container_name,component,workload,job,k8s_job_name",
         /// Longest line.
         line_bytes_max: usize as ByteText = "256KiB",
         /// Most structured metadata of a record, names and values together.
@@ -51,6 +54,7 @@ impl Settings {
             waiting_bytes_max: self.waiting_bytes_max,
             unstored_bytes_max: self.unstored_bytes_max,
             limits: Limits {
+                service_labels: names(&self.discover_service_name),
                 label_names_max: self.label_names_max,
                 label_name_bytes_max: self.label_name_bytes_max,
                 label_value_bytes_max: self.label_value_bytes_max,
@@ -64,6 +68,14 @@ impl Settings {
             },
         }
     }
+}
+
+fn names(list: &str) -> Vec<String> {
+    let names = list.split(',').map(str::trim);
+    names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 impl Default for Config {
@@ -90,5 +102,6 @@ mod tests {
         assert_eq!(limits.line_bytes_max, 262_144);
         assert_eq!(limits.creation_grace_nanos, 600 * NANOS_PER_SECOND);
         assert_eq!(limits.record_age_nanos_max, 0);
+        assert_eq!(limits.service_labels.len(), 12);
     }
 }

@@ -8,21 +8,6 @@ use crate::Limits;
 use crate::cache::Cache;
 use crate::refusal::Reason;
 
-/// Labels from which the name of a stream's service is taken, the first that is there; as in Loki.
-const SERVICE_LABELS: [&str; 12] = [
-    "service",
-    "app",
-    "application",
-    "name",
-    "app_kubernetes_io_name",
-    "container",
-    "container_name",
-    "k8s_container_name",
-    "component",
-    "workload",
-    "job",
-    "k8s_job_name",
-];
 const SERVICE_NAME: &str = "service_name";
 const UNKNOWN_SERVICE: &str = "unknown_service";
 
@@ -78,7 +63,7 @@ impl Streams {
     }
 
     /// The stream with these labels; of equal names the last counts. Without any label at all, it
-    /// is a stream of `unknown_service` if `unlabelled`, else refused.
+    /// is a stream of `unknown_service` if `unlabelled` and such names are given, else refused.
     pub(crate) fn of_pairs(
         &self,
         tenant: &TenantId,
@@ -155,7 +140,8 @@ impl Streams {
             Err(StreamRefusal { reason, message })
         };
         let limits = &self.limits;
-        if pairs.is_empty() && !unlabelled {
+        let discovers = !limits.service_labels.is_empty();
+        if pairs.is_empty() && !(unlabelled && discovers) {
             return refuse(
                 Reason::MissingLabels,
                 "has no labels: at least one is required".to_owned(),
@@ -188,7 +174,7 @@ impl Streams {
                 return refuse(Reason::LabelValueTooLong, problem);
             }
         }
-        let service = (!has_service).then(|| service_of(&pairs));
+        let service = (discovers && !has_service).then(|| self.service_of(&pairs));
         let labels = pairs
             .iter()
             .map(|(name, value)| (*name, &**value))
@@ -209,6 +195,15 @@ impl Streams {
         }
     }
 
+    fn service_of<'a>(&self, pairs: &'a [(&str, Cow<'_, str>)]) -> &'a str {
+        let value_of = |wanted: &String| {
+            let found = pairs.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| &**value)
+        };
+        let mut names = self.limits.service_labels.iter();
+        names.find_map(value_of).unwrap_or(UNKNOWN_SERVICE)
+    }
+
     fn stream(&self, tenant: &TenantId, labels: Labels) -> Stream {
         let id = StreamId::of(tenant, Signal::Logs, &labels);
         Stream {
@@ -223,17 +218,6 @@ fn begin_key(tenant: &TenantId, kind: u8, key: &mut Vec<u8>) {
     key.clear();
     key.extend_from_slice(tenant.as_str().as_bytes());
     key.extend_from_slice(&[0, kind]);
-}
-
-fn service_of<'a>(pairs: &'a [(&str, Cow<'_, str>)]) -> &'a str {
-    let value_of = |wanted: &&str| {
-        let found = pairs.iter().find(|(name, _)| name == wanted);
-        found.map(|(_, value)| &**value)
-    };
-    SERVICE_LABELS
-        .iter()
-        .find_map(value_of)
-        .unwrap_or(UNKNOWN_SERVICE)
 }
 
 /// The pairs as a label set, cut short.

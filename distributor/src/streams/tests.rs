@@ -36,6 +36,19 @@ fn the_service_is_taken_from_the_first_label_that_can_tell_it() {
 }
 
 #[test]
+fn without_labels_to_take_it_from_no_service_is_added() {
+    let limits = Limits {
+        service_labels: Vec::new(),
+        ..Limits::default()
+    };
+    let streams = Streams::new(limits, 4);
+    let stream = of_text(&streams, br#"{app="a"}"#).unwrap();
+    assert_eq!(stream.labels.to_string(), r#"{app="a"}"#);
+    let unlabelled = streams.of_pairs(&TenantId::default(), &[], true, &mut Vec::new());
+    assert_eq!(unlabelled.unwrap_err().reason, Reason::MissingLabels);
+}
+
+#[test]
 fn bad_label_sets_are_refused_with_their_reason() {
     let streams = streams();
     for (text, reason, message) in [
