@@ -18,6 +18,7 @@
 mod admission;
 mod config;
 mod error;
+mod fields;
 mod http;
 mod metrics;
 mod run;

@@ -83,14 +83,6 @@ impl Hiding {
 }
 
 impl Hidden {
-    /// Nothing.
-    pub(crate) fn none() -> Self {
-        Hidden {
-            kept: TimeRange::ALL,
-            deletes: Vec::new(),
-        }
-    }
-
     /// The part of a range whose records have not expired.
     pub(crate) fn kept(&self, range: TimeRange) -> TimeRange {
         self.kept.intersection(&range)

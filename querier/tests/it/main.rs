@@ -4,6 +4,7 @@
 
 mod context;
 mod deletes;
+mod fields;
 mod limits;
 mod live;
 mod once;
