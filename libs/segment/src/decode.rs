@@ -2,6 +2,8 @@
 
 pub(crate) mod blocks;
 pub(crate) mod lines;
+pub(crate) mod rebuild;
+mod select;
 
 use std::ops::Range;
 
@@ -11,7 +13,8 @@ use model::{Columns, Flow, LineColumn, LineRows, MetadataRows, RowBlock, TimeRan
 use crate::Error;
 use crate::decode::blocks::{Blocks, Parts};
 use crate::decode::lines::LineIndex;
-use crate::footer::{ChunkEntry, Templates};
+use crate::decode::rebuild::Lines;
+use crate::decode::select::Selection;
 use crate::format::{Block, TEXTS};
 use crate::metadata::MetadataColumns;
 use crate::patterns::{PatternFinder, Patterns};
@@ -29,7 +32,7 @@ pub struct Scratch {
 #[derive(Debug, Default)]
 struct Buffers {
     line: Vec<u8>,
-    rows: Vec<u32>,
+    selection: Selection,
     out: Output,
     patterns: Patterns,
     finder: PatternFinder,
@@ -125,7 +128,6 @@ impl Plan {
             false => self.range,
         };
         let entry = self.entry(chunk);
-        let templates = &self.segment.footer().templates;
         let mut verdicts = self.verdicts(chunk);
         let needs = self.needs(chunk, wanted, verdicts.as_deref());
         let ranges = self.reads_of(chunk, wanted);
@@ -168,10 +170,13 @@ impl Plan {
         };
         let metadata = known.load(&needed, &parts, blocks, index)?;
         let decoded = Decoded {
-            entry,
-            templates,
-            index,
-            text: &blocks.text,
+            lines: Lines {
+                index,
+                chunk: entry,
+                templates: &self.segment.footer().templates,
+                text: &blocks.text,
+                indices: blocks.raw(Block::Indices),
+            },
             timestamps: &blocks.timestamps,
             metadata,
             wanted,
@@ -357,10 +362,7 @@ fn look_into_variables(
 
 /// The columns of a chunk, as far as they were read.
 struct Decoded<'a> {
-    entry: &'a ChunkEntry,
-    templates: &'a Templates,
-    index: &'a LineIndex,
-    text: &'a [u8],
+    lines: Lines<'a>,
     timestamps: &'a [i64],
     metadata: Option<MetadataColumns>,
     wanted: &'a Wanted,
@@ -378,13 +380,13 @@ impl Decoded<'_> {
     ) -> ChunkStats {
         let Buffers {
             line,
-            rows,
+            selection,
             out,
             patterns,
             finder,
         } = buffers;
         if self.wanted.patterns {
-            patterns.fill(&self.entry.templates, self.templates);
+            patterns.fill(&self.lines.chunk.templates, self.lines.templates);
         }
         let mut stats = ChunkStats::default();
         for stream in &chunk.streams {
@@ -395,8 +397,8 @@ impl Decoded<'_> {
                 let selected = match filter {
                     None => Selected::Range(piece),
                     Some((search, verdicts)) => {
-                        self.filter(piece, search, verdicts, line, rows);
-                        Selected::List(rows)
+                        selection.select(&self.lines, piece, search, verdicts);
+                        Selected::List(&selection.rows)
                     }
                 };
                 if selected.len() == 0 {
@@ -419,37 +421,6 @@ impl Decoded<'_> {
         stats
     }
 
-    /// Puts the rows of the range that pass the line filter into `rows`.
-    fn filter(
-        &self,
-        range: Range<usize>,
-        search: &Search,
-        verdicts: &[Verdict],
-        line: &mut Vec<u8>,
-        rows: &mut Vec<u32>,
-    ) {
-        rows.clear();
-        for row in range {
-            let passes = match verdicts[usize::from(self.index.locals[row])] {
-                Verdict::No => false,
-                Verdict::All => true,
-                Verdict::Maybe => {
-                    line.clear();
-                    self.append(row, line);
-                    search.is_match(line)
-                }
-            };
-            if passes {
-                rows.push(row as u32);
-            }
-        }
-    }
-
-    fn append(&self, row: usize, out: &mut Vec<u8>) {
-        self.index
-            .append(row, self.entry, self.templates, self.text, out);
-    }
-
     fn append_patterns(
         &self,
         selected: &Selected<'_>,
@@ -461,12 +432,16 @@ impl Decoded<'_> {
         out.bytes.clear();
         out.ends.clear();
         selected.for_each(|row| {
-            let local = usize::from(self.index.locals[row]);
-            match patterns.get(local, self.templates, self.entry.templates[local]) {
+            let local = usize::from(self.lines.index.locals[row]);
+            match patterns.get(
+                local,
+                self.lines.templates,
+                self.lines.chunk.templates[local],
+            ) {
                 Some(pattern) => out.bytes.extend_from_slice(pattern),
                 None => {
                     line.clear();
-                    self.append(row, line);
+                    self.lines.append(row, line);
                     finder.append(line, &mut out.bytes);
                 }
             }
@@ -499,12 +474,11 @@ impl Decoded<'_> {
         match columns.lines {
             LineColumn::None => {}
             LineColumn::Lengths => selected.for_each(|row| {
-                let length = self.index.length(row, self.entry, self.templates);
-                out.ends.push(length);
+                out.ends.push(self.lines.length(row));
             }),
             LineColumn::Bytes if self.wanted.patterns => {}
             LineColumn::Bytes => selected.for_each(|row| {
-                self.append(row, &mut out.bytes);
+                self.lines.append(row, &mut out.bytes);
                 out.ends.push(out.bytes.len() as u32);
             }),
         }

@@ -112,7 +112,12 @@ impl Templates {
     }
 
     pub(crate) fn text(&self, template: u32) -> &[u8] {
-        &self.text[range_of(&self.text_ends, template as usize)]
+        &self.text[self.text_range(template)]
+    }
+
+    /// Where a template's text stands in the text of all.
+    pub(crate) fn text_range(&self, template: u32) -> Range<usize> {
+        range_of(&self.text_ends, template as usize)
     }
 
     pub(crate) fn slots(&self, template: u32) -> &[u32] {

@@ -1,6 +1,4 @@
-//! Lines of one chunk, put together again from templates and variables.
-
-use std::ops::Range;
+//! Where the lines of one chunk have their parts: templates by rows, values by columns.
 
 use crate::error::Damage;
 use crate::footer::{ChunkEntry, Templates};
@@ -10,28 +8,92 @@ use crate::format::{
 };
 use crate::wire::Cursor;
 
-/// Where each row's template and variables are. Buffers are kept from chunk to chunk.
+/// What is known of the lines of a chunk. Buffers are kept from chunk to chunk.
 #[derive(Debug, Default)]
 pub(crate) struct LineIndex {
     /// Place of each row's template in the chunk's list.
     pub(crate) locals: Vec<u16>,
     /// How many rows of the same template stand before the row.
-    occurrences: Vec<u32>,
+    pub(crate) occurrences: Vec<u32>,
     /// Rows of each template of the list.
-    counts: Vec<u32>,
-    /// First variable of each template of the list.
-    firsts: Vec<u32>,
-    /// Number of the value of each variable.
-    numbers: Vec<u32>,
-    /// Where each value stands in the text.
-    places: Vec<(u32, u32)>,
-    /// First place and template of each column.
-    columns: Vec<(u32, u16)>,
+    pub(crate) counts: Vec<u32>,
+    /// Columns of all templates of the list, in order.
+    pub(crate) columns: Vec<Column>,
+    /// First column of each template of the list, and the end of the last one's.
+    pub(crate) firsts: Vec<u32>,
+    /// Where the values of columns start that differ in length, and where the last of each ends.
+    starts: Vec<u32>,
+}
+
+/// The values of one slot of a template in a chunk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Column {
+    /// The text of the template before the slot, in the dictionary's text.
+    pub(crate) before: (u32, u32),
+    /// Which value a row has.
+    pub(crate) choice: Choice,
+    /// How many values.
+    pub(crate) values: u32,
+    /// Values of one length: where the first starts in the text; else its place among the starts.
+    first: u32,
+    /// The length of each value, or [`VARIED`].
+    length: u32,
+}
+
+const VARIED: u32 = u32::MAX;
+
+/// Which value of a column a row has; the places are those of the first row's byte in the
+/// indices block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Choice {
+    /// Each row has its own.
+    Own,
+    /// All rows have the only one.
+    Only,
+    /// A byte says which.
+    Low(u32),
+    /// A low and a high byte say which.
+    Wide(u32, u32),
+}
+
+impl Choice {
+    /// The number of the value of the template's `row`th row; `indices` is the indices block.
+    #[inline(always)]
+    pub(crate) fn value(self, row: usize, indices: &[u8]) -> usize {
+        match self {
+            Choice::Own => row,
+            Choice::Only => 0,
+            Choice::Low(low) => usize::from(indices[low as usize + row]),
+            Choice::Wide(low, high) => {
+                let low = indices[low as usize + row];
+                usize::from(low) | usize::from(indices[high as usize + row]) << 8
+            }
+        }
+    }
+}
+
+/// A group of the indices block that is read from front to back.
+#[derive(Clone, Copy, Default)]
+struct Group {
+    at: usize,
+    end: usize,
+}
+
+impl Group {
+    /// Where the next so many indices start.
+    fn take(&mut self, rows: usize) -> Result<usize, Damage> {
+        if self.end - self.at < rows {
+            let expected = format!("{rows} more indices");
+            return Err(Damage::new(expected, self.end - self.at));
+        }
+        self.at += rows;
+        Ok(self.at - rows)
+    }
 }
 
 /// The groups of the indices block.
-fn read_groups(block: &[u8]) -> Result<[Cursor<'_>; INDEX_GROUPS], Damage> {
-    let mut groups = [const { Cursor::new(&[]) }; INDEX_GROUPS];
+fn read_groups(block: &[u8]) -> Result<[Group; INDEX_GROUPS], Damage> {
+    let mut groups = [Group::default(); INDEX_GROUPS];
     if block.is_empty() {
         return Ok(groups);
     }
@@ -41,10 +103,29 @@ fn read_groups(block: &[u8]) -> Result<[Cursor<'_>; INDEX_GROUPS], Damage> {
         *length = cursor.count()?;
     }
     for (group, length) in groups.iter_mut().zip(&lengths[..INDEX_GROUPS - 1]) {
-        *group = Cursor::new(cursor.take(*length)?);
+        let at = block.len() - cursor.left();
+        cursor.take(*length)?;
+        let end = at + length;
+        *group = Group { at, end };
     }
-    groups[INDEX_GROUPS - 1] = cursor;
+    groups[INDEX_GROUPS - 1] = Group {
+        at: block.len() - cursor.left(),
+        end: block.len(),
+    };
     Ok(groups)
+}
+
+/// What is being read of the lengths and indices blocks.
+struct Reading<'a> {
+    lengths: Cursor<'a>,
+    indices: &'a [u8],
+    groups: [Group; INDEX_GROUPS],
+    /// End of what was read of the text of each class.
+    ends: [usize; TEXTS.len() + 1],
+    /// Where the text of each class starts, and the end of the last one's.
+    bounds: [usize; TEXTS.len() + 1],
+    /// Variables so far.
+    variables: usize,
 }
 
 impl LineIndex {
@@ -88,190 +169,199 @@ impl LineIndex {
         templates: &Templates,
     ) -> Result<(), Damage> {
         self.count(chunk);
-        self.firsts.clear();
-        self.numbers.clear();
-        self.places.clear();
         self.columns.clear();
-        let mut lengths = Cursor::new(lengths);
-        let mut indices = read_groups(indices)?;
+        self.firsts.clear();
+        self.starts.clear();
         let bounds = chunk.text_starts();
-        let mut ends = bounds;
+        let mut reading = Reading {
+            lengths: Cursor::new(lengths),
+            indices,
+            groups: read_groups(indices)?,
+            ends: bounds,
+            bounds,
+            variables: 0,
+        };
         for (local, template) in chunk.templates.iter().enumerate() {
-            self.firsts.push(self.numbers.len() as u32);
-            for _ in 0..templates.slots(*template).len() {
-                self.columns.push((self.places.len() as u32, local as u16));
-                let rows = self.counts[local] as usize;
-                self.read_column(rows, &mut lengths, &mut indices, &mut ends, &bounds)?;
+            self.firsts.push(self.columns.len() as u32);
+            let rows = self.counts[local] as usize;
+            let start = templates.text_range(*template).start as u32;
+            let mut at = start;
+            for slot in templates.slots(*template) {
+                let before = (at, start + slot);
+                let column = reading.column(rows, before, &mut self.starts)?;
+                self.columns.push(column);
+                at = before.1;
             }
         }
-        lengths.finish()?;
-        indices.iter().try_for_each(Cursor::finish)?;
-        match (0..TEXTS.len()).all(|class| ends[class] == bounds[class + 1]) {
-            true => Ok(()),
-            false => Err(Damage::new(
-                format!("values up to {:?}", &bounds[1..]),
-                format!("{:?}", &ends[..TEXTS.len()]),
-            )),
-        }
+        self.firsts.push(self.columns.len() as u32);
+        reading.finish()
     }
 
     fn count(&mut self, chunk: &ChunkEntry) {
         self.counts.clear();
         self.counts.resize(chunk.templates.len(), 0);
         self.occurrences.clear();
-        for local in &self.locals {
-            let count = &mut self.counts[usize::from(*local)];
-            self.occurrences.push(*count);
+        let counts = &mut self.counts;
+        self.occurrences.extend(self.locals.iter().map(|local| {
+            let count = &mut counts[usize::from(*local)];
             *count += 1;
-        }
+            *count - 1
+        }));
     }
 
-    fn read_column(
-        &mut self,
-        rows: usize,
-        lengths: &mut Cursor<'_>,
-        indices: &mut [Cursor<'_>; INDEX_GROUPS],
-        ends: &mut [usize; TEXTS.len() + 1],
-        bounds: &[usize; TEXTS.len() + 1],
-    ) -> Result<(), Damage> {
-        if self.numbers.len() + rows > CHUNK_VARIABLES_MAX + SLOTS_MAX {
-            let expected = format!("at most {CHUNK_VARIABLES_MAX} variables");
-            return Err(Damage::new(expected, self.numbers.len() + rows));
-        }
-        let head = lengths.byte()?;
-        let class = usize::from(head & 3);
-        if class >= TEXTS.len() || head > (3 | COLUMN_DICTIONARY | COLUMN_FIXED) {
-            return Err(Damage::new("the head of a column", head));
-        }
-        let first = self.places.len() as u32;
-        let values = match head & COLUMN_DICTIONARY {
-            0 => rows,
-            _ => lengths.small()? as usize,
-        };
-        if values > rows || (values == 0 && rows > 0) {
-            return Err(Damage::new(format!("1 to {rows} values"), values));
-        }
-        let fixed = match head & COLUMN_FIXED {
-            0 => None,
-            _ => Some(lengths.small()? as usize),
-        };
-        let limit = bounds[class + 1];
-        let mut end = ends[class];
-        for _ in 0..values {
-            let length = match fixed {
-                Some(length) => length,
-                None => lengths.small()? as usize,
-            };
-            let start = end;
-            end = start + length;
-            if end > limit {
-                return Err(Damage::new(format!("values up to {limit}"), end));
-            }
-            self.places.push((start as u32, end as u32));
-        }
-        ends[class] = end;
-        if head & COLUMN_DICTIONARY == 0 {
-            self.numbers.extend(first..first + values as u32);
-            return Ok(());
-        }
-        self.read_indices(rows, values, first, indices)
+    /// The columns of a template of the list.
+    #[inline(always)]
+    pub(crate) fn columns(&self, local: usize) -> &[Column] {
+        &self.columns[self.firsts[local] as usize..self.firsts[local + 1] as usize]
     }
 
-    /// Reads which value each row of a column with a dictionary has; `first` is its first value.
-    fn read_indices(
-        &mut self,
-        rows: usize,
-        values: usize,
-        first: u32,
-        indices: &mut [Cursor<'_>; INDEX_GROUPS],
-    ) -> Result<(), Damage> {
-        let start = self.numbers.len();
-        match values {
-            1 => self.numbers.resize(start + rows, first),
-            _ => {
-                let low = indices[index_group(values)].take(rows)?.iter();
-                self.numbers.extend(low.map(|low| u32::from(*low)));
-            }
+    /// Where a value of a column stands in the text.
+    #[inline(always)]
+    pub(crate) fn place(&self, column: &Column, value: usize) -> (usize, usize) {
+        let first = column.first as usize;
+        if column.length == VARIED {
+            let starts = &self.starts[first + value..first + value + 2];
+            return (starts[0] as usize, starts[1] as usize);
         }
-        if values > 256 {
-            let high = indices[WIDE + 1].take(rows)?;
-            for (number, high) in self.numbers[start..].iter_mut().zip(high) {
-                *number |= u32::from(*high) << 8;
-            }
-        }
-        if values > 1 {
-            let mut largest = 0;
-            for number in &mut self.numbers[start..] {
-                largest = largest.max(*number);
-                *number += first;
-            }
-            if largest as usize >= values {
-                return Err(Damage::new(format!("a value below {values}"), largest));
-            }
-        }
-        Ok(())
+        let length = column.length as usize;
+        let start = first + value * length;
+        (start, start + length)
     }
 
-    /// Which template of the list has this byte of the text among its values; the classes' texts
-    /// ascend separately, so all columns are looked at.
+    /// Which template of the list has one of these places of the text, ascending, among its values;
+    /// the classes' texts ascend separately, so all columns are looked at.
     pub(crate) fn owners(&self, hits: &[usize], mut take: impl FnMut(usize)) {
-        for (at, (first, local)) in self.columns.iter().enumerate() {
-            let next = self.columns.get(at + 1);
-            let end = next.map_or(self.places.len(), |next| next.0 as usize);
-            let places = &self.places[*first as usize..end];
-            if let (Some(first), Some(last)) = (places.first(), places.last()) {
-                let from = hits.partition_point(|hit| *hit < first.0 as usize);
-                if hits.get(from).is_some_and(|hit| *hit < last.1 as usize) {
-                    take(usize::from(*local));
+        for local in 0..self.counts.len() {
+            for column in self.columns(local) {
+                let Some(last) = (column.values as usize).checked_sub(1) else {
+                    continue;
+                };
+                let (start, end) = (self.place(column, 0).0, self.place(column, last).1);
+                let from = hits.partition_point(|hit| *hit < start);
+                if hits.get(from).is_some_and(|hit| *hit < end) {
+                    take(local);
                 }
             }
         }
     }
+}
 
-    fn place(&self, variable: usize) -> Range<usize> {
-        let (start, end) = self.places[self.numbers[variable] as usize];
-        start as usize..end as usize
-    }
-
-    /// The first variable of a row and the distance from each to the next.
-    fn variables(&self, row: usize) -> (usize, usize) {
-        let local = usize::from(self.locals[row]);
-        let first = self.firsts[local] + self.occurrences[row];
-        (first as usize, self.counts[local] as usize)
-    }
-
-    /// Adds the line of a row to `out`.
-    #[inline]
-    pub(crate) fn append(
-        &self,
-        row: usize,
-        chunk: &ChunkEntry,
-        templates: &Templates,
-        text: &[u8],
-        out: &mut Vec<u8>,
-    ) {
-        let template = chunk.templates[usize::from(self.locals[row])];
-        let fixed = templates.text(template);
-        let (mut variable, step) = self.variables(row);
-        let mut at = 0;
-        for slot in templates.slots(template) {
-            out.extend_from_slice(&fixed[at..*slot as usize]);
-            out.extend_from_slice(&text[self.place(variable)]);
-            at = *slot as usize;
-            variable += step;
+impl Reading<'_> {
+    /// The next column, of a template with so many rows.
+    fn column(
+        &mut self,
+        rows: usize,
+        before: (u32, u32),
+        starts: &mut Vec<u32>,
+    ) -> Result<Column, Damage> {
+        self.variables += rows;
+        if self.variables > CHUNK_VARIABLES_MAX + SLOTS_MAX {
+            let expected = format!("at most {CHUNK_VARIABLES_MAX} variables");
+            return Err(Damage::new(expected, self.variables));
         }
-        out.extend_from_slice(&fixed[at..]);
+        let head = self.lengths.byte()?;
+        let class = usize::from(head & 3);
+        if class >= TEXTS.len() || head > (3 | COLUMN_DICTIONARY | COLUMN_FIXED) {
+            return Err(Damage::new("the head of a column", head));
+        }
+        let values = match head & COLUMN_DICTIONARY {
+            0 => rows,
+            _ => self.lengths.small()? as usize,
+        };
+        if values > rows || (values == 0 && rows > 0) {
+            return Err(Damage::new(format!("1 to {rows} values"), values));
+        }
+        let start = self.ends[class];
+        let (first, length) = match head & COLUMN_FIXED {
+            0 => {
+                let first = starts.len();
+                self.varied(values, class, starts)?;
+                (first, VARIED)
+            }
+            _ => {
+                let length = self.lengths.small()?;
+                let end = start as u64 + u64::from(length) * values as u64;
+                self.take_text(class, end)?;
+                (start, length)
+            }
+        };
+        let choice = match head & COLUMN_DICTIONARY {
+            0 => Choice::Own,
+            _ => self.choice(rows, values)?,
+        };
+        Ok(Column {
+            before,
+            choice,
+            values: values as u32,
+            first: first as u32,
+            length,
+        })
     }
 
-    /// The length of a row's line.
-    pub(crate) fn length(&self, row: usize, chunk: &ChunkEntry, templates: &Templates) -> u32 {
-        let template = chunk.templates[usize::from(self.locals[row])];
-        let (mut variable, step) = self.variables(row);
-        let mut length = templates.text(template).len();
-        for _ in templates.slots(template) {
-            length += self.place(variable).len();
-            variable += step;
+    /// Reads the lengths of values that differ in them.
+    fn varied(&mut self, values: usize, class: usize, starts: &mut Vec<u32>) -> Result<(), Damage> {
+        let mut end = self.ends[class] as u64;
+        let limit = self.bounds[class + 1] as u64;
+        starts.reserve(values + 1);
+        starts.push(end as u32);
+        for _ in 0..values {
+            end += u64::from(self.lengths.small()?);
+            if end > limit {
+                break;
+            }
+            starts.push(end as u32);
         }
-        length as u32
+        self.take_text(class, end)
+    }
+
+    fn take_text(&mut self, class: usize, end: u64) -> Result<(), Damage> {
+        let limit = self.bounds[class + 1];
+        if end > limit as u64 {
+            return Err(Damage::new(format!("values up to {limit}"), end));
+        }
+        self.ends[class] = end as usize;
+        Ok(())
+    }
+
+    /// Reads which value each row of a column with a dictionary has.
+    fn choice(&mut self, rows: usize, values: usize) -> Result<Choice, Damage> {
+        if values <= 1 {
+            return Ok(Choice::Only);
+        }
+        let low = self.groups[index_group(values)].take(rows)?;
+        let lows = &self.indices[low..low + rows];
+        let (choice, largest) = match values > 256 {
+            false => {
+                let largest = lows.iter().copied().max().unwrap_or(0);
+                (Choice::Low(low as u32), u32::from(largest))
+            }
+            true => {
+                let high = self.groups[WIDE + 1].take(rows)?;
+                let pairs = lows.iter().zip(&self.indices[high..high + rows]);
+                let numbers = pairs.map(|(low, high)| u16::from_le_bytes([*low, *high]));
+                let largest = numbers.max().unwrap_or(0);
+                (Choice::Wide(low as u32, high as u32), u32::from(largest))
+            }
+        };
+        match largest as usize >= values {
+            true => Err(Damage::new(format!("a value below {values}"), largest)),
+            false => Ok(choice),
+        }
+    }
+
+    /// Checks that everything was read.
+    fn finish(&self) -> Result<(), Damage> {
+        self.lengths.finish()?;
+        if let Some(group) = self.groups.iter().find(|group| group.at != group.end) {
+            let left = group.end - group.at;
+            return Err(Damage::new("the end", format!("{left} more bytes")));
+        }
+        match (0..TEXTS.len()).all(|class| self.ends[class] == self.bounds[class + 1]) {
+            true => Ok(()),
+            false => Err(Damage::new(
+                format!("values up to {:?}", &self.bounds[1..]),
+                format!("{:?}", &self.ends[..TEXTS.len()]),
+            )),
+        }
     }
 }

@@ -8,6 +8,7 @@ use model::{Labels, StreamId, TenantId, TimeRange, Timestamp};
 use super::ReadAt;
 use crate::decode::blocks::{Blocks, Parts};
 use crate::decode::lines::LineIndex;
+use crate::decode::rebuild::Lines;
 use crate::footer::{Footer, SpanEntry, place};
 use crate::format::{BLOCKS, Block};
 use crate::metadata::MetadataColumns;
@@ -155,13 +156,14 @@ impl<'a> Input<'a> {
         let footer = self.segment.footer();
         let row = self.start + self.row;
         self.line.clear();
-        self.index.append(
-            row,
-            &footer.chunks[self.chunk],
-            &footer.templates,
-            &self.blocks.text,
-            &mut self.line,
-        );
+        let lines = Lines {
+            index: &self.index,
+            chunk: &footer.chunks[self.chunk],
+            templates: &footer.templates,
+            text: &self.blocks.text,
+            indices: self.blocks.raw(Block::Indices),
+        };
+        lines.append(row, &mut self.line);
         self.row += 1;
         if self.metadata.is_empty() {
             return take(&self.line, &[]);
