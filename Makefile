@@ -6,6 +6,9 @@
 BENCH_DIR ?= ../shared/bench
 BENCH_LINES ?= 5000000
 BENCH_SEED ?= 7
+# Binaries of other databases that `make bench` runs beside, on the same corpus: nothing, or paths.
+LOKI_BIN ?=
+VICTORIA_LOGS_BIN ?=
 CRASH_ROUNDS ?= 100
 FUZZ_SECONDS ?= 60
 VENV := e2e/.venv
@@ -45,7 +48,8 @@ demo: build ## Pushes a small sample and prints three queries with their answers
 	PHAROS_BIN=target/release/pharos python3 examples/demo/demo.py
 
 bench: build venv ## Ingest cost, stored size and query times on the benchmark corpus.
-	PHAROS_BIN=target/release/pharos $(PYTHON) bench/run.py --bench-dir $(BENCH_DIR) --lines $(BENCH_LINES) --seed $(BENCH_SEED)
+	PHAROS_BIN=target/release/pharos $(PYTHON) bench/run.py --bench-dir $(BENCH_DIR) --lines $(BENCH_LINES) --seed $(BENCH_SEED) \
+		--loki-bin "$(LOKI_BIN)" --victoria-logs-bin "$(VICTORIA_LOGS_BIN)"
 
 bench-shapes: build venv ## Stored size and ingest cost for other shapes of logs, beside zstd -3 of the same text.
 	PHAROS_BIN=target/release/pharos $(PYTHON) bench/shapes.py

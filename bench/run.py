@@ -1,29 +1,28 @@
 #!/usr/bin/env python3
 """Benchmark of one Pharos process: ingest cost, memory, stored size, and the time of 13 questions.
 
-usage: run.py --bench-dir DIR [--lines N] [--seed N]
+usage: run.py --bench-dir DIR [--lines N] [--seed N] [--loki-bin FILE] [--victoria-logs-bin FILE]
 
 Makes the corpus once (under target/bench), starts a fresh server with fsync on, pushes and flushes, then has
 every answer checked after the flush, after merging, after a restart, and while more data arrives. Ends with a
-table of what must be reached. Exits 1 if an answer was wrong or a record is missing; slowness is no failure.
+table of what must be reached. Where another database's binary is given, that runs afterwards on
+the same corpus, and a table of ratios follows. Exits 1 if an answer was wrong or a record is missing; slowness is no
+failure.
 """
 import argparse
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
 import threading
-import urllib.parse
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
+import peers
 from server import Server
-
-# No substring of this is fixed, so that no index, filter or dictionary can answer it: every line is looked at.
-UNSELECTIVE = 'sum(count_over_time({cluster="eu-1"} |~ "[x-z][0-9][x-z][0-9]" [2h]))'
-ANSWER = re.compile(r"^(?P<name>.+?) +(?P<median>[0-9.]+) ms +first +(?P<first>[0-9.]+) ms +(?P<verdict>.*)$")
 
 # What is measured, its unit, what must be reached, what is wished for, and whether more is better.
 TARGETS = [
@@ -47,12 +46,13 @@ class Bench:
 
     def __init__(self, folder, out, server):
         self.folder, self.out, self.server = folder, out, server
-        self.raw_bytes = json.loads((out / "truth.json").read_text())["bytes"]
+        self.truth = json.loads((out / "truth.json").read_text())
+        self.raw_bytes = self.truth["bytes"]
         self.measured = {}
         self.right = True
 
     def pusher(self, *options):
-        return [sys.executable, self.folder / "pushlogs.py", f"{self.server.url}/loki/api/v1/push", self.out, *options]
+        return peers.push(self.folder, f"{self.server.url}/loki/api/v1/push", self.out, *options)
 
     def records(self):
         return self.server.storage()["tenants"]["default"]["logs"]["records"]
@@ -76,14 +76,8 @@ class Bench:
     def ask(self, when, runs=5):
         """Has all questions asked; keeps the medians of the latest time."""
         print(f"\nquestions {when}:", flush=True)
-        command = [sys.executable, self.folder / "querylogs.py", self.server.url, self.out, "--runs", str(runs)]
-        asked = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        medians = {}
-        for line in asked.stdout:
-            print("  " + line.rstrip(), flush=True)
-            if found := ANSWER.match(line):
-                medians[found["name"].strip()] = float(found["median"])
-        self.right &= asked.wait() == 0
+        medians, right = peers.ask_logql(self.folder, self.server.url, self.out, runs)
+        self.right &= right
         return medians
 
     def merge(self):
@@ -96,14 +90,10 @@ class Bench:
 
     def scan(self):
         """Raw bytes looked through per second of the server's CPU time, over all its threads."""
-        end = json.loads((self.out / "truth.json").read_text())["end_ns"] + 10**9
-        query = urllib.parse.urlencode({"query": UNSELECTIVE, "time": end})
         before = self.server.cpu_seconds()
-        for _ in range(3):
-            status, body = self.server.get("/loki/api/v1/query?" + query)
-            if status != 200:
-                sys.exit(f"the scan was answered {status}: {body[:300]!r}")
-        self.measured["scan that no index helps"] = 3 * self.raw_bytes / 1e9 / max(self.server.cpu_seconds() - before, 0.01)
+        for _ in range(peers.SCANS):
+            peers.scan_logql(self.server, self.truth["end_ns"])
+        self.measured["scan that no index helps"] = peers.SCANS * self.raw_bytes / 1e9 / max(self.server.cpu_seconds() - before, 0.01)
 
     def ask_while_ingesting(self):
         """Asks while another tenant's copies of the corpus arrive, one after the other until all is asked."""
@@ -142,6 +132,19 @@ def figure(value):
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
+def beside(bench, binaries):
+    """Runs the other databases, one after the other, and prints how they compare."""
+    theirs = {}
+    for kind, binary in binaries:
+        with tempfile.TemporaryDirectory(prefix="peer-bench-", dir="target/bench") as data:
+            peer = kind(binary, data)
+            theirs[peer.name], right = peers.measure(peer, bench.folder, bench.out)
+            bench.right &= right
+    units = {name: (unit, more_is_better) for name, unit, _, _, more_is_better in TARGETS}
+    names = list(units) + [name for name in bench.measured if name not in units]
+    peers.table(figure, [(name, *units.get(name, ("ms", False))) for name in names], bench.measured, theirs)
+
+
 def corpus(folder, lines, seed):
     out = Path("target/bench") / f"corpus-{lines}-{seed}"
     if not (out / "truth.json").exists():
@@ -156,9 +159,15 @@ def main():
     parser.add_argument("--bench-dir", type=Path, required=True)
     parser.add_argument("--lines", type=int, default=5_000_000)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--loki-bin", default="")
+    parser.add_argument("--victoria-logs-bin", default="")
     args = parser.parse_args()
     if not (args.bench_dir / "loggen.py").exists():
         sys.exit(f"{args.bench_dir} has no loggen.py: give the benchmark's folder with BENCH_DIR=")
+    binaries = [(kind, binary) for kind, binary in ((peers.Loki, args.loki_bin), (peers.VictoriaLogs, args.victoria_logs_bin)) if binary]
+    for _, binary in binaries:
+        if not os.access(binary, os.X_OK):
+            sys.exit(f"{binary} cannot be run: give the path of a binary")
     out = corpus(args.bench_dir, args.lines, args.seed)
     with tempfile.TemporaryDirectory(prefix="pharos-bench-", dir="target/bench") as data:
         server = Server(data_dir=data).start()
@@ -176,6 +185,8 @@ def main():
             bench.table()
         finally:
             server.stop()
+    if binaries:
+        beside(bench, binaries)
     print("\nevery answer was right" if bench.right else "\nAN ANSWER WAS WRONG OR A RECORD IS MISSING")
     sys.exit(0 if bench.right else 1)
 

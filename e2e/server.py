@@ -18,6 +18,8 @@ def free_port():
 class Server:
     """Starts `$PHAROS_BIN serve` on three free loopback ports; the ports stay over restarts."""
 
+    READY = "/ready"
+
     def __init__(self, data_dir, options=(), log=None, env=None):
         self.binary = os.environ.get("PHAROS_BIN", "target/release/pharos")
         self.data_dir = str(data_dir)
@@ -28,21 +30,24 @@ class Server:
         self.url = f"http://127.0.0.1:{self.http_port}"
         self.process = None
 
-    def start(self, patience=60.0):
-        command = [
+    def command(self):
+        return [
             self.binary, "serve", "--data-dir", self.data_dir,
             "--http-addr", f"127.0.0.1:{self.http_port}",
             "--otlp-grpc-addr", f"127.0.0.1:{self.grpc_port}",
             "--otlp-http-addr", f"127.0.0.1:{self.otlp_port}",
             *self.options,
         ]
+
+    def start(self, patience=60.0):
+        command = [str(part) for part in self.command()]
         self.process = subprocess.Popen(command, stdout=self.log or subprocess.DEVNULL, stderr=self.log, env=self.env)
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the server ended with {self.process.returncode}: {' '.join(command)}")
             try:
-                if self.get("/ready")[0] == 200:
+                if self.get(self.READY)[0] == 200:
                     return self
             except OSError:
                 pass
