@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{TenantId, Timestamp};
+use model::{RingVersion, TenantId, Timestamp};
 use parking_lot::Mutex;
 use proto::Encoding;
 use rpc::{IngestApi, IngestRequest};
@@ -204,6 +204,7 @@ impl Distributor {
                 batch_id: (inner.sources.batch_id)(),
                 shard,
                 slot,
+                ring: RingVersion::default(),
                 batch: Arc::new(batch),
             })
             .collect();

@@ -9,7 +9,10 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use ingester::{Config, Deps, Ingester, Metrics};
 use meta::LocalMeta;
-use model::{BatchId, Labels, LogBatch, LogBatchBuilder, Shard, Signal, Slot, StreamId, TenantId};
+use model::{
+    BatchId, Labels, LogBatch, LogBatchBuilder, NodeId, RingVersion, Shard, Signal, Slot, StreamId,
+    TenantId,
+};
 use rpc::{IngestApi, IngestRequest};
 use store::ObjectStorage;
 use tokio::runtime::Runtime;
@@ -41,6 +44,7 @@ impl Bench {
         };
         config.merge.enabled = false;
         let deps = Deps {
+            node: NodeId(1),
             storage: ObjectStorage::in_memory(),
             meta: Arc::new(LocalMeta::open(folder.path().join("meta")).unwrap()),
             clock: Arc::new(|| 0),
@@ -65,6 +69,7 @@ impl Bench {
                 batch_id: BatchId(id.into()),
                 shard: Shard(0),
                 slot: Slot(0),
+                ring: RingVersion(1),
                 batch: Arc::clone(&self.batches[id as usize % HEAD_BATCHES]),
             };
             self.ingester.ingest(vec![request])

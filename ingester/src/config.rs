@@ -10,8 +10,7 @@ use crate::Error;
 /// most `head_bytes_max` (plus one request) at a time.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Folder of the WAL (`wal/`), the ingester's number (`ingester-id`) and unfinished merges
-    /// (`tmp/`). Made when missing.
+    /// Folder of the WAL (`wal/`) and of unfinished merges (`tmp/`). Made when missing.
     pub data_dir: PathBuf,
     /// Length of a slot; the distributor's must be the same.
     pub slot_length: SlotLength,

@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{Flow, Labels, LogBatch, Row, RowBlock, TenantId, Timestamp};
+use model::{Flow, Labels, Row, RowBlock, TenantId, Timestamp};
 use query::logql::engine::{RecordFilter, RecordTest};
-use rpc::{Catalog, DeleteId, DeleteRequest, SegmentId, SegmentMeta};
+use rpc::{Catalog, DeleteId, DeleteRequest, HeldBatch, SegmentId, SegmentMeta};
 use segment::{Opened, ReadAt, RowFilter, ScanSpec, Scratch, Segment};
 
 use crate::Error;
@@ -139,9 +139,10 @@ impl Deletes {
     }
 
     /// Whether any of the batches holds a record of the requests.
-    pub(crate) fn are_in_batches(&self, batches: &[Arc<LogBatch>]) -> bool {
+    pub(crate) fn are_in_batches(&self, batches: &[HeldBatch]) -> bool {
         let mut filter = self.filter();
-        batches.iter().any(|batch| {
+        batches.iter().any(|held| {
+            let batch = &held.batch;
             batch.streams.iter().any(|stream| {
                 filter.stream(&batch.tenant, &stream.labels)
                     && stream.rows.clone().any(|row| {

@@ -37,9 +37,8 @@ impl Flusher {
         };
         let path = segment.as_ref().map(|segment| Arc::clone(&segment.path));
         let commit = FlushCommit {
-            head,
-            shard: job.shard,
-            slot: job.slot,
+            key: job.key,
+            heads: vec![head],
             digest: job.digest,
             segments: segment.into_iter().collect(),
         };

@@ -4,7 +4,7 @@ use std::thread;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rpc::{
-    Error, HeadBatches, IngestApi, IngestRequest, RecentRequest, SearchApi, TailReceiver,
+    Error, IngestApi, IngestRequest, MetaApi, Recent, RecentRequest, SearchApi, TailReceiver,
     TailSender,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -20,9 +20,9 @@ pub struct Ingester {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
     id: u64,
+    meta: Arc<dyn MetaApi>,
     messages: mpsc::Sender<Message>,
     tail: TailSender,
     maintenance: Maintenance,
@@ -32,6 +32,7 @@ struct Shared {
 impl Ingester {
     pub(crate) fn new(
         id: u64,
+        meta: Arc<dyn MetaApi>,
         messages: mpsc::Sender<Message>,
         tail: TailSender,
         maintenance: Maintenance,
@@ -41,6 +42,7 @@ impl Ingester {
         Ingester {
             shared: Arc::new(Shared {
                 id,
+                meta,
                 messages,
                 tail,
                 maintenance,
@@ -120,7 +122,7 @@ impl IngestApi for Ingester {
 #[async_trait]
 impl SearchApi for Ingester {
     #[tracing::instrument(skip_all, fields(tenant = %request.tenant))]
-    async fn recent(&self, request: RecentRequest) -> Result<Vec<HeadBatches>, Error> {
+    async fn recent(&self, request: RecentRequest) -> Result<Recent, Error> {
         let (reply, answer) = oneshot::channel();
         let message = Message::Recent {
             tenant: request.tenant,
@@ -131,17 +133,26 @@ impl SearchApi for Ingester {
         sent.map_err(|_| stopped())?;
         let mut heads = answer.await.map_err(|_| stopped())?;
         for head in &mut heads {
-            head.batches.retain(|batch| {
-                let mut streams = batch.streams.iter();
+            head.batches.retain(|held| {
+                let mut streams = held.batch.streams.iter();
                 streams.any(|stream| request.selector.is_match(&stream.labels))
             });
         }
         heads.retain(|head| !head.batches.is_empty());
-        Ok(heads)
+        let ring = self.shared.meta.catalog().cluster.ring.version;
+        Ok(Recent { heads, ring })
     }
 
     fn tail(&self) -> TailReceiver {
         self.shared.tail.subscribe()
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,11 +1,11 @@
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use model::{HeadId, Timestamp};
-use rpc::{Command, MetaApi, Outcome, TailSender};
+use model::{HeadId, NodeId, Timestamp};
+use rpc::{MetaApi, TailSender};
 use store::ObjectStorage;
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,6 +32,8 @@ const TAIL_BYTES_MAX: usize = 32 << 20;
 /// What an ingester works with.
 #[derive(Clone)]
 pub struct Deps {
+    /// The number of this process in the cluster; the data folder is its alone.
+    pub node: NodeId,
     /// Where segments go.
     pub storage: ObjectStorage,
     /// The coordinator.
@@ -51,7 +53,7 @@ impl std::fmt::Debug for Deps {
 }
 
 impl Ingester {
-    /// Starts an ingester: takes its number, reads the log back, and then takes batches. Must be
+    /// Starts an ingester: reads the log back, and then takes batches. Must be
     /// called within a tokio runtime.
     ///
     /// # Errors
@@ -62,7 +64,7 @@ impl Ingester {
         fs::create_dir_all(&config.data_dir)
             .map_err(|source| file_error("make", &config.data_dir, source))?;
         remove_unfinished(&config.data_dir)?;
-        let id = identity(&config.data_dir, &*deps.meta).await?;
+        let id = deps.node.0;
         let files: Arc<dyn LogFiles> = match &deps.log_files {
             Some(files) => Arc::clone(files),
             None => {
@@ -107,7 +109,15 @@ impl Ingester {
         replay(files, plan, id, &deps.meta, &messages).await?;
         let heads = messages.downgrade();
         let maintenance = Maintenance::start(id, &config, &deps, metrics, busy, heads);
-        Ok(Ingester::new(id, messages, tail, maintenance, task, thread))
+        Ok(Ingester::new(
+            id,
+            Arc::clone(&deps.meta),
+            messages,
+            tail,
+            maintenance,
+            task,
+            thread,
+        ))
     }
 }
 
@@ -162,50 +172,6 @@ fn start_of(plan: &Plan, ingester: u64, meta: &dyn MetaApi) -> Start {
         next_file: plan.start.next_file,
         files: plan.files.keys().copied().collect(),
     }
-}
-
-/// The ingester's number: from its file, or a new one from the coordinator.
-async fn identity(data_dir: &Path, meta: &dyn MetaApi) -> Result<u64, Error> {
-    let path = data_dir.join("ingester-id");
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            let id: u64 = text.trim().parse().map_err(|_| {
-                Error::Log(format!(
-                    "{} holds {text:?} instead of the ingester's number; restore it from a copy of the data folder",
-                    path.display()
-                ))
-            })?;
-            let known = meta.catalog().last_ingester;
-            if id > known {
-                return Err(Error::Log(format!(
-                    "{} says {id}, but the catalog has given out numbers up to {known} only; the data folder and the catalog do not belong together",
-                    path.display()
-                )));
-            }
-            Ok(id)
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let Outcome::Ingester { id, .. } = meta.propose(Command::RegisterIngester).await?
-            else {
-                return Err(Error::Stopped(
-                    "the coordinator answered a registration without a number, a defect".to_owned(),
-                ));
-            };
-            write_durably(data_dir, &path, &id.to_string())
-                .map_err(|source| file_error("write", &path, source))?;
-            Ok(id)
-        }
-        Err(source) => Err(file_error("read", &path, source)),
-    }
-}
-
-fn write_durably(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    File::open(folder)?.sync_all()
 }
 
 async fn blocking<T: Send + 'static>(

@@ -33,8 +33,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use model::{Digest, HeadId, LogBatch, Shard, Slot, SlotLength, TenantId, TimeRange, Timestamp};
-use rpc::{Error, HeadBatches, IngestRequest};
+use model::{Digest, HeadId, HeadKey, LogBatch, SlotLength, TenantId, TimeRange, Timestamp};
+use rpc::{Error, HeadBatches, HeldBatch, IngestRequest};
 
 use self::head::Head;
 use self::log_files::LogFileUse;
@@ -94,7 +94,7 @@ pub(crate) enum Action {
         ticket: Ticket,
         result: Result<(), Error>,
     },
-    Publish(Arc<LogBatch>),
+    Publish(HeldBatch),
     StartFlush(FlushJob),
     /// This log file and all older ones feed no head any more.
     RemoveLogFilesThrough(u64),
@@ -106,8 +106,7 @@ pub(crate) enum Action {
 #[derive(Clone, Debug)]
 pub(crate) struct FlushJob {
     pub(crate) head: HeadId,
-    pub(crate) shard: Shard,
-    pub(crate) slot: Slot,
+    pub(crate) key: HeadKey,
     pub(crate) digest: Digest,
     pub(crate) batches: Vec<Arc<LogBatch>>,
     /// How often it failed before.
@@ -134,7 +133,7 @@ pub(crate) struct State {
     next_write: WriteId,
     replaying: bool,
     heads: BTreeMap<u64, Head>,
-    open: HashMap<(Shard, Slot), u64>,
+    open: HashMap<HeadKey, u64>,
     sealed: BTreeSet<u64>,
     flushing: usize,
     /// Bytes of heads and of writes under way.
@@ -267,6 +266,7 @@ impl State {
     pub(crate) fn recent(&self, tenant: &TenantId, range: TimeRange) -> Vec<HeadBatches> {
         let heads = self.heads.iter().map(|(sequence, head)| HeadBatches {
             head: self.id(*sequence),
+            key: head.key,
             batches: head.matching(tenant, range),
         });
         heads.filter(|head| !head.batches.is_empty()).collect()
@@ -298,7 +298,7 @@ impl State {
         let ended: Vec<u64> = self
             .open
             .iter()
-            .filter(|((_, slot), _)| length.end_of(*slot).saturating_add(grace) <= now)
+            .filter(|(key, _)| length.end_of(key.slot).saturating_add(grace) <= now)
             .map(|(_, sequence)| *sequence)
             .collect();
         for sequence in ended {

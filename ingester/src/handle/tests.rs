@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use meta::LocalMeta;
 use model::{
-    BatchId, Kind, Labels, LogBatchBuilder, NANOS_PER_SECOND, Selector, Shard, Signal, Slot,
-    SlotLength, StreamId, TenantId, TimeRange,
+    BatchId, Kind, Labels, LogBatchBuilder, NANOS_PER_SECOND, NodeId, RingVersion, Selector, Shard,
+    Signal, Slot, SlotLength, StreamId, TenantId, TimeRange,
 };
 use proptest::prelude::*;
 use rpc::{Catalog, Command, MetaApi, Outcome, TenantSettings};
@@ -91,6 +91,7 @@ impl World {
         let now = Arc::clone(&self.now);
         let files: Arc<dyn LogFiles> = Arc::new(Sim(self.disk.clone()));
         let deps = Deps {
+            node: NodeId(1),
             storage: self.storage.clone(),
             meta: Arc::clone(&self.meta) as Arc<dyn MetaApi>,
             clock: Arc::new(move || now.load(Ordering::Relaxed)),
@@ -149,6 +150,7 @@ fn request_at(number: u64, time: i64) -> IngestRequest {
         batch_id: BatchId(u128::from(number)),
         shard: Shard((number % 3) as u32),
         slot: Slot(10_000 + number as i64 / 6),
+        ring: RingVersion(1),
         batch: Arc::new(builder.finish()),
     }
 }
@@ -173,11 +175,14 @@ fn records_of(catalog: &Catalog) -> u64 {
 /// Records in heads that the catalog does not cover, and records in the catalog.
 async fn visible(world: &World, ingester: &Ingester) -> (usize, u64) {
     let request = everything(Selector::default());
-    let heads = ingester.recent(request).await.unwrap();
+    let heads = ingester.recent(request).await.unwrap().heads;
     let catalog = world.meta.catalog();
     let open = heads.iter().filter(|head| !catalog.covers(head.head));
     let batches = open.flat_map(|head| &head.batches);
-    (batches.map(|batch| batch.len()).sum(), records_of(&catalog))
+    (
+        batches.map(|held| held.batch.len()).sum(),
+        records_of(&catalog),
+    )
 }
 
 async fn recent(world: &World, ingester: &Ingester) -> usize {
@@ -196,7 +201,8 @@ async fn batches_are_seen_at_once_and_move_to_a_segment_when_flushed() {
     let mut tail = ingester.tail();
     ingester.ingest(vec![request(1), request(2)]).await.unwrap();
     assert_eq!(recent(&world, &ingester).await, 2);
-    assert_eq!(tail.recv().await.unwrap(), request(1).batch);
+    let first = tail.recv().await.unwrap();
+    assert_eq!((first.id, first.batch), (BatchId(1), request(1).batch));
     let odd = model::LabelMatcher::text("app", false, "odd");
     let found = ingester
         .recent(everything(Selector {
@@ -204,7 +210,7 @@ async fn batches_are_seen_at_once_and_move_to_a_segment_when_flushed() {
         }))
         .await
         .unwrap();
-    assert_eq!(found.len(), 1);
+    assert_eq!(found.heads.len(), 1);
     ingester.flush().await.unwrap();
     assert!(recent(&world, &ingester).await == 0);
     assert_eq!((world.records(), world.objects().await), (2, 2));
@@ -394,18 +400,6 @@ async fn after_shutdown_everything_is_stored_and_nothing_more_is_taken() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
-}
-
-#[tokio::test]
-async fn a_data_folder_without_its_catalog_is_refused() {
-    let world = World::new();
-    std::fs::create_dir_all(&world.config.data_dir).unwrap();
-    std::fs::write(world.config.data_dir.join("ingester-id"), "7").unwrap();
-    let error = world.start().await.unwrap_err();
-    assert!(
-        error.to_string().contains("do not belong together"),
-        "{error}"
-    );
 }
 
 #[tokio::test]

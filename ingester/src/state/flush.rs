@@ -50,9 +50,9 @@ impl State {
         if head.stage == Stage::Open {
             head.stage = Stage::Sealed;
             self.sealed.insert(sequence);
-            let place = (head.shard, head.slot);
-            if self.open.get(&place) == Some(&sequence) {
-                self.open.remove(&place);
+            let key = head.key;
+            if self.open.get(&key) == Some(&sequence) {
+                self.open.remove(&key);
             }
         }
     }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use model::{BatchId, Digest, HeadId, LogBatch, Shard, Slot, TenantId, TimeRange, Timestamp};
+use model::{BatchId, Digest, HeadId, HeadKey, LogBatch, TenantId, TimeRange, Timestamp};
+use rpc::HeldBatch;
 
 use super::FlushJob;
 
@@ -12,11 +13,10 @@ pub(super) enum Stage {
     Flushing,
 }
 
-/// The batches of one (shard, slot), or a part of them when it was flushed early.
+/// The batches of one key, or a part of them when it was flushed early.
 #[derive(Debug)]
 pub(super) struct Head {
-    pub(super) shard: Shard,
-    pub(super) slot: Slot,
+    pub(super) key: HeadKey,
     pub(super) batches: Vec<Held>,
     pub(super) digest: Digest,
     /// Bytes of its batches and of writes under way.
@@ -42,10 +42,9 @@ pub(super) struct Held {
 }
 
 impl Head {
-    pub(super) fn new(shard: Shard, slot: Slot) -> Self {
+    pub(super) fn new(key: HeadKey) -> Self {
         Head {
-            shard,
-            slot,
+            key,
             batches: Vec::new(),
             digest: Digest::default(),
             bytes: 0,
@@ -70,19 +69,21 @@ impl Head {
         self.batches.iter().map(|held| held.id).collect()
     }
 
-    pub(super) fn matching(&self, tenant: &TenantId, range: TimeRange) -> Vec<Arc<LogBatch>> {
+    pub(super) fn matching(&self, tenant: &TenantId, range: TimeRange) -> Vec<HeldBatch> {
         self.batches
             .iter()
             .filter(|held| range.touches(held.first, held.last) && held.batch.tenant == *tenant)
-            .map(|held| Arc::clone(&held.batch))
+            .map(|held| HeldBatch {
+                id: held.id,
+                batch: Arc::clone(&held.batch),
+            })
             .collect()
     }
 
     pub(super) fn job(&self, head: HeadId) -> FlushJob {
         FlushJob {
             head,
-            shard: self.shard,
-            slot: self.slot,
+            key: self.key,
             digest: self.digest,
             batches: self
                 .batches

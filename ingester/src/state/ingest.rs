@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use model::{Shard, Slot, Timestamp};
-use rpc::{Error, IngestRequest};
+use model::{HeadKey, Timestamp};
+use rpc::{Error, HeldBatch, IngestRequest};
 use segment::wal::Filing;
 
 use super::head::{self, Head, Held};
@@ -99,7 +99,12 @@ impl State {
 
     pub(super) fn write(&mut self, ticket: Ticket, request: IngestRequest, out: &mut Vec<Action>) {
         let bytes = head::bytes_of(&request.batch);
-        let sequence = self.head_for(request.shard, request.slot);
+        let key = HeadKey {
+            shard: request.shard,
+            slot: request.slot,
+            ring: request.ring,
+        };
+        let sequence = self.head_for(key);
         let write = self.next_write;
         self.next_write += 1;
         self.bytes += bytes;
@@ -116,8 +121,7 @@ impl State {
             filing: Filing {
                 head: self.id(sequence),
                 batch_id: request.batch_id,
-                shard: request.shard,
-                slot: request.slot,
+                key,
             },
             batch: Arc::clone(&request.batch),
         }));
@@ -132,15 +136,15 @@ impl State {
         );
     }
 
-    /// The open head of the shard and slot.
-    pub(super) fn head_for(&mut self, shard: Shard, slot: Slot) -> u64 {
-        if let Some(sequence) = self.open.get(&(shard, slot)) {
+    /// The open head of the key.
+    pub(super) fn head_for(&mut self, key: HeadKey) -> u64 {
+        if let Some(sequence) = self.open.get(&key) {
             return *sequence;
         }
         let sequence = self.next_head;
         self.next_head += 1;
-        self.heads.insert(sequence, Head::new(shard, slot));
-        self.open.insert((shard, slot), sequence);
+        self.heads.insert(sequence, Head::new(key));
+        self.open.insert(key, sequence);
         sequence
     }
 
@@ -158,7 +162,10 @@ impl State {
                     Arc::clone(&write.request.batch),
                 ));
             }
-            out.push(Action::Publish(write.request.batch));
+            out.push(Action::Publish(HeldBatch {
+                id: write.request.batch_id,
+                batch: write.request.batch,
+            }));
             for ticket in write.callers {
                 self.written(ticket, None, out);
             }

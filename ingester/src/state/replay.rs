@@ -1,6 +1,6 @@
 //! Taking back what the log holds.
 
-use model::{Shard, Slot, Timestamp};
+use model::{HeadKey, Timestamp};
 
 use super::head::{self, Head, Held, Stage};
 use super::{Action, State, Ticket};
@@ -23,7 +23,7 @@ impl State {
                 last_of_head,
             } => {
                 let sequence = filing.head.sequence;
-                self.replay_head(sequence, filing.shard, filing.slot, last_of_head);
+                self.replay_head(sequence, filing.key, last_of_head);
                 self.files.feeds(file, sequence);
                 if self.seen.get(filing.batch_id).is_none() {
                     self.seen.stored(filing.batch_id);
@@ -49,14 +49,14 @@ impl State {
     /// A head of an earlier run takes no new batches: a commit of that run may still be on its way
     /// to the coordinator, and it would cover what was added since. So it is sealed, and flushed
     /// when its last record was read.
-    fn replay_head(&mut self, sequence: u64, shard: Shard, slot: Slot, last: bool) {
+    fn replay_head(&mut self, sequence: u64, key: HeadKey, last: bool) {
         self.next_head = self.next_head.max(sequence + 1);
         let head = self.heads.entry(sequence).or_insert_with(|| {
             self.sealed.insert(sequence);
             Head {
                 stage: Stage::Sealed,
                 complete: false,
-                ..Head::new(shard, slot)
+                ..Head::new(key)
             }
         });
         head.complete |= last;

@@ -4,7 +4,10 @@ mod histories;
 
 use std::time::Duration;
 
-use model::{BatchId, Kind, Labels, LogBatchBuilder, NANOS_PER_SECOND, Signal, StreamId};
+use model::{
+    BatchId, Kind, Labels, LogBatchBuilder, NANOS_PER_SECOND, RingVersion, Shard, Signal, Slot,
+    StreamId,
+};
 
 use segment::wal::Filing;
 
@@ -66,6 +69,7 @@ fn request(id: u128, shard: u32, slot: i64, bytes: usize) -> IngestRequest {
         batch_id: BatchId(id),
         shard: Shard(shard),
         slot: Slot(slot),
+        ring: RingVersion(1),
         batch: batch("a", bytes),
     }
 }
@@ -380,8 +384,11 @@ fn replayed(head: u64, id: u128, last: bool, bytes: usize) -> Replayed {
                 sequence: head,
             },
             batch_id: BatchId(id),
-            shard: Shard(0),
-            slot: Slot(0),
+            key: HeadKey {
+                shard: Shard(0),
+                slot: Slot(0),
+                ring: RingVersion(1),
+            },
         },
         batch: batch("a", bytes),
         last_of_head: last,

@@ -7,8 +7,8 @@ use std::io::{self, Cursor, IoSlice, Read};
 use std::sync::Arc;
 
 use model::{
-    BatchId, HeadId, Kind, Labels, LogBatch, LogBatchBuilder, Shard, Signal, Slot, StreamId,
-    TenantId,
+    BatchId, HeadId, HeadKey, Kind, Labels, LogBatch, LogBatchBuilder, RingVersion, Shard, Signal,
+    Slot, StreamId, TenantId,
 };
 use proptest::prelude::*;
 use segment::wal::{Filing, Record};
@@ -86,8 +86,11 @@ fn record(number: u64) -> Record {
             sequence: number / 4,
         },
         batch_id: BatchId(u128::from(number)),
-        shard: Shard(0),
-        slot: Slot(0),
+        key: HeadKey {
+            shard: Shard(0),
+            slot: Slot(0),
+            ring: RingVersion(1),
+        },
     };
     Record::new(&filing, Arc::new(batch(number))).unwrap()
 }

@@ -8,6 +8,7 @@ use rpc::{
     TenantSettings,
 };
 
+mod cluster;
 mod deletes;
 
 pub use deletes::{ACTIVE_DELETES_MAX, PAST_DELETES_MAX};
@@ -74,14 +75,31 @@ impl StateMachine {
         catalog.version += 1;
         let version = catalog.version;
         match command {
-            Command::RegisterIngester => {
-                catalog.last_ingester += 1;
-                let id = catalog.last_ingester;
-                return Ok(Outcome::Ingester { id, version });
+            Command::FormCluster(shape) => catalog.cluster.shape = Some(*shape),
+            Command::Join(member) => {
+                let id = cluster::join(catalog, member);
+                return Ok(Outcome::Node { id, version });
+            }
+            Command::Update(member) => cluster::update(&mut catalog.cluster, member),
+            Command::SetState(id, state) => {
+                cluster::set_state(&mut catalog.cluster, *id, *state);
+            }
+            Command::Drained(id, ring) => cluster::drained(&mut catalog.cluster, *id, *ring),
+            Command::Forget(id) => cluster::forget(&mut catalog.cluster, *id),
+            Command::TakeLease {
+                name,
+                holder,
+                now: _,
+                until,
+            } => cluster::take_lease(&mut catalog.cluster, name, *holder, *until),
+            Command::ReleaseLease { name, holder } => {
+                cluster::release_lease(&mut catalog.cluster, name, *holder);
             }
             Command::CommitFlush(commit) => {
-                let covered = catalog.covered.entry(commit.head.ingester).or_default();
-                cover(covered, commit.head.sequence);
+                for head in &commit.heads {
+                    let covered = catalog.covered.entry(head.ingester).or_default();
+                    cover(covered, head.sequence);
+                }
                 let added = add_segments(catalog, &mut self.live_paths, &commit.segments);
                 deletes::flushed(catalog, &added);
             }
@@ -119,7 +137,22 @@ impl StateMachine {
 
     fn check(&self, command: &Command) -> Result<(), Rejected> {
         match command {
-            Command::RegisterIngester | Command::ForgetObjects(_) => Ok(()),
+            Command::FormCluster(shape) => cluster::check_form(&self.catalog.cluster, shape),
+            Command::Join(_) => cluster::check_join(&self.catalog.cluster),
+            Command::Update(member) => cluster::check_update(&self.catalog.cluster, member),
+            Command::SetState(id, state) => {
+                cluster::check_state(&self.catalog.cluster, *id, *state)
+            }
+            Command::Forget(id) => cluster::check_member(&self.catalog.cluster, *id).map(drop),
+            Command::TakeLease {
+                name,
+                holder,
+                now,
+                until: _,
+            } => cluster::check_lease(&self.catalog.cluster, name, *holder, *now),
+            Command::Drained(..) | Command::ReleaseLease { .. } | Command::ForgetObjects(_) => {
+                Ok(())
+            }
             Command::CommitFlush(commit) => self.check_flush(commit),
             Command::SwapSegments(commit) => self.check_swap(commit),
             Command::SetTenant(tenant, settings) => check_settings(tenant, settings),
@@ -131,16 +164,21 @@ impl StateMachine {
     }
 
     fn check_flush(&self, commit: &FlushCommit) -> Result<(), Rejected> {
-        let head = commit.head;
-        let named = format!("head {} of ingester {}", head.sequence, head.ingester);
-        if head.sequence == 0 || head.sequence == u64::MAX {
-            return Err(Rejected::Invalid(format!(
-                "{named} cannot exist: heads count from 1 and end before {}",
-                u64::MAX
-            )));
+        if commit.heads.is_empty() {
+            let text = "a flush that covers no head says nothing".to_owned();
+            return Err(Rejected::Invalid(text));
         }
-        if self.catalog.covers(head) {
-            return Err(Rejected::Conflict(format!("{named} is covered already")));
+        for head in &commit.heads {
+            let named = format!("head {} of ingester {}", head.sequence, head.ingester);
+            if head.sequence == 0 || head.sequence == u64::MAX {
+                return Err(Rejected::Invalid(format!(
+                    "{named} cannot exist: heads count from 1 and end before {}",
+                    u64::MAX
+                )));
+            }
+            if self.catalog.covers(*head) {
+                return Err(Rejected::Conflict(format!("{named} is covered already")));
+            }
         }
         self.check_segments(&commit.segments)
     }

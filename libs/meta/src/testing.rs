@@ -3,11 +3,41 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{Digest, HeadId, Shard, Signal, Slot, TenantId, TimeRange};
-use rpc::{
-    Command, DeleteId, DeleteRequest, FlushCommit, SegmentId, SegmentMeta, SwapCommit,
-    TenantSegment,
+use model::{
+    Digest, HeadId, HeadKey, NodeId, RingVersion, Shard, Signal, Slot, TenantId, TimeRange,
 };
+use rpc::{
+    ClusterShape, Command, DeleteId, DeleteRequest, FlushCommit, Member, MemberState, RoleSet,
+    SegmentId, SegmentMeta, SwapCommit, TenantSegment,
+};
+
+pub(crate) const SHAPE: ClusterShape = ClusterShape {
+    shards: 8,
+    replicas: 3,
+    slot_nanos: 120_000_000_000,
+};
+
+/// An ingester that wants in.
+pub(crate) fn member(address: &str, zone: &str) -> Member {
+    Member {
+        id: NodeId(0),
+        address: address.into(),
+        zone: zone.into(),
+        roles: RoleSet {
+            ingester: true,
+            ..RoleSet::default()
+        },
+        state: MemberState::Joining,
+    }
+}
+
+pub(crate) fn form() -> Command {
+    Command::FormCluster(SHAPE)
+}
+
+pub(crate) fn join(address: &str) -> Command {
+    Command::Join(member(address, "z"))
+}
 
 pub(crate) fn segment(path: &str, tenants: &[&str]) -> SegmentMeta {
     let entry = |tenant: &&str| TenantSegment {
@@ -30,9 +60,12 @@ pub(crate) fn segment(path: &str, tenants: &[&str]) -> SegmentMeta {
 
 pub(crate) fn flush(ingester: u64, sequence: u64, paths: &[&str]) -> Command {
     Command::CommitFlush(FlushCommit {
-        head: HeadId { ingester, sequence },
-        shard: Shard(3),
-        slot: Slot(-7),
+        key: HeadKey {
+            shard: Shard(3),
+            slot: Slot(-7),
+            ring: RingVersion(2),
+        },
+        heads: vec![HeadId { ingester, sequence }],
         digest: Digest(u128::MAX / 3),
         segments: paths.iter().map(|path| segment(path, &["a"])).collect(),
     })

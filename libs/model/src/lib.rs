@@ -30,7 +30,7 @@ pub use identity::{BatchId, Digest, RecordIdentity, StreamId};
 pub use labels::{Labels, LabelsError, is_valid_label_name};
 pub use line_test::{LineClause, LineFilter, LineMatcher, LineTest};
 pub use matcher::{LabelMatcher, MatchOp, Selector, ValuePattern};
-pub use placement::{HeadId, Shard, Slot, SlotLength};
+pub use placement::{HeadId, HeadKey, NodeId, RingVersion, Shard, Slot, SlotLength};
 pub use tenant::{TenantError, TenantId};
 pub use time::{NANOS_PER_MILLI, NANOS_PER_SECOND, TimeRange, Timestamp};
 

@@ -36,6 +36,27 @@ impl SlotLength {
     }
 }
 
+/// A process of the cluster, by the number that the coordinator gave it; never used again, so a
+/// process whose disk is gone comes back under another. Ingesters' heads are named after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u64);
+
+/// Which set of owners is meant: grows by one whenever an ingester starts or ends taking batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RingVersion(pub u64);
+
+/// What the owners of a batch file it under: all owners of a shard under one ring version have the
+/// same batches of a slot, but for those that a fault kept from one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HeadKey {
+    /// The shard of its streams.
+    pub shard: Shard,
+    /// When it arrived.
+    pub slot: Slot,
+    /// By which ring its owners were chosen.
+    pub ring: RingVersion,
+}
+
 /// One head of one owner, ever: the catalog names the heads that a flushed segment covers, and WAL
 /// records name the head that they feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

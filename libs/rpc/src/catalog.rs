@@ -1,9 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{Digest, HeadId, Shard, Signal, Slot, TenantId, TimeRange, Timestamp};
+use model::{Digest, HeadId, HeadKey, NodeId, RingVersion, Signal, TenantId, TimeRange, Timestamp};
 
-use crate::{ActiveDelete, DeleteId, DeleteRequest};
+use crate::{ActiveDelete, Cluster, ClusterShape, DeleteId, DeleteRequest, Member, MemberState};
 
 /// A segment, by the number that the catalog gave it; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,8 +66,10 @@ pub struct Catalog {
     pub version: u64,
     /// Number of the last segment assigned.
     pub last_segment: u64,
-    /// Number of the last ingester assigned.
-    pub last_ingester: u64,
+    /// Number of the last process that joined.
+    pub last_node: u64,
+    /// Who is in the cluster.
+    pub cluster: Cluster,
     /// Live segments.
     pub segments: BTreeMap<SegmentId, Arc<SegmentMeta>>,
     /// Objects that are no longer live, with the time from which they may be deleted.
@@ -84,18 +86,17 @@ pub struct Catalog {
     pub past_deletes: BTreeMap<DeleteId, Arc<DeleteRequest>>,
 }
 
-/// A head became a segment (or several).
+/// Heads of one key became a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlushCommit {
-    /// The head that is now covered.
-    pub head: HeadId,
-    /// Its shard.
-    pub shard: Shard,
-    /// Its slot.
-    pub slot: Slot,
-    /// Sum of its batch ids: an owner with the same digest holds nothing more.
+    /// What the heads' batches are filed under.
+    pub key: HeadKey,
+    /// The heads that are now covered, of one owner or several: every batch of theirs is in these
+    /// segments or in those of an earlier commit. Never empty.
+    pub heads: Vec<HeadId>,
+    /// Sum of the batch ids that went into the segments.
     pub digest: Digest,
-    /// What was written; empty when every record had expired.
+    /// What was written; empty when nothing was left to write.
     pub segments: Vec<SegmentMeta>,
 }
 
@@ -116,9 +117,44 @@ pub struct SwapCommit {
 /// A change of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Gives a new ingester its number.
-    RegisterIngester,
-    /// Records a flush. Committing a head that is covered already is refused as a conflict.
+    /// Fixes the shape of the cluster. Refused as a conflict when it is formed with another one;
+    /// forming it again alike changes nothing but the version.
+    FormCluster(ClusterShape),
+    /// A process wants in: it gets a number (its `id` and `state` are ignored: it is joining). A
+    /// member with the same address is forgotten: its disk is gone, or the process would have known
+    /// its number.
+    Join(Member),
+    /// A known process has another address, zone or set of roles since its restart; its `state` is
+    /// ignored. Refused as a conflict when there is no such member or another has the address.
+    Update(Member),
+    /// How far a member is. `Active` and back change the ring when the member is an ingester; what
+    /// leaves never becomes active again. Refused as a conflict when there is no such member.
+    SetState(NodeId, MemberState),
+    /// The member holds no uncovered head of this ring version or an older one, and takes no batch
+    /// for them any more.
+    Drained(NodeId, RingVersion),
+    /// The member is gone: it has left, or somebody says that it will not come back (then records
+    /// that it alone held are lost). Refused as a conflict when there is no such member.
+    Forget(NodeId),
+    /// Takes or renews a lease. Refused as a conflict while another holds it.
+    TakeLease {
+        /// Which job.
+        name: Arc<str>,
+        /// Who wants to do it.
+        holder: NodeId,
+        /// The time at the proposer; another's lease that ends at or before it is free.
+        now: Timestamp,
+        /// When the lease is to end.
+        until: Timestamp,
+    },
+    /// Gives a lease back; ignored when it is not the holder's.
+    ReleaseLease {
+        /// Which job.
+        name: Arc<str>,
+        /// Who did it.
+        holder: NodeId,
+    },
+    /// Records a flush. Refused as a conflict when one of the heads is covered already.
     CommitFlush(FlushCommit),
     /// Records a merge or a rewrite. Refused as a conflict when a segment is not live, or when a
     /// delete request whose records were left out has been cancelled.
@@ -154,10 +190,10 @@ pub enum Outcome {
         /// Catalog version after the command.
         version: u64,
     },
-    /// The number of the new ingester.
-    Ingester {
+    /// The number of the new member.
+    Node {
         /// Never used before.
-        id: u64,
+        id: NodeId,
         /// Catalog version after the command.
         version: u64,
     },

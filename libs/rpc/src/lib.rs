@@ -1,4 +1,4 @@
-//! The ports between roles: [`IngestApi`], [`SearchApi`] and [`MetaApi`].
+//! The ports between roles: [`IngestApi`], [`SearchApi`], [`OwnerApi`] and [`MetaApi`].
 //!
 //! What it is: three traits with the words that cross them. A role holds an `Arc<dyn …>` and cannot
 //! tell whether the other side is in this process or in another. What it is *not*: no policy, no
@@ -14,8 +14,10 @@
 #![warn(missing_docs)]
 
 mod catalog;
+mod cluster;
 mod deletes;
 mod error;
+mod network;
 mod ports;
 mod tail;
 
@@ -23,7 +25,12 @@ pub use catalog::{
     Catalog, Command, CoveredHeads, FlushCommit, Outcome, SegmentId, SegmentMeta, SwapCommit,
     TenantSegment, TenantSettings,
 };
+pub use cluster::{Cluster, ClusterShape, Lease, Member, MemberState, PastRing, Ring, RoleSet};
 pub use deletes::{ActiveDelete, DeleteId, DeleteRequest};
 pub use error::Error;
-pub use ports::{HeadBatches, IngestApi, IngestRequest, MetaApi, RecentRequest, SearchApi};
+pub use network::{Changes, MetaCall, MetaPeerApi, Network};
+pub use ports::{
+    HeadBatches, HeldBatch, IngestApi, IngestRequest, MetaApi, OwnerApi, Recent, RecentRequest,
+    ReconcileRequest, Reconciled, SealedHead, SearchApi,
+};
 pub use tail::{TailError, TailReceiver, TailSender};

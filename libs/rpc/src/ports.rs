@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::{BatchId, HeadId, LogBatch, Selector, Shard, Slot, TenantId, TimeRange};
+use model::{
+    BatchId, HeadId, HeadKey, LogBatch, RingVersion, Selector, Shard, Slot, TenantId, TimeRange,
+};
 
 use crate::{Catalog, Command, Error, Outcome, TailReceiver};
 
@@ -14,6 +16,8 @@ pub struct IngestRequest {
     pub shard: Shard,
     /// The slot that the distributor stamped on arrival.
     pub slot: Slot,
+    /// The ring by which the owner was chosen; 0 while no owner has been.
+    pub ring: RingVersion,
     /// The records.
     pub batch: Arc<LogBatch>,
 }
@@ -25,8 +29,8 @@ pub trait IngestApi: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Exhausted` when memory is used up, `OutOfSpace` when the disk is full, `Unavailable` while
-    /// shutting down. After an error any of the batches may or may not be stored: send them again
-    /// under the same ids.
+    /// shutting down, `Conflict` when the ring of a batch is too old: choose the owners again. After
+    /// an error any of the batches may or may not be stored: send them again under the same ids.
     async fn ingest(&self, requests: Vec<IngestRequest>) -> Result<(), Error>;
 
     /// Flushes everything that has been acknowledged so far; returns when it is in the catalog.
@@ -35,6 +39,15 @@ pub trait IngestApi: Send + Sync + 'static {
     /// `Unavailable` or `OutOfSpace` when object storage or meta refuses; nothing is lost, and the
     /// flush is tried again in the background.
     async fn flush(&self) -> Result<(), Error>;
+}
+
+/// A batch that an ingester has acknowledged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldBatch {
+    /// Batches with equal ids are equal, whoever holds them.
+    pub id: BatchId,
+    /// The records.
+    pub batch: Arc<LogBatch>,
 }
 
 /// Which recent records a reader wants.
@@ -53,9 +66,21 @@ pub struct RecentRequest {
 pub struct HeadBatches {
     /// The head; a reader leaves it out when its catalog snapshot covers it.
     pub head: HeadId,
+    /// What its batches are filed under.
+    pub key: HeadKey,
     /// Batches in order of arrival. They hold *at least* the records asked for: the reader filters
     /// by selector and time and drops records with equal identity.
-    pub batches: Vec<Arc<LogBatch>>,
+    pub batches: Vec<HeldBatch>,
+}
+
+/// An ingester's answer to a [`RecentRequest`].
+#[derive(Clone, Debug, Default)]
+pub struct Recent {
+    /// Heads with such records.
+    pub heads: Vec<HeadBatches>,
+    /// The newest ring that the ingester has seen. A reader that knows only older ones may have
+    /// asked too few.
+    pub ring: RingVersion,
 }
 
 /// What a querier asks of an ingester.
@@ -65,11 +90,55 @@ pub trait SearchApi: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Unavailable` when the ingester cannot answer; the query must then fail or be marked partial.
-    async fn recent(&self, request: RecentRequest) -> Result<Vec<HeadBatches>, Error>;
+    async fn recent(&self, request: RecentRequest) -> Result<Recent, Error>;
 
     /// Batches as they are acknowledged, of all tenants. A receiver that falls behind learns how
     /// many it missed.
     fn tail(&self) -> TailReceiver;
+}
+
+/// What the owner that is about to flush asks the other owners of the same key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReconcileRequest {
+    /// What is to be flushed.
+    pub key: HeadKey,
+    /// The batches that the asking owner has.
+    pub ids: Vec<BatchId>,
+}
+
+/// A head that takes no more batches, and what is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedHead {
+    /// The head; a commit may cover it together with the asking owner's.
+    pub head: HeadId,
+    /// All its batches.
+    pub ids: Vec<BatchId>,
+}
+
+/// The answer to a [`ReconcileRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// The heads of the key that the catalog does not cover; sealed from now on.
+    pub heads: Vec<SealedHead>,
+    /// Those of the asked ids that are in committed segments already, as far as is remembered.
+    pub flushed: Vec<BatchId>,
+}
+
+/// What the owners of a shard ask of each other.
+#[async_trait]
+pub trait OwnerApi: Send + Sync + 'static {
+    /// Seals the heads of a key and says what is in them. Waits for writes to them that are under
+    /// way.
+    ///
+    /// # Errors
+    /// `Unavailable` when it is stopping or reading its log back; the other then flushes without it.
+    async fn reconcile(&self, request: ReconcileRequest) -> Result<Reconciled, Error>;
+
+    /// The batches with these ids, of heads in memory; those that are not there are left out.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot answer.
+    async fn pull(&self, key: HeadKey, ids: Vec<BatchId>) -> Result<Vec<HeldBatch>, Error>;
 }
 
 /// What every role asks of the coordinator.
@@ -81,10 +150,12 @@ pub trait MetaApi: Send + Sync + 'static {
     /// Waits until the catalog is newer than `version`, then returns it.
     async fn changed(&self, version: u64) -> Arc<Catalog>;
 
-    /// Applies one command; when it returns `Ok` the change is on disk and in [`catalog`](Self::catalog).
+    /// Applies one command; when it returns `Ok` the change is on disk (of a quorum of voters) and
+    /// in [`catalog`](Self::catalog).
     ///
     /// # Errors
     /// `Conflict` when the state machine refuses the command (it changes nothing), `Unavailable`
-    /// when the coordinator cannot be reached, `OutOfSpace` when its disk is full.
+    /// when the coordinator cannot be reached or its answer was lost (the command may have been
+    /// applied, or may still be: the catalog tells), `OutOfSpace` when its disk is full.
     async fn propose(&self, command: Command) -> Result<Outcome, Error>;
 }

@@ -4,8 +4,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use model::LogBatch;
 use tokio::sync::broadcast;
+
+use crate::HeldBatch;
 
 /// Gives batches to all receivers. Clones give to the same ones.
 #[derive(Clone, Debug)]
@@ -35,7 +36,7 @@ pub enum TailError {
 
 /// A batch, until it is taken back.
 #[derive(Debug)]
-struct Item(Mutex<Option<Arc<LogBatch>>>);
+struct Item(Mutex<Option<HeldBatch>>);
 
 impl TailSender {
     /// At most so many batches, and bytes of them (one batch may be larger), wait for receivers.
@@ -48,7 +49,7 @@ impl TailSender {
     }
 
     /// Gives a batch to all receivers; the slow ones miss the oldest when there is no room for it.
-    pub fn send(&self, batch: Arc<LogBatch>) {
+    pub fn send(&self, batch: HeldBatch) {
         if self.batches.receiver_count() == 0 {
             return;
         }
@@ -90,7 +91,7 @@ impl TailReceiver {
     /// # Errors
     /// [`TailError`] when batches were missed (the next call goes on behind them), or when nothing
     /// more will come.
-    pub async fn recv(&mut self) -> Result<Arc<LogBatch>, TailError> {
+    pub async fn recv(&mut self) -> Result<HeldBatch, TailError> {
         match self.batches.recv().await {
             Ok(item) => lock(&item.0).clone().ok_or(TailError::Missed(1)),
             Err(broadcast::error::RecvError::Lagged(batches)) => Err(TailError::Missed(batches)),
@@ -103,7 +104,7 @@ impl Item {
     fn bytes(&self) -> usize {
         lock(&self.0)
             .as_ref()
-            .map_or(0, |batch| batch.memory_bytes())
+            .map_or(0, |held| held.batch.memory_bytes())
     }
 }
 
@@ -115,21 +116,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Labels, LogBatchBuilder, Signal, StreamId, TenantId};
+    use model::{BatchId, Labels, LogBatchBuilder, Signal, StreamId, TenantId};
 
-    fn batch(bytes: usize) -> Arc<LogBatch> {
+    fn batch(bytes: usize) -> HeldBatch {
         let tenant = TenantId::default();
         let labels = Arc::new(Labels::new([("app", "a")]).unwrap());
         let mut builder = LogBatchBuilder::new(tenant.clone());
         builder.stream(StreamId::of(&tenant, Signal::Logs, &labels), &labels);
         builder.push(1, &vec![b'x'; bytes], &mut []);
-        Arc::new(builder.finish())
+        HeldBatch {
+            id: BatchId(bytes as u128),
+            batch: Arc::new(builder.finish()),
+        }
     }
 
     async fn lengths(receiver: &mut TailReceiver, count: usize) -> Vec<Result<usize, TailError>> {
         let mut lengths = Vec::new();
         for _ in 0..count {
-            lengths.push(receiver.recv().await.map(|batch| batch.lines.len()));
+            lengths.push(receiver.recv().await.map(|held| held.batch.lines.len()));
         }
         lengths
     }
@@ -169,7 +173,7 @@ mod tests {
     fn nothing_is_kept_for_nobody() {
         let sender = TailSender::new(8, 1000);
         let held = batch(5);
-        sender.send(Arc::clone(&held));
-        assert_eq!(Arc::strong_count(&held), 1);
+        sender.send(held.clone());
+        assert_eq!(Arc::strong_count(&held.batch), 1);
     }
 }

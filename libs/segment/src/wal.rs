@@ -18,11 +18,11 @@
 //!         40 payload
 //!
 //! payload 0  ingester u64         8  head sequence u64     16 batch id u128
-//!         32 slot i64             40 shard u32             44 tenant bytes u32
-//!         48 streams u32          52 rows u32              56 line bytes u32
-//!         60 keys u32             64 rows with pairs u32 (0 or rows)
-//!         68 pairs u32            72 value bytes u32       76 bytes of the text part u32
-//!         80 text part: tenant; per stream: id u128, rows u32, labels u32,
+//!         32 slot i64             40 ring version u64      48 shard u32
+//!         52 tenant bytes u32     56 streams u32           60 rows u32
+//!         64 line bytes u32       68 keys u32              72 rows with pairs u32 (0 or rows)
+//!         76 pairs u32            80 value bytes u32       84 bytes of the text part u32
+//!         88 text part: tenant; per stream: id u128, rows u32, labels u32,
 //!            per label name bytes u32, value bytes u32, name, value; per key: bytes u32, key;
 //!            pair keys u32 each
 //!         then timestamps i64, line ends u32, row ends u32, value ends u32, lines, values
@@ -50,7 +50,7 @@ pub use error::Error;
 pub use header::{FILE_HEADER_BYTES, FileHeader, RECORD_HEADER_BYTES, RecordHeader};
 pub use reader::{Entry, Reader, synced_after};
 
-use model::{BatchId, HeadId, Shard, Slot};
+use model::{BatchId, HeadId, HeadKey};
 
 /// Longest payload, bytes. A batch above it is refused on writing; a frame that claims more is
 /// damaged.
@@ -63,10 +63,8 @@ pub struct Filing {
     pub head: HeadId,
     /// The batch's idempotency key.
     pub batch_id: BatchId,
-    /// Its shard.
-    pub shard: Shard,
-    /// Its slot.
-    pub slot: Slot,
+    /// What the head's batches are filed under.
+    pub key: HeadKey,
 }
 
 // Columns are written as they lie in memory.

@@ -98,7 +98,7 @@ impl Watch {
             let sending = self.is_sending();
             tokio::select! {
                 batch = self.arriving.recv() => match batch {
-                    Ok(batch) => self.pending.push(now, batch),
+                    Ok(held) => self.pending.push(now, held.batch),
                     Err(TailError::Missed(batches)) => self.pending.missed(now, batches),
                     Err(TailError::Ended) => return Sight::Gone,
                 },

@@ -37,13 +37,14 @@ impl Snapshot {
             range: TimeRange::ALL,
         };
         let mut heads = match backend.search.recent(request).await {
-            Ok(heads) => heads,
+            Ok(recent) => recent.heads,
             Err(error) => return Err(SourceError::Unavailable(error.to_string())),
         };
         let catalog = backend.meta.catalog();
         let hidden = backend.hiding.of(&catalog, tenant, (backend.clock)())?;
         heads.retain(|head| !catalog.covers(head.head));
-        let batches = heads.into_iter().flat_map(|head| head.batches);
+        let held = heads.into_iter().flat_map(|head| head.batches);
+        let batches = held.map(|held| held.batch);
         let recent = batches.filter(|batch| batch.tenant == *tenant);
         let recent = recent.map(|batch| Recent {
             batch,

@@ -42,7 +42,8 @@ async fn text(socket: &mut Socket) -> String {
 
 fn arrive(world: &World, batch: Vec<Arc<LogBatch>>) {
     for batch in batch {
-        world.search.tail.send(batch);
+        let id = model::BatchId(0);
+        world.search.tail.send(rpc::HeldBatch { id, batch });
     }
 }
 

@@ -9,13 +9,16 @@ use axum::body::Body;
 use axum::http::{Request, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use model::{HeadId, Labels, LogBatch, LogBatchBuilder, Signal, StreamId, TenantId, Timestamp};
+use model::{
+    BatchId, HeadId, HeadKey, Labels, LogBatch, LogBatchBuilder, RingVersion, Shard, Signal, Slot,
+    StreamId, TenantId, Timestamp,
+};
 use parking_lot::Mutex;
 use prometheus::Registry;
 use querier::{Config, Metrics, Querier, Sources, http_router};
 use rpc::{
-    Catalog, Command, CoveredHeads, Error, HeadBatches, MetaApi, Outcome, RecentRequest, SearchApi,
-    SegmentId, SegmentMeta, TailReceiver, TailSender, TenantSegment,
+    Catalog, Command, CoveredHeads, Error, HeadBatches, HeldBatch, MetaApi, Outcome, Recent,
+    RecentRequest, SearchApi, SegmentId, SegmentMeta, TailReceiver, TailSender, TenantSegment,
 };
 use store::ObjectStorage;
 use tower::ServiceExt;
@@ -58,6 +61,22 @@ impl Record {
     pub(crate) fn label(mut self, name: &'static str, value: &'static str) -> Record {
         self.labels.push((name, value));
         self
+    }
+}
+
+fn head_of(head: HeadId, batches: Vec<Arc<LogBatch>>) -> HeadBatches {
+    let held = |(at, batch)| HeldBatch {
+        id: BatchId(u128::from(head.ingester) << 96 | u128::from(head.sequence) << 64 | at as u128),
+        batch,
+    };
+    HeadBatches {
+        head,
+        key: HeadKey {
+            shard: Shard(0),
+            slot: Slot(0),
+            ring: RingVersion(1),
+        },
+        batches: batches.into_iter().enumerate().map(held).collect(),
     }
 }
 
@@ -108,14 +127,17 @@ pub(crate) enum Failure {
 
 #[async_trait]
 impl SearchApi for FakeSearch {
-    async fn recent(&self, _: RecentRequest) -> Result<Vec<HeadBatches>, Error> {
+    async fn recent(&self, _: RecentRequest) -> Result<Recent, Error> {
         let failure = *self.failure.lock();
         match failure {
             None => {
                 let mut heads = self.heads.lock();
                 let seen = heads.clone();
                 heads.append(&mut self.later.lock());
-                Ok(seen)
+                Ok(Recent {
+                    heads: seen,
+                    ring: RingVersion(1),
+                })
             }
             Some(Failure::Unavailable) => Err(Error::Unavailable("ingester 1 is down".into())),
             Some(Failure::Hangs) => std::future::pending().await,
@@ -222,7 +244,7 @@ impl World {
         };
         // Small batches, as they come from clients.
         let batches = records.chunks(3).flat_map(batches).collect();
-        heads.push(HeadBatches { head, batches });
+        heads.push(head_of(head, batches));
         head
     }
 
@@ -232,8 +254,8 @@ impl World {
             ingester: 2,
             sequence: 1,
         };
-        let batches = batches(records);
-        self.search.later.lock().push(HeadBatches { head, batches });
+        let head = head_of(head, batches(records));
+        self.search.later.lock().push(head);
     }
 
     /// Says that the records of a head are in segments.

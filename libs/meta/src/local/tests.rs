@@ -7,7 +7,7 @@ use rpc::MetaApi;
 use tempfile::TempDir;
 
 use super::*;
-use crate::testing::{flush, forget, swap};
+use crate::testing::{flush, forget, form, swap};
 
 fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -27,8 +27,8 @@ async fn what_was_answered_is_there_after_reopening() {
     let folder = TempDir::new().unwrap();
     let meta = LocalMeta::open(folder.path()).unwrap();
     assert_eq!(meta.catalog().version, 0);
-    let outcome = meta.propose(Command::RegisterIngester).await.unwrap();
-    assert_eq!(outcome, Outcome::Ingester { id: 1, version: 1 });
+    let outcome = meta.propose(form()).await.unwrap();
+    assert_eq!(outcome, Outcome::Done { version: 1 });
     meta.propose(flush(1, 1, &["a"])).await.unwrap();
     let before = meta.catalog();
     drop(meta);
@@ -42,7 +42,7 @@ async fn a_copy_of_the_folder_taken_after_each_answer_holds_what_was_answered() 
     let folder = TempDir::new().unwrap();
     let meta = LocalMeta::open(folder.path()).unwrap();
     let commands = [
-        Command::RegisterIngester,
+        form(),
         flush(1, 1, &["a", "b"]),
         flush(1, 3, &["c"]),
         swap(&[1, 2], &["ab"], 50),
@@ -116,8 +116,8 @@ async fn changed_returns_once_the_catalog_is_newer() {
         let meta = Arc::clone(&meta);
         async move { meta.changed(1).await.version }
     });
-    meta.propose(Command::RegisterIngester).await.unwrap();
-    meta.propose(Command::RegisterIngester).await.unwrap();
+    meta.propose(form()).await.unwrap();
+    meta.propose(form()).await.unwrap();
     assert_eq!(waiting.await.unwrap(), 2);
     assert_eq!(meta.changed(0).await.version, 2);
 }

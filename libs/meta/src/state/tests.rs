@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{HeadId, TenantId};
+use model::{HeadId, NodeId, TenantId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{delete, flush, forget, pass, segment, swap, swap_deleted};
+use crate::testing::{delete, flush, forget, form, join, pass, segment, swap, swap_deleted};
 use crate::wire;
 use rpc::DeleteId;
 
@@ -56,9 +56,14 @@ fn retention(tenant: &str, retention_nanos: Option<i64>) -> Command {
 #[test]
 fn ingesters_are_numbered_from_one() {
     let mut machine = StateMachine::default();
+    machine.apply(&form()).unwrap();
     for id in 1..=3 {
-        let outcome = machine.apply(&Command::RegisterIngester);
-        assert_eq!(outcome, Ok(Outcome::Ingester { id, version: id }));
+        let outcome = machine.apply(&join(&format!("a:{id}")));
+        let node = Outcome::Node {
+            id: NodeId(id),
+            version: id + 1,
+        };
+        assert_eq!(outcome, Ok(node));
     }
 }
 
@@ -239,7 +244,6 @@ fn a_snapshot_that_was_handed_out_never_changes() {
 #[derive(Default)]
 struct Twin {
     version: u64,
-    ingesters: u64,
     segments: Vec<(u64, String)>,
     next_segment: u64,
     condemned: BTreeMap<String, i64>,
@@ -254,15 +258,22 @@ struct Twin {
 impl Twin {
     fn apply(&mut self, command: &Command) -> bool {
         let accepted = match command {
-            Command::RegisterIngester => {
-                self.ingesters += 1;
-                true
+            Command::FormCluster(_) => true,
+            Command::Join(_)
+            | Command::Update(_)
+            | Command::SetState(..)
+            | Command::Drained(..)
+            | Command::Forget(_)
+            | Command::TakeLease { .. }
+            | Command::ReleaseLease { .. } => {
+                unreachable!("the cluster's commands have tests of their own")
             }
             Command::CommitFlush(commit) => {
-                let head = (commit.head.ingester, commit.head.sequence);
-                let fits = !self.heads.contains(&head) && self.fit(&commit.segments);
+                let heads = commit.heads.iter().map(|h| (h.ingester, h.sequence));
+                let heads: BTreeSet<(u64, u64)> = heads.collect();
+                let fits = self.heads.is_disjoint(&heads) && self.fit(&commit.segments);
                 if fits {
-                    self.heads.insert(head);
+                    self.heads.extend(heads);
                     self.add(&commit.segments);
                 }
                 fits
@@ -381,7 +392,6 @@ impl Twin {
     #[track_caller]
     fn assert_equals(&self, catalog: &Catalog) {
         assert_eq!(catalog.version, self.version);
-        assert_eq!(catalog.last_ingester, self.ingesters);
         assert_eq!(catalog.last_segment, self.next_segment);
         let segments: Vec<_> = catalog
             .segments
@@ -426,7 +436,7 @@ fn commands() -> impl Strategy<Value = Vec<Command>> {
     let paths = move || prop::collection::vec(path(), 0..3);
     let ids = |max: u64| prop::collection::vec(1..=max, 0..3);
     let command = prop_oneof![
-        1 => Just(Command::RegisterIngester),
+        1 => Just(form()),
         6 => (1..=3_u64, 1..=9_u64, paths()).prop_map(|(ingester, sequence, paths)| {
             let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
             flush(ingester, sequence, &paths)

@@ -3,12 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{Digest, HeadId, Shard, Signal, Slot, TenantError, TenantId};
+use model::{
+    Digest, HeadId, HeadKey, NodeId, RingVersion, Shard, Signal, Slot, TenantError, TenantId,
+};
 use rpc::{DeleteId, SegmentId};
 use serde::{Deserialize, Serialize};
 
+mod cluster;
 mod deletes;
 
+use cluster::{Cluster, ClusterShape, Member, MemberState};
 use deletes::{ActiveDelete, DeleteRequest, PastDelete};
 
 /// Why a shape has no counterpart in `rpc`.
@@ -25,7 +29,28 @@ pub(super) enum ShapeError {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Command {
-    RegisterIngester,
+    FormCluster(ClusterShape),
+    Join(Member),
+    Update(Member),
+    SetState {
+        node: u64,
+        state: MemberState,
+    },
+    Drained {
+        node: u64,
+        ring: u64,
+    },
+    Forget(u64),
+    TakeLease {
+        name: String,
+        holder: u64,
+        now: i64,
+        until: i64,
+    },
+    ReleaseLease {
+        name: String,
+        holder: u64,
+    },
     CommitFlush(FlushCommit),
     SwapSegments(SwapCommit),
     ForgetObjects(Vec<String>),
@@ -45,10 +70,11 @@ pub(super) enum Command {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FlushCommit {
-    ingester: u64,
-    sequence: u64,
     shard: u32,
     slot: i64,
+    ring: u64,
+    /// Ingester and sequence of each head.
+    heads: Vec<(u64, u64)>,
     digest: String,
     segments: Vec<SegmentMeta>,
 }
@@ -104,7 +130,8 @@ pub(super) struct CoveredHeads {
 pub(super) struct Catalog {
     version: u64,
     last_segment: u64,
-    last_ingester: u64,
+    last_node: u64,
+    cluster: Cluster,
     segments: Vec<SegmentMeta>,
     condemned: BTreeMap<String, i64>,
     covered: BTreeMap<u64, CoveredHeads>,
@@ -128,15 +155,34 @@ fn is_zero(number: &u64) -> bool {
 impl From<&rpc::Command> for Command {
     fn from(command: &rpc::Command) -> Self {
         match command {
-            rpc::Command::RegisterIngester => Command::RegisterIngester,
-            rpc::Command::CommitFlush(commit) => Command::CommitFlush(FlushCommit {
-                ingester: commit.head.ingester,
-                sequence: commit.head.sequence,
-                shard: commit.shard.0,
-                slot: commit.slot.0,
-                digest: format!("{:032x}", commit.digest.0),
-                segments: commit.segments.iter().map(SegmentMeta::from).collect(),
-            }),
+            rpc::Command::FormCluster(shape) => Command::FormCluster(shape.into()),
+            rpc::Command::Join(member) => Command::Join(member.into()),
+            rpc::Command::Update(member) => Command::Update(member.into()),
+            rpc::Command::SetState(node, state) => Command::SetState {
+                node: node.0,
+                state: (*state).into(),
+            },
+            rpc::Command::Drained(node, ring) => Command::Drained {
+                node: node.0,
+                ring: ring.0,
+            },
+            rpc::Command::Forget(node) => Command::Forget(node.0),
+            rpc::Command::TakeLease {
+                name,
+                holder,
+                now,
+                until,
+            } => Command::TakeLease {
+                name: name.to_string(),
+                holder: holder.0,
+                now: *now,
+                until: *until,
+            },
+            rpc::Command::ReleaseLease { name, holder } => Command::ReleaseLease {
+                name: name.to_string(),
+                holder: holder.0,
+            },
+            rpc::Command::CommitFlush(commit) => Command::CommitFlush(commit.into()),
             rpc::Command::SwapSegments(commit) => Command::SwapSegments(SwapCommit {
                 remove: commit.remove.iter().map(|id| id.0).collect(),
                 add: commit.add.iter().map(SegmentMeta::from).collect(),
@@ -166,7 +212,29 @@ impl TryFrom<Command> for rpc::Command {
 
     fn try_from(command: Command) -> Result<Self, ShapeError> {
         Ok(match command {
-            Command::RegisterIngester => rpc::Command::RegisterIngester,
+            Command::FormCluster(shape) => rpc::Command::FormCluster(shape.into()),
+            Command::Join(member) => rpc::Command::Join(member.into()),
+            Command::Update(member) => rpc::Command::Update(member.into()),
+            Command::SetState { node, state } => rpc::Command::SetState(NodeId(node), state.into()),
+            Command::Drained { node, ring } => {
+                rpc::Command::Drained(NodeId(node), RingVersion(ring))
+            }
+            Command::Forget(node) => rpc::Command::Forget(NodeId(node)),
+            Command::TakeLease {
+                name,
+                holder,
+                now,
+                until,
+            } => rpc::Command::TakeLease {
+                name: name.into(),
+                holder: NodeId(holder),
+                now,
+                until,
+            },
+            Command::ReleaseLease { name, holder } => rpc::Command::ReleaseLease {
+                name: name.into(),
+                holder: NodeId(holder),
+            },
             Command::CommitFlush(commit) => rpc::Command::CommitFlush(commit.try_into()?),
             Command::SwapSegments(commit) => rpc::Command::SwapSegments(rpc::SwapCommit {
                 remove: commit.remove.into_iter().map(SegmentId).collect(),
@@ -191,6 +259,20 @@ impl TryFrom<Command> for rpc::Command {
     }
 }
 
+impl From<&rpc::FlushCommit> for FlushCommit {
+    fn from(commit: &rpc::FlushCommit) -> Self {
+        let heads = commit.heads.iter();
+        FlushCommit {
+            shard: commit.key.shard.0,
+            slot: commit.key.slot.0,
+            ring: commit.key.ring.0,
+            heads: heads.map(|head| (head.ingester, head.sequence)).collect(),
+            digest: format!("{:032x}", commit.digest.0),
+            segments: commit.segments.iter().map(SegmentMeta::from).collect(),
+        }
+    }
+}
+
 impl TryFrom<FlushCommit> for rpc::FlushCommit {
     type Error = ShapeError;
 
@@ -199,13 +281,14 @@ impl TryFrom<FlushCommit> for rpc::FlushCommit {
             Ok(digest) if commit.digest.len() == 32 => Digest(digest),
             _ => return Err(ShapeError::Digest(commit.digest)),
         };
+        let head = |(ingester, sequence)| HeadId { ingester, sequence };
         Ok(rpc::FlushCommit {
-            head: HeadId {
-                ingester: commit.ingester,
-                sequence: commit.sequence,
+            key: HeadKey {
+                shard: Shard(commit.shard),
+                slot: Slot(commit.slot),
+                ring: RingVersion(commit.ring),
             },
-            shard: Shard(commit.shard),
-            slot: Slot(commit.slot),
+            heads: commit.heads.into_iter().map(head).collect(),
             digest,
             segments: segments(commit.segments)?,
         })
@@ -302,7 +385,8 @@ impl From<&rpc::Catalog> for Catalog {
         Catalog {
             version: catalog.version,
             last_segment: catalog.last_segment,
-            last_ingester: catalog.last_ingester,
+            last_node: catalog.last_node,
+            cluster: (&catalog.cluster).into(),
             segments: catalog.segments.values().map(|s| (&**s).into()).collect(),
             condemned: catalog
                 .condemned
@@ -341,7 +425,8 @@ impl TryFrom<Catalog> for rpc::Catalog {
         Ok(rpc::Catalog {
             version: catalog.version,
             last_segment: catalog.last_segment,
-            last_ingester: catalog.last_ingester,
+            last_node: catalog.last_node,
+            cluster: catalog.cluster.into(),
             segments: segments(catalog.segments)?
                 .into_iter()
                 .map(|segment| (segment.id, Arc::new(segment)))

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use model::{TenantId, TimeRange, Timestamp};
+use model::{NodeId, RingVersion, TenantId, TimeRange, Timestamp};
 use rpc::{
-    ActiveDelete, Catalog, Command, CoveredHeads, DeleteId, DeleteRequest, SegmentId, SegmentMeta,
-    TenantSettings,
+    ActiveDelete, Catalog, Cluster, Command, CoveredHeads, DeleteId, DeleteRequest, Lease, Member,
+    MemberState, PastRing, Ring, RoleSet, SegmentId, SegmentMeta, TenantSettings,
 };
 
 use super::*;
-use crate::testing::{flush, forget, segment, swap};
+use crate::testing::{SHAPE, flush, forget, form, member, segment, swap};
 
 fn golden(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -28,7 +28,31 @@ fn commands() -> Vec<(&'static str, Command)> {
     let settings = |retention_nanos| TenantSettings { retention_nanos };
     let tenant = TenantId::new("team-a.*'()!_").unwrap();
     vec![
-        ("register_ingester", Command::RegisterIngester),
+        ("form_cluster", form()),
+        ("join", Command::Join(member("a.example:3101", "zone-1"))),
+        ("update", Command::Update(member("[::1]:3101", "é"))),
+        (
+            "set_state",
+            Command::SetState(NodeId(3), MemberState::Leaving),
+        ),
+        ("drained", Command::Drained(NodeId(3), RingVersion(9))),
+        ("forget", Command::Forget(NodeId(3))),
+        (
+            "take_lease",
+            Command::TakeLease {
+                name: "merge/7".into(),
+                holder: NodeId(3),
+                now: Timestamp::MIN,
+                until: Timestamp::MAX,
+            },
+        ),
+        (
+            "release_lease",
+            Command::ReleaseLease {
+                name: "merge/7".into(),
+                holder: NodeId(3),
+            },
+        ),
         (
             "commit_flush",
             flush(7, u64::MAX - 1, &["logs/1", "logs/\"é\""]),
@@ -94,12 +118,49 @@ fn catalog() -> Catalog {
     Catalog {
         version: u64::MAX,
         last_segment: 41,
-        last_ingester: 2,
+        last_node: 2,
         segments: BTreeMap::from([(live.id, Arc::new(live))]),
         condemned: BTreeMap::from([(Arc::from("logs/40"), Timestamp::MAX)]),
         covered: BTreeMap::from([(1, covered)]),
         tenants: BTreeMap::from([(TenantId::default(), settings)]),
         ..Catalog::default()
+    }
+}
+
+fn catalog_with_cluster() -> Catalog {
+    let querier = Member {
+        id: NodeId(4),
+        roles: RoleSet {
+            distributor: true,
+            ingester: false,
+            querier: true,
+        },
+        state: MemberState::Active,
+        ..member("b:1", "z")
+    };
+    let ring = |version, id| Ring {
+        version: RingVersion(version),
+        members: BTreeMap::from([(NodeId(id), Arc::from("z"))]),
+    };
+    let past = PastRing {
+        ring: ring(8, 2),
+        undrained: [NodeId(2)].into(),
+        lost: [NodeId(1)].into(),
+    };
+    let lease = Lease {
+        holder: NodeId(4),
+        until: 5,
+    };
+    let cluster = Cluster {
+        shape: Some(SHAPE),
+        members: BTreeMap::from([(querier.id, querier)]),
+        ring: ring(9, 3),
+        past_rings: BTreeMap::from([(RingVersion(8), past)]),
+        leases: BTreeMap::from([(Arc::from("merge/7"), lease)]),
+    };
+    Catalog {
+        cluster,
+        ..catalog()
     }
 }
 
@@ -120,8 +181,8 @@ fn catalog_with_deletes() -> Catalog {
 #[test]
 fn commands_have_the_form_of_the_golden_files() {
     for (name, command) in commands() {
-        let golden = golden(name);
         let text = String::from_utf8(encode_command(&command)).unwrap();
+        let golden = golden(name);
         assert_eq!(text, golden, "{name}");
         assert_eq!(decode_command(golden.as_bytes()), Ok(command), "{name}");
     }
@@ -135,11 +196,12 @@ fn a_catalog_has_the_form_of_the_golden_file() {
     }
     for (name, catalog) in [
         ("catalog", catalog()),
+        ("catalog_cluster", catalog_with_cluster()),
         ("catalog_deletes_begun", begun),
         ("catalog_deletes", catalog_with_deletes()),
     ] {
-        let golden = golden(name);
         let text = String::from_utf8(encode_catalog(&catalog)).unwrap();
+        let golden = golden(name);
         assert_eq!(text, golden, "{name}");
         assert_eq!(decode_catalog(golden.as_bytes()), Ok(catalog), "{name}");
     }
@@ -148,7 +210,7 @@ fn a_catalog_has_the_form_of_the_golden_file() {
 #[test]
 fn a_newer_format_is_named_and_not_guessed() {
     for bytes in [
-        &br#"{"format":2,"command":"register_ingester"}"#[..],
+        &br#"{"format":2,"command":{"forget":3}}"#[..],
         br#"{"format":2,"whatever":[]}"#,
     ] {
         assert_eq!(decode_command(bytes), Err(WireError::TooNew { found: 2 }));

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use bytemuck::AnyBitPattern;
 use hashbrown::HashMap;
 use model::{
-    BatchId, HeadId, Labels, LogBatch, MetadataKey, Shard, Slot, StreamId, StreamRows, TenantId,
+    BatchId, HeadId, HeadKey, Labels, LogBatch, MetadataKey, RingVersion, Shard, Slot, StreamId,
+    StreamRows, TenantId,
 };
 
 use super::Filing;
@@ -116,14 +117,18 @@ impl<'a> Cursor<'a> {
     }
 
     fn filing(&mut self) -> Result<Filing, BadPayload> {
+        let head = HeadId {
+            ingester: self.u64()?,
+            sequence: self.u64()?,
+        };
+        let batch_id = BatchId(u128::from_le_bytes(self.array()?));
+        let slot = Slot(i64::from_le_bytes(self.array()?));
+        let ring = RingVersion(self.u64()?);
+        let shard = Shard(self.u32()?);
         Ok(Filing {
-            head: HeadId {
-                ingester: self.u64()?,
-                sequence: self.u64()?,
-            },
-            batch_id: BatchId(u128::from_le_bytes(self.array()?)),
-            slot: Slot(i64::from_le_bytes(self.array()?)),
-            shard: Shard(self.u32()?),
+            head,
+            batch_id,
+            key: HeadKey { shard, slot, ring },
         })
     }
 

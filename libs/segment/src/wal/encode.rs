@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{Error, Filing, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader};
 
 /// Bytes of the payload before its text part.
-pub(super) const FIXED_BYTES: usize = 80;
+pub(super) const FIXED_BYTES: usize = 88;
 
 /// One batch, ready to be written: the small parts are encoded, the columns stay where they are.
 #[derive(Clone, Debug)]
@@ -95,9 +95,10 @@ fn fixed_part(filing: &Filing, batch: &LogBatch, text_bytes: usize) -> [u8; FIXE
     out[..8].copy_from_slice(&filing.head.ingester.to_le_bytes());
     out[8..16].copy_from_slice(&filing.head.sequence.to_le_bytes());
     out[16..32].copy_from_slice(&filing.batch_id.0.to_le_bytes());
-    out[32..40].copy_from_slice(&filing.slot.0.to_le_bytes());
+    out[32..40].copy_from_slice(&filing.key.slot.0.to_le_bytes());
+    out[40..48].copy_from_slice(&filing.key.ring.0.to_le_bytes());
     let counts = [
-        filing.shard.0,
+        filing.key.shard.0,
         batch.tenant.as_str().len() as u32,
         batch.streams.len() as u32,
         batch.len() as u32,
@@ -108,7 +109,7 @@ fn fixed_part(filing: &Filing, batch: &LogBatch, text_bytes: usize) -> [u8; FIXE
         batch.values.len() as u32,
         text_bytes as u32,
     ];
-    out[40..].copy_from_slice(bytemuck::cast_slice(&counts));
+    out[48..].copy_from_slice(bytemuck::cast_slice(&counts));
     out
 }
 

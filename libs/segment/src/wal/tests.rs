@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use model::{
-    BatchId, HeadId, Labels, LogBatch, LogBatchBuilder, Shard, Signal, Slot, StreamId, TenantId,
+    BatchId, HeadId, HeadKey, Labels, LogBatch, LogBatchBuilder, RingVersion, Shard, Signal, Slot,
+    StreamId, TenantId,
 };
 use proptest::prelude::*;
 
@@ -19,8 +20,11 @@ fn filing(sequence: u64) -> Filing {
             sequence,
         },
         batch_id: BatchId(u128::from(sequence) << 64 | 5),
-        shard: Shard(3),
-        slot: Slot(-9),
+        key: HeadKey {
+            shard: Shard(3),
+            slot: Slot(-9),
+            ring: RingVersion(1 << 40),
+        },
     }
 }
 

@@ -1,11 +1,10 @@
 //! Recovery, and every kind of damage: an error that says what was found, never a panic and never
 //! an older state.
 
-use rpc::Command;
 use tempfile::TempDir;
 
 use super::*;
-use crate::testing::{flush, swap};
+use crate::testing::{flush, form, swap};
 
 /// A folder whose log makes a catalog of version 4, snapshot (if any) at 2.
 fn folder(with_snapshot: bool) -> (TempDir, Catalog) {
@@ -17,7 +16,7 @@ fn folder(with_snapshot: bool) -> (TempDir, Catalog) {
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
     let commands = [
         flush(1, 1, &paths),
-        Command::RegisterIngester,
+        form(),
         swap(&[1, 2], &["merged"], 9),
         flush(1, 2, &["last"]),
     ];

@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::testing::flush;
+use crate::testing::{flush, form};
 
 struct Setting {
     folder: TempDir,
@@ -110,7 +110,7 @@ fn a_snapshot_is_due_after_as_many_commands_as_there_are_segments_but_a_thousand
     setting.worker.compact_if_due();
     let commands = |worker: &Worker| worker.log.as_ref().unwrap().commands();
     assert_eq!(commands(&setting.worker), COMMANDS_PER_SNAPSHOT_MIN - 1);
-    propose(&mut setting.worker, Command::RegisterIngester).unwrap();
+    propose(&mut setting.worker, form()).unwrap();
     setting.worker.compact_if_due();
     assert_eq!(commands(&setting.worker), 0);
     let catalog = Arc::clone(setting.worker.machine.catalog());

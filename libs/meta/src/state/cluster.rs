@@ -1,0 +1,197 @@
+//! Members, rings and leases.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{NodeId, RingVersion, Timestamp};
+use rpc::{Catalog, Cluster, ClusterShape, Lease, Member, MemberState, PastRing, Ring};
+
+use super::Rejected;
+
+pub(super) fn check_form(cluster: &Cluster, shape: &ClusterShape) -> Result<(), Rejected> {
+    if shape.shards == 0 || shape.replicas == 0 || shape.slot_nanos < 1 {
+        let text = format!("{shape:?} has a zero: shards, replicas and slot are at least 1");
+        return Err(Rejected::Invalid(text));
+    }
+    match &cluster.shape {
+        Some(formed) if formed != shape => Err(Rejected::Conflict(format!(
+            "the cluster was formed with {} shards, {} replicas and slots of {} ns, not with {}, {} and {}; these are fixed",
+            formed.shards,
+            formed.replicas,
+            formed.slot_nanos,
+            shape.shards,
+            shape.replicas,
+            shape.slot_nanos
+        ))),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn check_join(cluster: &Cluster) -> Result<(), Rejected> {
+    match cluster.shape {
+        Some(_) => Ok(()),
+        None => Err(Rejected::Conflict(
+            "the cluster is not formed yet".to_owned(),
+        )),
+    }
+}
+
+/// Returns the number of the new member.
+pub(super) fn join(catalog: &mut Catalog, member: &Member) -> NodeId {
+    let same = |known: &&Member| known.address == member.address;
+    let before = catalog.cluster.members.values().find(same);
+    if let Some(before) = before.map(|member| member.id) {
+        forget(&mut catalog.cluster, before);
+    }
+    catalog.last_node += 1;
+    let id = NodeId(catalog.last_node);
+    let member = Member {
+        id,
+        state: MemberState::Joining,
+        ..member.clone()
+    };
+    catalog.cluster.members.insert(id, member);
+    id
+}
+
+pub(super) fn check_update(cluster: &Cluster, member: &Member) -> Result<(), Rejected> {
+    check_member(cluster, member.id)?;
+    let mut others = cluster.members.values();
+    match others.find(|other| other.id != member.id && other.address == member.address) {
+        Some(other) => Err(Rejected::Conflict(format!(
+            "node {} has the address {} already",
+            other.id.0, other.address
+        ))),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn update(cluster: &mut Cluster, member: &Member) {
+    if let Some(known) = cluster.members.get_mut(&member.id) {
+        let state = known.state;
+        *known = Member {
+            state,
+            ..member.clone()
+        };
+    }
+    renew_ring(cluster);
+}
+
+pub(super) fn check_state(
+    cluster: &Cluster,
+    id: NodeId,
+    state: MemberState,
+) -> Result<(), Rejected> {
+    let known = check_member(cluster, id)?;
+    if state < known.state {
+        return Err(Rejected::Conflict(format!(
+            "node {} is {} and cannot become {} again",
+            id.0,
+            word(known.state),
+            word(state)
+        )));
+    }
+    Ok(())
+}
+
+pub(super) fn set_state(cluster: &mut Cluster, id: NodeId, state: MemberState) {
+    if let Some(member) = cluster.members.get_mut(&id) {
+        member.state = state;
+    }
+    renew_ring(cluster);
+}
+
+pub(super) fn drained(cluster: &mut Cluster, id: NodeId, through: RingVersion) {
+    for past in cluster.past_rings.values_mut() {
+        if past.ring.version <= through {
+            past.undrained.remove(&id);
+        }
+    }
+    forget_drained(cluster);
+}
+
+pub(super) fn forget(cluster: &mut Cluster, id: NodeId) {
+    cluster.members.remove(&id);
+    cluster.leases.retain(|_, lease| lease.holder != id);
+    renew_ring(cluster);
+    for past in cluster.past_rings.values_mut() {
+        if past.undrained.remove(&id) {
+            past.lost.insert(id);
+        }
+    }
+    forget_drained(cluster);
+}
+
+pub(super) fn check_member(cluster: &Cluster, id: NodeId) -> Result<&Member, Rejected> {
+    cluster.members.get(&id).ok_or_else(|| {
+        Rejected::Conflict(format!(
+            "there is no node {} in the cluster (any more)",
+            id.0
+        ))
+    })
+}
+
+pub(super) fn check_lease(
+    cluster: &Cluster,
+    name: &str,
+    holder: NodeId,
+    now: Timestamp,
+) -> Result<(), Rejected> {
+    match cluster.leases.get(name) {
+        Some(lease) if lease.holder != holder && lease.until > now => {
+            Err(Rejected::Conflict(format!(
+                "node {} has the lease {name:?} for {} ms more",
+                lease.holder.0,
+                lease.until.saturating_sub(now) / model::NANOS_PER_MILLI
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn take_lease(cluster: &mut Cluster, name: &Arc<str>, holder: NodeId, until: Timestamp) {
+    let lease = Lease { holder, until };
+    cluster.leases.insert(Arc::clone(name), lease);
+}
+
+pub(super) fn release_lease(cluster: &mut Cluster, name: &str, holder: NodeId) {
+    if cluster.leases.get(name).is_some_and(|l| l.holder == holder) {
+        cluster.leases.remove(name);
+    }
+}
+
+/// Makes a new ring when other ingesters than before are active, or in other zones.
+fn renew_ring(cluster: &mut Cluster) {
+    let active = cluster
+        .ingesters()
+        .filter(|member| member.state == MemberState::Active)
+        .map(|member| (member.id, Arc::clone(&member.zone)));
+    let members: BTreeMap<NodeId, Arc<str>> = active.collect();
+    if members == cluster.ring.members {
+        return;
+    }
+    let version = RingVersion(cluster.ring.version.0 + 1);
+    let ring = std::mem::replace(&mut cluster.ring, Ring { version, members });
+    if !ring.members.is_empty() {
+        let past = PastRing {
+            undrained: ring.members.keys().copied().collect(),
+            lost: Default::default(),
+            ring,
+        };
+        cluster.past_rings.insert(past.ring.version, past);
+    }
+}
+
+fn forget_drained(cluster: &mut Cluster) {
+    cluster
+        .past_rings
+        .retain(|_, past| !past.undrained.is_empty());
+}
+
+fn word(state: MemberState) -> &'static str {
+    match state {
+        MemberState::Joining => "joining",
+        MemberState::Active => "active",
+        MemberState::Leaving => "leaving",
+    }
+}

@@ -1,0 +1,227 @@
+//! Members, rings and leases, with serde.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use model::{NodeId, RingVersion};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::wire) struct ClusterShape {
+    shards: u32,
+    replicas: u32,
+    slot_nanos: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::wire) struct Member {
+    id: u64,
+    address: String,
+    zone: String,
+    roles: BTreeSet<Role>,
+    state: MemberState,
+}
+
+#[derive(Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "snake_case")]
+enum Role {
+    Distributor,
+    Ingester,
+    Querier,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::wire) enum MemberState {
+    Joining,
+    Active,
+    Leaving,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ring {
+    version: u64,
+    members: BTreeMap<u64, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PastRing {
+    ring: Ring,
+    undrained: BTreeSet<u64>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    lost: BTreeSet<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lease {
+    holder: u64,
+    until: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::wire) struct Cluster {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shape: Option<ClusterShape>,
+    members: Vec<Member>,
+    ring: Ring,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    past_rings: Vec<PastRing>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    leases: BTreeMap<String, Lease>,
+}
+
+impl From<&rpc::ClusterShape> for ClusterShape {
+    fn from(shape: &rpc::ClusterShape) -> Self {
+        ClusterShape {
+            shards: shape.shards,
+            replicas: shape.replicas,
+            slot_nanos: shape.slot_nanos,
+        }
+    }
+}
+
+impl From<ClusterShape> for rpc::ClusterShape {
+    fn from(shape: ClusterShape) -> Self {
+        rpc::ClusterShape {
+            shards: shape.shards,
+            replicas: shape.replicas,
+            slot_nanos: shape.slot_nanos,
+        }
+    }
+}
+
+impl From<&rpc::Member> for Member {
+    fn from(member: &rpc::Member) -> Self {
+        let roles = [
+            (Role::Distributor, member.roles.distributor),
+            (Role::Ingester, member.roles.ingester),
+            (Role::Querier, member.roles.querier),
+        ];
+        Member {
+            id: member.id.0,
+            address: member.address.to_string(),
+            zone: member.zone.to_string(),
+            roles: roles
+                .into_iter()
+                .filter_map(|(role, has)| has.then_some(role))
+                .collect(),
+            state: member.state.into(),
+        }
+    }
+}
+
+impl From<Member> for rpc::Member {
+    fn from(member: Member) -> Self {
+        rpc::Member {
+            id: NodeId(member.id),
+            address: member.address.into(),
+            zone: member.zone.into(),
+            roles: rpc::RoleSet {
+                distributor: member.roles.contains(&Role::Distributor),
+                ingester: member.roles.contains(&Role::Ingester),
+                querier: member.roles.contains(&Role::Querier),
+            },
+            state: member.state.into(),
+        }
+    }
+}
+
+impl From<rpc::MemberState> for MemberState {
+    fn from(state: rpc::MemberState) -> Self {
+        match state {
+            rpc::MemberState::Joining => MemberState::Joining,
+            rpc::MemberState::Active => MemberState::Active,
+            rpc::MemberState::Leaving => MemberState::Leaving,
+        }
+    }
+}
+
+impl From<MemberState> for rpc::MemberState {
+    fn from(state: MemberState) -> Self {
+        match state {
+            MemberState::Joining => rpc::MemberState::Joining,
+            MemberState::Active => rpc::MemberState::Active,
+            MemberState::Leaving => rpc::MemberState::Leaving,
+        }
+    }
+}
+
+impl From<&rpc::Ring> for Ring {
+    fn from(ring: &rpc::Ring) -> Self {
+        let members = ring.members.iter();
+        Ring {
+            version: ring.version.0,
+            members: members.map(|(id, zone)| (id.0, zone.to_string())).collect(),
+        }
+    }
+}
+
+impl From<Ring> for rpc::Ring {
+    fn from(ring: Ring) -> Self {
+        let members = ring.members.into_iter();
+        rpc::Ring {
+            version: RingVersion(ring.version),
+            members: members
+                .map(|(id, zone)| (NodeId(id), Arc::from(zone)))
+                .collect(),
+        }
+    }
+}
+
+impl From<&rpc::Cluster> for Cluster {
+    fn from(cluster: &rpc::Cluster) -> Self {
+        let past = |past: &rpc::PastRing| PastRing {
+            ring: (&past.ring).into(),
+            undrained: past.undrained.iter().map(|id| id.0).collect(),
+            lost: past.lost.iter().map(|id| id.0).collect(),
+        };
+        let lease = |lease: &rpc::Lease| Lease {
+            holder: lease.holder.0,
+            until: lease.until,
+        };
+        Cluster {
+            shape: cluster.shape.as_ref().map(ClusterShape::from),
+            members: cluster.members.values().map(Member::from).collect(),
+            ring: (&cluster.ring).into(),
+            past_rings: cluster.past_rings.values().map(past).collect(),
+            leases: cluster
+                .leases
+                .iter()
+                .map(|(name, held)| (name.to_string(), lease(held)))
+                .collect(),
+        }
+    }
+}
+
+impl From<Cluster> for rpc::Cluster {
+    fn from(cluster: Cluster) -> Self {
+        let past = |past: PastRing| rpc::PastRing {
+            ring: past.ring.into(),
+            undrained: past.undrained.into_iter().map(NodeId).collect(),
+            lost: past.lost.into_iter().map(NodeId).collect(),
+        };
+        let lease = |lease: Lease| rpc::Lease {
+            holder: NodeId(lease.holder),
+            until: lease.until,
+        };
+        let members = cluster.members.into_iter().map(rpc::Member::from);
+        let past_rings = cluster.past_rings.into_iter().map(past);
+        rpc::Cluster {
+            shape: cluster.shape.map(rpc::ClusterShape::from),
+            members: members.map(|member| (member.id, member)).collect(),
+            ring: cluster.ring.into(),
+            past_rings: past_rings.map(|past| (past.ring.version, past)).collect(),
+            leases: cluster
+                .leases
+                .into_iter()
+                .map(|(name, held)| (Arc::from(name), lease(held)))
+                .collect(),
+        }
+    }
+}

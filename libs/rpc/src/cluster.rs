@@ -1,0 +1,145 @@
+//! Who is in the cluster, and who owns what: words of the coordinator's state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use model::{NodeId, RingVersion, Timestamp};
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RoleSet {
+    /// Takes records in.
+    pub distributor: bool,
+    /// Keeps shards. Only ingesters own anything, vote, or have to leave in order.
+    pub ingester: bool,
+    /// Answers queries.
+    pub querier: bool,
+}
+
+/// How far a member is on its way in or out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MemberState {
+    /// Known, and not yet ready to take batches.
+    Joining,
+    /// At work; an ingester in this state owns shards.
+    Active,
+    /// Takes no new batches; it flushes what it has and goes.
+    Leaving,
+}
+
+/// A process of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its number.
+    pub id: NodeId,
+    /// `host:port` of its port for other processes.
+    pub address: Arc<str>,
+    /// Where it runs; copies of a shard go to distinct zones as long as there are enough.
+    pub zone: Arc<str>,
+    /// What it does.
+    pub roles: RoleSet,
+    /// How far it is.
+    pub state: MemberState,
+}
+
+/// What is fixed when a cluster is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterShape {
+    /// Into how many ranges the stream-hash space is cut; at least 1.
+    pub shards: u32,
+    /// How many ingesters own each shard, when there are as many; at least 1.
+    pub replicas: u32,
+    /// Length of a slot, nanoseconds; at least 1. Equal slots everywhere are what makes heads of
+    /// different owners comparable.
+    pub slot_nanos: i64,
+}
+
+/// The ingesters among which shards are placed under one ring version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ring {
+    /// Its version; 0 = there never was an ingester.
+    pub version: RingVersion,
+    /// Ingesters with their zones, in order of id. Placement is a function of these alone.
+    pub members: BTreeMap<NodeId, Arc<str>>,
+}
+
+/// A ring that was replaced, and of which heads may be left that no segment covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastRing {
+    /// Its members; readers need a quorum of the owners that it gave each shard.
+    pub ring: Ring,
+    /// Those that may still hold heads of it. When the last has drained, the ring is forgotten.
+    pub undrained: BTreeSet<NodeId>,
+    /// Those that were forgotten before they had drained: nobody can ask them any more, so that they
+    /// count as owners who do not answer.
+    pub lost: BTreeSet<NodeId>,
+}
+
+/// A job that one process at a time may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Who does it.
+    pub holder: NodeId,
+    /// From when another may take it over.
+    pub until: Timestamp,
+}
+
+/// The part of the coordinator's state that says who is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// `None` until the cluster is formed.
+    pub shape: Option<ClusterShape>,
+    /// Every process that joined and has not left, by number.
+    pub members: BTreeMap<NodeId, Member>,
+    /// The active ingesters: new batches go to owners of this ring.
+    pub ring: Ring,
+    /// Replaced rings with uncovered heads, oldest first.
+    pub past_rings: BTreeMap<RingVersion, PastRing>,
+    /// Jobs by name.
+    pub leases: BTreeMap<Arc<str>, Lease>,
+}
+
+impl ClusterShape {
+    /// How many owners of a shard must have a batch before it is acknowledged: a majority.
+    pub fn write_quorum(&self, owners: usize) -> usize {
+        owners / 2 + 1
+    }
+
+    /// How many owners of a shard a reader must have asked to be sure to have asked one that has
+    /// any given acknowledged batch.
+    pub fn read_quorum(&self, owners: usize) -> usize {
+        owners - self.write_quorum(owners).min(owners) + 1
+    }
+}
+
+impl Cluster {
+    /// The rings of which heads may be uncovered: the past ones, then the current one.
+    pub fn readable_rings(&self) -> impl Iterator<Item = &Ring> {
+        let past = self.past_rings.values().map(|past| &past.ring);
+        past.chain(std::iter::once(&self.ring))
+    }
+
+    /// Members with the role ingester, in order of id.
+    pub fn ingesters(&self) -> impl Iterator<Item = &Member> {
+        self.members.values().filter(|member| member.roles.ingester)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_read_quorum_meets_every_write_quorum_and_no_smaller_one_does() {
+        let shape = ClusterShape {
+            shards: 1,
+            replicas: 3,
+            slot_nanos: 1,
+        };
+        for owners in 1..=7 {
+            let (write, read) = (shape.write_quorum(owners), shape.read_quorum(owners));
+            assert_eq!(write + read, owners + 1, "{owners} owners");
+            assert!(write <= owners && read >= 1);
+        }
+    }
+}
