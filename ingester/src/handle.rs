@@ -139,8 +139,8 @@ impl SearchApi for Ingester {
             });
         }
         heads.retain(|head| !head.batches.is_empty());
-        let ring = self.shared.meta.catalog().cluster.ring.version;
-        Ok(Recent { heads, ring })
+        let version = self.shared.meta.catalog().version;
+        Ok(Recent { heads, version })
     }
 
     fn tail(&self) -> TailReceiver {

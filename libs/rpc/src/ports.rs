@@ -78,9 +78,10 @@ pub struct HeadBatches {
 pub struct Recent {
     /// Heads with such records.
     pub heads: Vec<HeadBatches>,
-    /// The newest ring that the ingester has seen. A reader that knows only older ones may have
-    /// asked too few.
-    pub ring: RingVersion,
+    /// Version of the catalog that the ingester had when it had gathered the heads. A reader waits
+    /// until its own is as new: else it may lack segments whose heads the ingester has let go, or
+    /// know only rings that have been replaced and so have asked too few.
+    pub version: u64,
 }
 
 /// What a querier asks of an ingester.

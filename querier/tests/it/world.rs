@@ -136,7 +136,7 @@ impl SearchApi for FakeSearch {
                 heads.append(&mut self.later.lock());
                 Ok(Recent {
                     heads: seen,
-                    ring: RingVersion(1),
+                    version: 0,
                 })
             }
             Some(Failure::Unavailable) => Err(Error::Unavailable("ingester 1 is down".into())),
