@@ -4,11 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::http;
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use proto::Encoding;
-use tonic::codec::{
-    Codec, CompressionEncoding, DecodeBuf, Decoder, EnabledCompressionEncodings, EncodeBuf, Encoder,
-};
+use rpc::remote::RawCodec;
+use tonic::codec::{CompressionEncoding, EnabledCompressionEncodings};
 use tonic::server::{Grpc, NamedService, UnaryService};
 
 use crate::http::{otlp, request};
@@ -105,42 +104,4 @@ async fn export(
 fn status(error: &Error) -> tonic::Status {
     let details = otlp::status(error).to_protobuf();
     tonic::Status::with_details(grpc_code(error), error.to_string(), details.into())
-}
-
-/// Messages as the bytes that they are.
-#[derive(Clone, Copy, Debug)]
-struct RawCodec;
-
-impl Codec for RawCodec {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = RawCodec;
-    type Decoder = RawCodec;
-
-    fn encoder(&mut self) -> RawCodec {
-        RawCodec
-    }
-
-    fn decoder(&mut self) -> RawCodec {
-        RawCodec
-    }
-}
-
-impl Encoder for RawCodec {
-    type Item = Bytes;
-    type Error = tonic::Status;
-
-    fn encode(&mut self, item: Bytes, into: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
-        into.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for RawCodec {
-    type Item = Bytes;
-    type Error = tonic::Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, tonic::Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining())))
-    }
 }

@@ -1,8 +1,8 @@
 //! The ports between roles: [`IngestApi`], [`SearchApi`], [`OwnerApi`] and [`MetaApi`].
 //!
-//! What it is: three traits with the words that cross them. A role holds an `Arc<dyn …>` and cannot
-//! tell whether the other side is in this process or in another. What it is *not*: no policy, no
-//! storage.
+//! What it is: the traits with the words that cross them, and in [`remote`] their way over gRPC. A
+//! role holds an `Arc<dyn …>` and cannot tell whether the other side is in this process or in
+//! another. What it is *not*: no policy, no storage.
 //!
 //! Invariants:
 //! - Errors are the domain's ([`Error`]), never a transport's; [`Error::kind`] says what to do.
@@ -19,6 +19,7 @@ mod deletes;
 mod error;
 mod network;
 mod ports;
+pub mod remote;
 mod tail;
 
 pub use catalog::{

@@ -36,7 +36,11 @@ pub enum TailError {
 
 /// A batch, until it is taken back.
 #[derive(Debug)]
-struct Item(Mutex<Option<HeldBatch>>);
+struct Item {
+    held: Mutex<Option<HeldBatch>>,
+    /// For how many batches it stands when it holds none (any more).
+    batches: u64,
+}
 
 impl TailSender {
     /// At most so many batches, and bytes of them (one batch may be larger), wait for receivers.
@@ -53,7 +57,10 @@ impl TailSender {
         if self.batches.receiver_count() == 0 {
             return;
         }
-        let item = Arc::new(Item(Mutex::new(Some(batch))));
+        let item = Arc::new(Item {
+            held: Mutex::new(Some(batch)),
+            batches: 1,
+        });
         let mut unread = lock(&self.unread);
         // What every receiver has read is gone by itself.
         unread.retain(|item| item.strong_count() > 0);
@@ -65,11 +72,26 @@ impl TailSender {
                 break;
             }
             bytes -= item.bytes();
-            *lock(&item.0) = None;
+            *lock(&item.held) = None;
             unread.pop_front();
         }
         // The last receiver may have left meanwhile.
         let _ = self.batches.send(item);
+    }
+
+    /// Tells all receivers that so many batches passed by unseen, before they came here.
+    pub fn missed(&self, batches: u64) {
+        let item = Item {
+            held: Mutex::new(None),
+            batches,
+        };
+        // Nobody may be listening.
+        let _ = self.batches.send(Arc::new(item));
+    }
+
+    /// Returns when there is no receiver any more.
+    pub async fn unwatched(&self) {
+        self.batches.closed().await;
     }
 
     /// A receiver of what is sent from now on.
@@ -93,7 +115,10 @@ impl TailReceiver {
     /// more will come.
     pub async fn recv(&mut self) -> Result<HeldBatch, TailError> {
         match self.batches.recv().await {
-            Ok(item) => lock(&item.0).clone().ok_or(TailError::Missed(1)),
+            Ok(item) => {
+                let held = lock(&item.held).clone();
+                held.ok_or(TailError::Missed(item.batches))
+            }
             Err(broadcast::error::RecvError::Lagged(batches)) => Err(TailError::Missed(batches)),
             Err(broadcast::error::RecvError::Closed) => Err(TailError::Ended),
         }
@@ -102,7 +127,7 @@ impl TailReceiver {
 
 impl Item {
     fn bytes(&self) -> usize {
-        lock(&self.0)
+        lock(&self.held)
             .as_ref()
             .map_or(0, |held| held.batch.memory_bytes())
     }

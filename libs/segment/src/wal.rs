@@ -44,8 +44,8 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-pub use decode::StreamCache;
-pub use encode::Record;
+pub use decode::{StreamCache, decode_payload};
+pub use encode::{Record, encode_payload};
 pub use error::Error;
 pub use header::{FILE_HEADER_BYTES, FileHeader, RECORD_HEADER_BYTES, RecordHeader};
 pub use reader::{Entry, Reader, synced_after};

@@ -7,13 +7,30 @@ use model::{
     StreamRows, TenantId,
 };
 
-use super::Filing;
 use super::encode::FIXED_BYTES;
+use super::{Error, Filing};
 
 /// Label sets already decoded, so that the batches of one stream share one.
 #[derive(Debug, Default)]
 pub struct StreamCache {
     labels: HashMap<StreamId, Arc<Labels>>,
+}
+
+impl StreamCache {
+    /// How many label sets are held.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Forgets all label sets; batches that share them keep theirs.
+    pub fn clear(&mut self) {
+        self.labels.clear();
+    }
 }
 
 /// Why a payload is not a batch: what was expected. The caller knows where it stands.
@@ -22,6 +39,18 @@ pub(super) struct BadPayload(pub(super) String);
 
 struct Cursor<'a> {
     bytes: &'a [u8],
+}
+
+/// Reads what [`encode_payload`](super::encode_payload) wrote, from another process rather than from
+/// a file.
+///
+/// # Errors
+/// `Damaged` when the bytes are not exactly one payload; offsets count from their start.
+pub fn decode_payload(
+    payload: &[u8],
+    cache: &mut StreamCache,
+) -> Result<(Filing, LogBatch), Error> {
+    batch(payload, cache).map_err(|bad| bad.at(0))
 }
 
 /// Reads only where the batch belongs.

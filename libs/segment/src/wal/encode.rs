@@ -79,6 +79,21 @@ impl Record {
     }
 }
 
+/// A batch as the payload of a record, for another process: filing, texts, columns.
+pub fn encode_payload(filing: &Filing, batch: &LogBatch) -> Vec<u8> {
+    let columns = columns(batch);
+    let mut text = Vec::new();
+    put_text(&mut text, batch);
+    let columns_bytes: usize = columns.iter().map(|column| column.len()).sum();
+    let mut out = Vec::with_capacity(FIXED_BYTES + text.len() + columns_bytes);
+    out.extend_from_slice(&fixed_part(filing, batch, text.len()));
+    out.extend_from_slice(&text);
+    for column in columns {
+        out.extend_from_slice(column);
+    }
+    out
+}
+
 fn columns(batch: &LogBatch) -> [&[u8]; 6] {
     [
         bytemuck::cast_slice(&batch.timestamps),

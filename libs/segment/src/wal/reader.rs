@@ -145,7 +145,7 @@ pub fn synced_after(rest: &[u8], file: u64, offset: u64) -> Option<u64> {
 }
 
 impl BadPayload {
-    fn at(self, offset: u64) -> Error {
+    pub(super) fn at(self, offset: u64) -> Error {
         Error::Damaged {
             offset,
             expected: self.0,

@@ -1,0 +1,303 @@
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use segment::wal::StreamCache;
+use tokio::net::TcpListener;
+use tokio_stream::{Stream, StreamExt};
+use tonic::body::Body;
+use tonic::codec::{CompressionEncoding, EnabledCompressionEncodings};
+use tonic::codegen::http;
+use tonic::server::{Grpc, NamedService, ServerStreamingService, UnaryService};
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+use super::client::{STREAMS_REMEMBERED, is_own_format};
+use super::{FORMAT_HEADER, Method, RawCodec, RemoteConfig, WireError, other_format, status, wire};
+use crate::{Error, IngestApi, MetaPeerApi, OwnerApi, SearchApi, TailError, TailReceiver};
+
+/// What a process offers to others. Set one after another while it starts; what is not set yet
+/// answers `Unavailable`.
+#[derive(Default)]
+pub struct Ports {
+    meta: OnceLock<Arc<dyn MetaPeerApi>>,
+    ingester: OnceLock<Ingester>,
+}
+
+struct Ingester {
+    ingest: Arc<dyn IngestApi>,
+    search: Arc<dyn SearchApi>,
+    owner: Arc<dyn OwnerApi>,
+}
+
+impl Ports {
+    /// Offers the coordinator's port. Only the first call counts.
+    pub fn set_meta(&self, meta: Arc<dyn MetaPeerApi>) {
+        let _ = self.meta.set(meta);
+    }
+
+    /// Offers an ingester's ports. Only the first call counts.
+    pub fn set_ingester<I: IngestApi + SearchApi + OwnerApi>(&self, ingester: &Arc<I>) {
+        let _ = self.ingester.set(Ingester {
+            ingest: Arc::clone(ingester) as Arc<dyn IngestApi>,
+            search: Arc::clone(ingester) as Arc<dyn SearchApi>,
+            owner: Arc::clone(ingester) as Arc<dyn OwnerApi>,
+        });
+    }
+
+    fn meta(&self) -> Result<&Arc<dyn MetaPeerApi>, Error> {
+        self.meta.get().ok_or_else(|| starting("coordinator"))
+    }
+
+    fn ingester(&self) -> Result<&Ingester, Error> {
+        self.ingester.get().ok_or_else(|| starting("ingester"))
+    }
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ports")
+            .field("meta", &self.meta.get().is_some())
+            .field("ingester", &self.ingester.get().is_some())
+            .finish()
+    }
+}
+
+fn starting(what: &str) -> Error {
+    Error::Unavailable(format!(
+        "this process has no {what}, or it has not started yet"
+    ))
+}
+
+/// Serves the ports until `end` is done; calls under way are then finished.
+///
+/// # Errors
+/// `Invalid` when a TLS file is missing or no PEM; `Unavailable` when the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    ports: Arc<Ports>,
+    config: &RemoteConfig,
+    end: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let invalid = |error: tonic::transport::Error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        Error::Invalid(format!(
+            "TLS: {}",
+            cause.unwrap_or_else(|| error.to_string())
+        ))
+    };
+    let mut server = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(config.keep_alive))
+        .http2_keepalive_timeout(Some(config.keep_alive))
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(16 << 20);
+    if let Some(tls) = &config.tls {
+        server = server.tls_config(tls.server()?).map_err(invalid)?;
+    }
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    server
+        .add_service(Service::new(ports, config))
+        .serve_with_incoming_shutdown(incoming, end)
+        .await
+        .map_err(|error| Error::Unavailable(format!("the port for other processes: {error}")))
+}
+
+/// The gRPC service. One for each process; clones share what they remember.
+#[derive(Clone, Debug)]
+pub struct Service {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ports: Arc<Ports>,
+    config: RemoteConfig,
+    streams: Mutex<StreamCache>,
+}
+
+type Answers = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+type Call<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send>>;
+
+impl Service {
+    /// A service for these ports.
+    pub fn new(ports: Arc<Ports>, config: &RemoteConfig) -> Self {
+        Service {
+            shared: Arc::new(Shared {
+                ports,
+                config: config.clone(),
+                streams: Mutex::default(),
+            }),
+        }
+    }
+}
+
+impl NamedService for Service {
+    const NAME: &'static str = "pharos.rpc.Node";
+}
+
+impl tower::Service<http::Request<Body>> for Service {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { Ok(shared.answer(request).await) })
+    }
+}
+
+impl Shared {
+    async fn answer(self: Arc<Self>, request: http::Request<Body>) -> http::Response<Body> {
+        if let Err(theirs) = is_own_format(request.headers().get(FORMAT_HEADER)) {
+            return status::to_status(&other_format(&theirs)).into_http();
+        }
+        let Some(method) = Method::of_path(request.uri().path()) else {
+            let text = format!("there is no call {}", request.uri().path());
+            return Status::unimplemented(text).into_http();
+        };
+        let mut accept = EnabledCompressionEncodings::default();
+        accept.enable(CompressionEncoding::Zstd);
+        let mut send = EnabledCompressionEncodings::default();
+        if let Some(encoding) = self.config.compression() {
+            send.enable(encoding);
+        }
+        let limit = Some(self.config.message_bytes_max);
+        let mut grpc = Grpc::new(RawCodec)
+            .apply_compression_config(accept, send)
+            .apply_max_message_size_config(limit, limit);
+        match method {
+            Method::Recent | Method::Tail | Method::Pull | Method::Watch => {
+                grpc.server_streaming(Streamed(self, method), request).await
+            }
+            Method::Ingest | Method::Flush | Method::Reconcile | Method::Meta => {
+                grpc.unary(Unary(self, method), request).await
+            }
+        }
+    }
+
+    async fn unary(&self, method: Method, body: Bytes) -> Result<Bytes, Error> {
+        match method {
+            Method::Ingest => {
+                let requests = {
+                    let mut streams = self.streams.lock();
+                    if streams.len() > STREAMS_REMEMBERED {
+                        streams.clear();
+                    }
+                    wire::decode_ingest(&body, &mut streams)?
+                };
+                drop(body);
+                self.ports.ingester()?.ingest.ingest(requests).await?;
+                Ok(Bytes::new())
+            }
+            Method::Flush => {
+                self.ports.ingester()?.ingest.flush().await?;
+                Ok(Bytes::new())
+            }
+            Method::Reconcile => {
+                let request = wire::decode_reconcile(&body)?;
+                let answer = self.ports.ingester()?.owner.reconcile(request).await?;
+                Ok(wire::encode_reconciled(&answer))
+            }
+            Method::Meta => {
+                let (call, body) = wire::decode_call(&body)?;
+                self.ports.meta()?.call(call, body).await
+            }
+            other => Err(Error::Internal(format!("{other:?} answers with a stream"))),
+        }
+    }
+
+    async fn streamed(&self, method: Method, body: Bytes) -> Result<Answers, Error> {
+        match method {
+            Method::Recent => {
+                let request = wire::decode_recent(&body)?;
+                let recent = self.ports.ingester()?.search.recent(request).await?;
+                let version = wire::encode_number(recent.version);
+                let batches = recent.heads.into_iter().flat_map(|head| {
+                    let (id, key) = (head.head, head.key);
+                    let batches = head.batches.into_iter();
+                    batches.map(move |held| wire::encode_filed(id, key, &held))
+                });
+                // Encoded one at a time, as the connection takes them.
+                let messages = std::iter::once(version).chain(batches).map(Ok);
+                Ok(Box::pin(tokio_stream::iter(messages)))
+            }
+            Method::Tail => Ok(tail(self.ports.ingester()?.search.tail())),
+            Method::Pull => {
+                let request = wire::decode_reconcile(&body)?;
+                let owner = &self.ports.ingester()?.owner;
+                let held = owner.pull(request.key, request.ids).await?;
+                let messages = held.into_iter().map(|held| Ok(wire::encode_held(&held)));
+                Ok(Box::pin(tokio_stream::iter(messages)))
+            }
+            Method::Watch => {
+                let after = wire::decode_number(&body)?;
+                let changes = self.ports.meta()?.watch(after).await?;
+                let changes = changes.map(|c| c.map_err(|error| status::to_status(&error)));
+                Ok(Box::pin(changes))
+            }
+            other => Err(Error::Internal(format!("{other:?} answers once"))),
+        }
+    }
+}
+
+/// Batches as they come; eight bytes are the number of those that were missed.
+fn tail(receiver: TailReceiver) -> Answers {
+    let next = async |mut receiver: TailReceiver| {
+        let message = match receiver.recv().await {
+            Ok(held) => wire::encode_held(&held),
+            Err(TailError::Missed(batches)) => wire::encode_number(batches),
+            Err(TailError::Ended) => return None,
+        };
+        Some((Ok(message), receiver))
+    };
+    Box::pin(futures::stream::unfold(receiver, next))
+}
+
+impl From<WireError> for Error {
+    fn from(error: WireError) -> Self {
+        Error::Invalid(error.to_string())
+    }
+}
+
+struct Unary(Arc<Shared>, Method);
+
+impl UnaryService<Bytes> for Unary {
+    type Response = Bytes;
+    type Future = Call<Bytes>;
+
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        let (shared, method) = (Arc::clone(&self.0), self.1);
+        Box::pin(async move {
+            let answer = shared.unary(method, request.into_inner()).await;
+            answer
+                .map(Response::new)
+                .map_err(|error| status::to_status(&error))
+        })
+    }
+}
+
+struct Streamed(Arc<Shared>, Method);
+
+impl ServerStreamingService<Bytes> for Streamed {
+    type Response = Bytes;
+    type ResponseStream = Answers;
+    type Future = Call<Answers>;
+
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        let (shared, method) = (Arc::clone(&self.0), self.1);
+        Box::pin(async move {
+            let answer = shared.streamed(method, request.into_inner()).await;
+            answer
+                .map(Response::new)
+                .map_err(|error| status::to_status(&error))
+        })
+    }
+}

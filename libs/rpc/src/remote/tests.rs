@@ -1,0 +1,527 @@
+//! Goal: a role cannot tell whether the other side is in its process. Method: every port of a fake
+//! node over loopback, what arrives there and comes back, and every way in which a call can fail.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use model::{
+    BatchId, HeadId, HeadKey, LabelMatcher, Labels, LogBatchBuilder, RingVersion, Selector, Shard,
+    Signal, Slot, StreamId, TenantId, TimeRange,
+};
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use segment::wal::StreamCache;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_stream::StreamExt;
+
+use super::*;
+use crate::{
+    Changes, HeadBatches, HeldBatch, IngestApi, IngestRequest, MetaCall, MetaPeerApi, Network,
+    OwnerApi, Recent, RecentRequest, ReconcileRequest, Reconciled, SealedHead, SearchApi,
+    TailError, TailReceiver, TailSender,
+};
+
+const KEY: HeadKey = HeadKey {
+    shard: Shard(3),
+    slot: Slot(-7),
+    ring: RingVersion(u64::MAX),
+};
+
+fn held(number: u64, lines: usize) -> HeldBatch {
+    let tenant = TenantId::new("team-a").unwrap();
+    let labels = Arc::new(Labels::new([("app", "é"), ("n", &number.to_string())]).unwrap());
+    let mut builder = LogBatchBuilder::new(tenant.clone());
+    builder.stream(StreamId::of(&tenant, Signal::Logs, &labels), &labels);
+    for line in 0..lines {
+        let text = format!("line {line} of {number}");
+        builder.push(line as i64, text.as_bytes(), &mut [("k", b"v")]);
+    }
+    HeldBatch {
+        id: BatchId(u128::from(number) << 70),
+        batch: Arc::new(builder.finish()),
+    }
+}
+
+fn request(number: u64) -> IngestRequest {
+    let held = held(number, 3);
+    IngestRequest {
+        batch_id: held.id,
+        shard: KEY.shard,
+        slot: KEY.slot,
+        ring: KEY.ring,
+        batch: held.batch,
+    }
+}
+
+/// A node that notes what it is asked, and answers what the test wants.
+struct Fake {
+    ingested: Mutex<Vec<IngestRequest>>,
+    refusal: Mutex<Option<Error>>,
+    asked: Mutex<Option<RecentRequest>>,
+    heads: Vec<HeadBatches>,
+    tail: TailSender,
+    /// Flushes that began and did not end, and a sign that one began.
+    flushing: AtomicUsize,
+    began: Notify,
+}
+
+impl Fake {
+    fn new() -> Arc<Self> {
+        let head = |sequence, batches| HeadBatches {
+            head: HeadId {
+                ingester: 5,
+                sequence,
+            },
+            key: KEY,
+            batches,
+        };
+        Arc::new(Fake {
+            ingested: Mutex::default(),
+            refusal: Mutex::default(),
+            asked: Mutex::default(),
+            heads: vec![
+                head(1, vec![held(1, 2), held(2, 1)]),
+                head(2, vec![held(3, 5)]),
+            ],
+            tail: TailSender::new(8, 1 << 20),
+            flushing: AtomicUsize::new(0),
+            began: Notify::new(),
+        })
+    }
+}
+
+#[async_trait]
+impl IngestApi for Fake {
+    async fn ingest(&self, requests: Vec<IngestRequest>) -> Result<(), Error> {
+        self.ingested.lock().extend(requests);
+        self.refusal.lock().clone().map_or(Ok(()), Err)
+    }
+
+    /// Never ends; whoever gives up is noticed.
+    async fn flush(&self) -> Result<(), Error> {
+        struct Left<'a>(&'a Fake);
+        impl Drop for Left<'_> {
+            fn drop(&mut self) {
+                self.0.flushing.fetch_sub(1, Ordering::SeqCst);
+                self.0.began.notify_one();
+            }
+        }
+        self.flushing.fetch_add(1, Ordering::SeqCst);
+        let _left = Left(self);
+        self.began.notify_one();
+        std::future::pending().await
+    }
+}
+
+#[async_trait]
+impl SearchApi for Fake {
+    async fn recent(&self, request: RecentRequest) -> Result<Recent, Error> {
+        *self.asked.lock() = Some(request);
+        Ok(Recent {
+            heads: self.heads.clone(),
+            version: 9,
+        })
+    }
+
+    fn tail(&self) -> TailReceiver {
+        self.tail.subscribe()
+    }
+}
+
+#[async_trait]
+impl OwnerApi for Fake {
+    async fn reconcile(&self, request: ReconcileRequest) -> Result<Reconciled, Error> {
+        assert_eq!(request.key, KEY);
+        let head = HeadId {
+            ingester: 5,
+            sequence: 8,
+        };
+        let heads = vec![SealedHead {
+            head,
+            ids: vec![BatchId(1), BatchId(u128::MAX)],
+        }];
+        let flushed = request.ids;
+        Ok(Reconciled { heads, flushed })
+    }
+
+    async fn pull(&self, key: HeadKey, ids: Vec<BatchId>) -> Result<Vec<HeldBatch>, Error> {
+        assert_eq!(key, KEY);
+        let held = self.heads.iter().flat_map(|head| head.batches.clone());
+        Ok(held.filter(|held| ids.contains(&held.id)).collect())
+    }
+}
+
+#[async_trait]
+impl MetaPeerApi for Fake {
+    async fn call(&self, call: MetaCall, body: Bytes) -> Result<Bytes, Error> {
+        Ok(format!("{call:?} {}", String::from_utf8_lossy(&body)).into())
+    }
+
+    async fn watch(&self, after: u64) -> Result<Changes, Error> {
+        let changes = [
+            Ok(Bytes::from(after.to_string())),
+            Err(Error::Unavailable("no leader".to_owned())),
+        ];
+        Ok(Box::pin(tokio_stream::iter(changes)))
+    }
+}
+
+/// Serves the fake; returns its address.
+async fn serve_fake(fake: &Arc<Fake>, config: &RemoteConfig) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let ports = Arc::new(Ports::default());
+    ports.set_ingester(fake);
+    ports.set_meta(Arc::clone(fake) as Arc<dyn MetaPeerApi>);
+    let config = config.clone();
+    tokio::spawn(async move { serve(listener, ports, &config, std::future::pending()).await });
+    address
+}
+
+async fn connected(config: RemoteConfig) -> (Arc<Fake>, Remote, String) {
+    let fake = Fake::new();
+    let address = serve_fake(&fake, &config).await;
+    (fake, Remote::new(config).unwrap(), address)
+}
+
+#[tokio::test]
+async fn batches_arrive_as_they_were_sent_compressed_or_not() {
+    for compress in [false, true] {
+        let config = RemoteConfig {
+            compress,
+            ..RemoteConfig::default()
+        };
+        let (fake, remote, address) = connected(config).await;
+        let sent = vec![request(1), request(2)];
+        remote.ingest(&address).ingest(sent.clone()).await.unwrap();
+        let arrived = fake.ingested.lock();
+        let as_text = |requests: &[IngestRequest]| format!("{requests:?}");
+        assert_eq!(as_text(&arrived), as_text(&sent));
+    }
+}
+
+#[tokio::test]
+async fn the_errors_of_the_other_side_arrive_as_they_were() {
+    let (fake, remote, address) = connected(RemoteConfig::default()).await;
+    let full = Error::Exhausted {
+        reason: "memory".to_owned(),
+        retry_after_seconds: 4,
+    };
+    *fake.refusal.lock() = Some(full.clone());
+    let refused = remote.ingest(&address).ingest(vec![request(1)]).await;
+    assert_eq!(refused, Err(full));
+}
+
+#[tokio::test]
+async fn recent_heads_arrive_whole_and_the_question_without_its_regular_expressions() {
+    #[derive(Debug)]
+    struct Any;
+    impl model::ValuePattern for Any {
+        fn is_match(&self, _: &str) -> bool {
+            true
+        }
+    }
+    let (fake, remote, address) = connected(RemoteConfig::default()).await;
+    let text = LabelMatcher::text("app", true, "é");
+    let regex = LabelMatcher::regex("n", false, ".*", Arc::new(Any));
+    let request = RecentRequest {
+        tenant: TenantId::new("team-a").unwrap(),
+        selector: Selector {
+            matchers: vec![regex, text.clone()],
+        },
+        range: TimeRange::ALL,
+    };
+    let recent = remote.search(&address).recent(request).await.unwrap();
+    assert_eq!(recent.version, 9);
+    assert_eq!(format!("{:?}", recent.heads), format!("{:?}", fake.heads));
+    let asked = fake.asked.lock().clone().unwrap();
+    assert_eq!(asked.tenant.as_str(), "team-a");
+    assert_eq!(asked.selector.matchers, [text]);
+    assert_eq!(asked.range, TimeRange::ALL);
+}
+
+#[tokio::test]
+async fn owners_reconcile_and_pull() {
+    let (_fake, remote, address) = connected(RemoteConfig::default()).await;
+    let owner = remote.owner(&address);
+    let request = ReconcileRequest {
+        key: KEY,
+        ids: vec![BatchId(7), BatchId(8)],
+    };
+    let answer = owner.reconcile(request).await.unwrap();
+    assert_eq!(answer.flushed, [BatchId(7), BatchId(8)]);
+    assert_eq!(answer.heads[0].ids, [BatchId(1), BatchId(u128::MAX)]);
+    assert_eq!(answer.heads[0].head.sequence, 8);
+    let wanted = vec![held(2, 1).id, held(3, 5).id, BatchId(0)];
+    let pulled = owner.pull(KEY, wanted).await.unwrap();
+    assert_eq!(pulled, [held(2, 1), held(3, 5)]);
+}
+
+#[tokio::test]
+async fn a_tail_hands_on_batches_and_how_many_were_missed_and_ends_with_its_reader() {
+    let (fake, remote, address) = connected(RemoteConfig::default()).await;
+    let mut tail = remote.search(&address).tail();
+    while fake.tail.receivers() == 0 {
+        tokio::task::yield_now().await;
+    }
+    fake.tail.send(held(1, 1));
+    assert_eq!(tail.recv().await, Ok(held(1, 1)));
+    fake.tail.missed(5);
+    assert_eq!(tail.recv().await, Err(TailError::Missed(5)));
+    fake.tail.send(held(2, 1));
+    assert_eq!(tail.recv().await, Ok(held(2, 1)));
+    drop(tail);
+    while fake.tail.receivers() > 0 {
+        // The other side learns of it with the next message.
+        fake.tail.send(held(3, 1));
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_tail_of_a_node_that_is_gone_ends() {
+    let remote = Remote::new(RemoteConfig::default()).unwrap();
+    let mut tail = remote.search("127.0.0.1:1").tail();
+    assert_eq!(tail.recv().await, Err(TailError::Ended));
+}
+
+#[tokio::test]
+async fn coordinators_call_and_watch() {
+    let (_fake, remote, address) = connected(RemoteConfig::default()).await;
+    let meta = remote.meta(&address);
+    for (call, expected) in [
+        (MetaCall::Raft, "Raft x"),
+        (MetaCall::Propose, "Propose x"),
+        (MetaCall::Status, "Status x"),
+        (MetaCall::Join, "Join x"),
+    ] {
+        let answer = meta.call(call, Bytes::from("x")).await.unwrap();
+        assert_eq!(answer, expected);
+    }
+    let mut changes = meta.watch(41).await.unwrap();
+    assert_eq!(changes.next().await, Some(Ok(Bytes::from("41"))));
+    let lost = Error::Unavailable("no leader".to_owned());
+    assert_eq!(changes.next().await, Some(Err(lost)));
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_ends_the_work_at_the_other_side() {
+    let (fake, remote, address) = connected(RemoteConfig::default()).await;
+    let node = remote.ingest(&address);
+    let flush = tokio::spawn(async move { node.flush().await });
+    fake.began.notified().await;
+    assert_eq!(fake.flushing.load(Ordering::SeqCst), 1);
+    flush.abort();
+    fake.began.notified().await;
+    assert_eq!(fake.flushing.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn the_time_limit_of_a_call_ends_it_on_both_sides() {
+    let config = RemoteConfig {
+        call_timeout: Duration::from_millis(50),
+        ..RemoteConfig::default()
+    };
+    let (fake, remote, address) = connected(config).await;
+    let error = remote.ingest(&address).flush().await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(&address) && text.contains("in"), "{text}");
+    assert_eq!(error.kind(), model::Kind::Unavailable);
+    while fake.flushing.load(Ordering::SeqCst) > 0 {
+        fake.began.notified().await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_at_the_address_is_unavailable_and_named() {
+    let remote = Remote::new(RemoteConfig::default()).unwrap();
+    let refused = remote.ingest("127.0.0.1:1").ingest(vec![request(1)]).await;
+    let text = refused.unwrap_err().to_string();
+    assert!(text.starts_with("node at 127.0.0.1:1: "), "{text}");
+    assert!(text.contains("refused"), "{text}");
+    let nonsense = remote.ingest("no address").flush().await.unwrap_err();
+    assert_eq!(nonsense.kind(), model::Kind::Invalid);
+}
+
+#[tokio::test]
+async fn what_has_not_started_says_so() {
+    let config = RemoteConfig::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let ports = Arc::new(Ports::default());
+    tokio::spawn(async move {
+        serve(
+            listener,
+            ports,
+            &RemoteConfig::default(),
+            std::future::pending(),
+        )
+        .await
+    });
+    let remote = Remote::new(config).unwrap();
+    let text = remote.ingest(&address).flush().await.unwrap_err();
+    assert!(text.to_string().contains("has not started"), "{text}");
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_refused_with_the_reason() {
+    let small = RemoteConfig {
+        message_bytes_max: 1000,
+        ..RemoteConfig::default()
+    };
+    let fake = Fake::new();
+    let address = serve_fake(&fake, &small).await;
+    let remote = Remote::new(RemoteConfig::default()).unwrap();
+    let mut large = request(1);
+    large.batch = held(1, 100).batch;
+    let refused = remote.ingest(&address).ingest(vec![large]).await;
+    let text = refused.unwrap_err().to_string();
+    assert!(
+        text.contains("too large") && text.contains("1000"),
+        "{text}"
+    );
+    assert!(fake.ingested.lock().is_empty());
+}
+
+#[tokio::test]
+async fn another_format_is_refused_by_name() {
+    let fake = Fake::new();
+    let address = serve_fake(&fake, &RemoteConfig::default()).await;
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let mut grpc = tonic::client::Grpc::new(channel.connect().await.unwrap());
+    grpc.ready().await.unwrap();
+    let mut request = tonic::Request::new(Bytes::new());
+    request.metadata_mut().insert(FORMAT_HEADER, 99.into());
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static(Method::Flush.path());
+    let refused = grpc.unary(request, path, RawCodec).await.unwrap_err();
+    let text = refused.message();
+    assert!(
+        text.contains("format 1") && text.contains("speaks 99"),
+        "{text}"
+    );
+}
+
+fn batches() -> impl Strategy<Value = Vec<u64>> {
+    prop::collection::vec(0..40_u64, 0..5)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_bytes_of_another_node_are_more_than_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let mut cache = StreamCache::default();
+        let _ = wire::decode_ingest(&bytes, &mut cache);
+        let _ = wire::decode_filed(&bytes, &mut cache);
+        let _ = wire::decode_recent(&bytes);
+        let _ = wire::decode_reconcile(&bytes);
+        let _ = wire::decode_reconciled(&bytes);
+        let _ = wire::decode_call(&Bytes::from(bytes.clone()));
+        let _ = wire::decode_number(&bytes);
+    }
+
+    #[test]
+    fn a_cut_message_is_an_error_and_a_whole_one_what_was_sent(numbers in batches(), cut in 1..60_usize) {
+        let sent: Vec<IngestRequest> = numbers.iter().map(|number| request(*number)).collect();
+        let bytes = wire::encode_ingest(&sent);
+        let mut cache = StreamCache::default();
+        let arrived = wire::decode_ingest(&bytes, &mut cache).unwrap();
+        prop_assert_eq!(format!("{arrived:?}"), format!("{sent:?}"));
+        if bytes.len() > cut {
+            prop_assert!(wire::decode_ingest(&bytes[..bytes.len() - cut], &mut cache).is_err());
+        }
+        let ids: Vec<BatchId> = sent.iter().map(|request| request.batch_id).collect();
+        let request = ReconcileRequest { key: KEY, ids };
+        let bytes = wire::encode_reconcile(&request);
+        prop_assert_eq!(wire::decode_reconcile(&bytes), Ok(request));
+        prop_assert!(wire::decode_reconcile(&bytes[..bytes.len() - 1]).is_err());
+    }
+}
+
+/// An authority and one certificate of it, as files.
+struct Issued {
+    _folder: tempfile::TempDir,
+    files: TlsFiles,
+}
+
+fn issue(host: &str) -> Issued {
+    let folder = tempfile::TempDir::new().unwrap();
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&authority_key).unwrap();
+    let issuer = rcgen::Issuer::from_params(&params, &authority_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    let write = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let files = TlsFiles {
+        authority: write("ca.pem", authority.pem()),
+        certificate: write("node.pem", certificate.pem()),
+        key: write("node.key", key.serialize_pem()),
+        name: None,
+    };
+    Issued {
+        _folder: folder,
+        files,
+    }
+}
+
+fn with_tls(files: &TlsFiles) -> RemoteConfig {
+    RemoteConfig {
+        tls: Some(files.clone()),
+        ..RemoteConfig::default()
+    }
+}
+
+#[tokio::test]
+async fn tls_lets_in_those_of_the_same_authority_alone() {
+    let ours = issue("127.0.0.1");
+    let (fake, remote, address) = connected(with_tls(&ours.files)).await;
+    remote
+        .ingest(&address)
+        .ingest(vec![request(1)])
+        .await
+        .unwrap();
+    assert_eq!(fake.ingested.lock().len(), 1);
+    let theirs = issue("127.0.0.1");
+    for stranger in [with_tls(&theirs.files), RemoteConfig::default()] {
+        let remote = Remote::new(stranger).unwrap();
+        let refused = remote.ingest(&address).ingest(vec![request(2)]).await;
+        assert_eq!(refused.unwrap_err().kind(), model::Kind::Unavailable);
+    }
+    assert_eq!(fake.ingested.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn a_certificate_with_another_name_is_taken_when_that_name_is_configured() {
+    let mut issued = issue("pharos.internal");
+    let fake = Fake::new();
+    let address = serve_fake(&fake, &with_tls(&issued.files)).await;
+    let by_host = Remote::new(with_tls(&issued.files)).unwrap();
+    let refused = by_host.ingest(&address).ingest(vec![request(1)]).await;
+    assert!(refused.is_err());
+    issued.files.name = Some("pharos.internal".to_owned());
+    let by_name = Remote::new(with_tls(&issued.files)).unwrap();
+    by_name
+        .ingest(&address)
+        .ingest(vec![request(1)])
+        .await
+        .unwrap();
+}
+
+#[test]
+fn a_missing_tls_file_is_named() {
+    let mut issued = issue("127.0.0.1");
+    issued.files.key = "/nowhere/node.key".into();
+    let error = Remote::new(with_tls(&issued.files)).unwrap_err();
+    assert!(error.to_string().contains("/nowhere/node.key"), "{error}");
+}
