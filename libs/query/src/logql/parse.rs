@@ -13,6 +13,7 @@ mod check;
 mod filter;
 mod log;
 mod metric;
+mod number;
 mod stage;
 mod token;
 mod units;
@@ -22,6 +23,7 @@ use std::fmt;
 use super::ast::{Expr, LabelFilter, LogExpr, Matcher, MetricExpr};
 use token::{Kind, Token};
 
+pub(crate) use number::underscores_are_right;
 pub(crate) use units::{format_bytes, format_duration, quote};
 pub use units::{parse_bytes, parse_duration};
 
@@ -138,7 +140,7 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
 /// As [`parse`].
 pub fn parse_label_filter(text: &str) -> Result<LabelFilter, ParseError> {
     let mut parser = Parser::new(text)?;
-    let filter = parser.label_filter()?;
+    let filter = parser.label_filter(true)?;
     parser.end()?;
     parser.finish()?;
     Ok(filter)
@@ -155,6 +157,8 @@ struct Parser<'a> {
     regexes: usize,
     /// The first error of meaning.
     meaning: Option<ParseError>,
+    /// The first stage that cannot be run.
+    stage_problem: Option<ParseError>,
 }
 
 impl<'a> Parser<'a> {
@@ -165,13 +169,18 @@ impl<'a> Parser<'a> {
                 text.len()
             )));
         }
+        let (tokens, unreadable) = token::tokens(text);
+        let unreadable = unreadable.map(|problem| {
+            ParseError::meaning(format!("unable to parse literal as a float: {problem}"))
+        });
         Ok(Parser {
             text,
-            tokens: token::tokens(text),
+            tokens,
             at: 0,
             nesting: 0,
             regexes: 0,
-            meaning: None,
+            meaning: unreadable,
+            stage_problem: None,
         })
     }
 
@@ -190,7 +199,7 @@ impl<'a> Parser<'a> {
     }
 
     fn finish(self) -> Result<(), ParseError> {
-        self.meaning.map_or(Ok(()), Err)
+        self.meaning.or(self.stage_problem).map_or(Ok(()), Err)
     }
 
     /// Remembers an error of meaning; the first one is reported, after all syntax errors.

@@ -32,6 +32,7 @@ mod line_filter;
 mod logfmt;
 mod names;
 mod order;
+mod path;
 mod pattern;
 mod row;
 mod runner;
@@ -53,6 +54,8 @@ use self::stage::{LineState, Scratch, Step};
 use self::unwrap::UnwrapStep;
 use super::ast::{Stage, Unwrap};
 
+pub(crate) use self::convert::parse_float;
+pub(crate) use self::order::idle_formats;
 pub use self::row::{Category, ERROR_DETAILS_LABEL, ERROR_LABEL, PRESERVE_ERROR_LABEL};
 pub use self::runner::{Output, RowLabels, Runner, Sample};
 pub use self::series::{LabelPairs, Series, SeriesId};
@@ -95,6 +98,11 @@ pub enum CompileError {
     /// Two groups of one name.
     #[error("duplicate extracted label name '{0}'")]
     DuplicateCapture(String),
+    /// `pattern` without anything.
+    #[error(
+        "parse error at line 1, col 1: syntax error: unexpected $end, expecting IDENTIFIER or LITERAL"
+    )]
+    PatternEmpty,
     /// `pattern` without a named capture.
     #[error("at least one capture is required: invalid pattern {0:?}")]
     PatternNoCapture(String),
@@ -108,13 +116,14 @@ pub enum CompileError {
     #[error("named captures are not allowed: found '<{0}>'")]
     PatternNamed(String),
     /// Not an address, range or block.
-    #[error(
-        "ip: invalid pattern {0:?}: want an address, a range first-last, or a CIDR block address/bits"
-    )]
+    #[error("ip: invalid pattern: {0:?}")]
     Ip(String),
-    /// Not a path of members and indexes.
-    #[error("invalid json expression {0:?}: want a path such as a.b[0][\"c d\"]")]
-    JsonPath(String),
+    /// `ip` where a regular expression or a pattern is asked for.
+    #[error("ip: invalid operation")]
+    IpOperation,
+    /// What a field of `json` or `logfmt` names is no place: the text, and what is wrong with it.
+    #[error("cannot parse expression [{0}]: {1}")]
+    Path(String, String),
     /// Not a Go template, or one that calls an unknown function.
     #[error("invalid template: {0}")]
     Template(String),

@@ -76,6 +76,15 @@ pub fn compile_anchored(text: &str) -> Result<regex::Regex, RegexError> {
     build(text, &format!("^(?s:{})$", translate(text)?))
 }
 
+/// Compiles for a match of the whole text, in which `.` matches no line break, as in
+/// `label_replace`. Errors may name the expression with what is put around it.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_whole(text: &str) -> Result<regex::Regex, RegexError> {
+    compile(&format!("^(?:{text})$"))
+}
+
 /// Compiles for search anywhere in a line, which may hold bytes that are not UTF-8.
 ///
 /// # Errors

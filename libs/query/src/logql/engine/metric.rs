@@ -20,6 +20,8 @@ pub(super) struct Evaluation<'q, S> {
     /// Resolution of subqueries that name none.
     pub(super) default_step: i64,
     pub(super) detect_level: bool,
+    /// Whether the query is evaluated at one time only.
+    pub(super) instant: bool,
     pub(super) now: Option<Timestamp>,
     pub(super) stats: ScanStats,
 }
@@ -47,6 +49,7 @@ pub(super) fn execute<S: Source>(
             step => step,
         },
         detect_level: limits.detect_level,
+        instant: params.step == 0,
         now: params.now,
         stats: ScanStats::default(),
     };
@@ -186,7 +189,7 @@ impl<S: Source> Evaluation<'_, S> {
                 regex,
             } => {
                 let Operand::Rows(rows) = self.eval(expr, steps)? else {
-                    return Err(not_a_vector("label_replace"));
+                    return Err(not_a_vector());
                 };
                 let before = rows_memory_bytes(&rows);
                 let rows = label_replace(rows, dst, replacement, src, regex)?;
@@ -201,6 +204,20 @@ impl<S: Source> Evaluation<'_, S> {
     fn recharge(&self, before: u64, result: &Operand) -> Result<(), BudgetError> {
         self.budget.give_memory(before);
         self.budget.take_memory(result.memory_bytes())
+    }
+
+    /// What `approx_topk` counts. As in Loki it works at one time only.
+    fn sketched(&mut self, expr: &MetricExpr, steps: &Steps) -> Result<Operand, EngineError> {
+        if !self.instant {
+            return Err(EngineError::Invalid(
+                "count min sketches are only supported on instant queries".into(),
+            ));
+        }
+        match self.eval(expr, steps) {
+            Ok(Operand::Scalar(_)) => Err(empty_result()),
+            Err(EngineError::Invalid(_) | EngineError::Pipeline { .. }) => Err(empty_result()),
+            other => other,
+        }
     }
 
     fn vector(
@@ -234,8 +251,12 @@ impl<S: Source> Evaluation<'_, S> {
             self.recharge(charged, &result)?;
             return Ok(result);
         }
-        let Operand::Rows(rows) = self.eval(&aggregation.expr, steps)? else {
-            return Err(not_a_vector("a vector aggregation"));
+        let operand = match aggregation.op {
+            VectorOp::ApproxTopK(_) => self.sketched(&aggregation.expr, steps)?,
+            _ => self.eval(&aggregation.expr, steps)?,
+        };
+        let Operand::Rows(rows) = operand else {
+            return Err(not_a_vector());
         };
         let before = rows_memory_bytes(&rows);
         let rows = vector::aggregate(aggregation, rows, steps.count);
@@ -243,6 +264,11 @@ impl<S: Source> Evaluation<'_, S> {
         self.recharge(before, &result)?;
         Ok(result)
     }
+}
+
+/// What Loki says when the series of `approx_topk` cannot be had, whatever the reason.
+fn empty_result() -> EngineError {
+    EngineError::Invalid("unexpected empty result".into())
 }
 
 /// Whether rows may be filed under the labels of the vector aggregation around at once, with the
@@ -277,8 +303,12 @@ fn keeps_labels(inner: &RangeAggregation) -> bool {
     logs.log.stages.iter().all(keeps)
 }
 
-fn not_a_vector(what: &str) -> EngineError {
-    EngineError::Invalid(format!("{what} needs a vector, not a number"))
+/// A number where series are needed, in Loki's words.
+fn not_a_vector() -> EngineError {
+    EngineError::Invalid(
+        "unexpected expr type (*syntax.LiteralExpr) for Evaluator type (*logql.DefaultEvaluator) "
+            .into(),
+    )
 }
 
 fn label_replace(
@@ -288,8 +318,8 @@ fn label_replace(
     src: &str,
     pattern: &str,
 ) -> Result<Vec<Row>, EngineError> {
-    let regex = regex::compile_anchored(pattern)
-        .map_err(|error| EngineError::Invalid(error.to_string()))?;
+    let regex =
+        regex::compile_whole(pattern).map_err(|error| EngineError::Invalid(error.to_string()))?;
     for row in &mut rows {
         let value = row.labels.get(src).unwrap_or("");
         let Some(captures) = regex.captures(value) else {

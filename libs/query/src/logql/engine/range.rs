@@ -7,6 +7,7 @@ use model::{LineColumn, MatchOp};
 use super::super::ast::{
     Grouping, LogExpr, LogRange, MetricExpr, RangeAggregation, RangeInput, RangeOp, Stage,
 };
+use super::super::pipeline::idle_formats;
 use super::EngineError;
 use super::labels::LabelSet;
 use super::leaf::{Leaf, need};
@@ -282,18 +283,7 @@ impl Job<'_> {
 /// Leaves out each `line_format` whose line nobody reads: no parser or line filter stands behind
 /// it. Loki does so too, which shows when its template would fail or a later one reads `__line__`.
 fn without_idle_formats(log: &LogExpr) -> Cow<'_, LogExpr> {
-    let reads_line = |stage: &Stage| {
-        matches!(
-            stage,
-            Stage::LineFilter(_)
-                | Stage::Json(_)
-                | Stage::Logfmt { .. }
-                | Stage::Regexp(_)
-                | Stage::Pattern(_)
-                | Stage::Unpack
-        )
-    };
-    let read_from = log.stages.iter().rposition(reads_line).unwrap_or(0);
+    let read_from = idle_formats(&log.stages);
     let (before, after) = log.stages.split_at(read_from);
     let is_format = |stage: &&Stage| matches!(stage, Stage::LineFormat(_));
     if !after.iter().any(|stage| is_format(&stage)) {

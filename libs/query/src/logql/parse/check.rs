@@ -2,7 +2,7 @@
 
 use model::MatchOp;
 
-use super::super::ast::{Extraction, LabelFormat, Matcher, RangeInput, RangeOp, Stage};
+use super::super::ast::{LabelFormat, Matcher, RangeInput, RangeOp, Stage};
 use super::super::pipeline::{CompileError, Pipeline};
 use super::super::print::range_op_name;
 use super::super::regex;
@@ -72,15 +72,34 @@ impl Parser<'_> {
                 }
                 return;
             }
-            Stage::LineFormat(_) => {
-                compiled(stage).map_err(|error| format!("invalid line template: {}", words(&error)))
-            }
+            Stage::LineFormat(_) => return,
             Stage::LabelFormat(formats) => label_formats(formats),
-            Stage::Logfmt { fields, .. } => logfmt_keys(fields),
             _ => compiled(stage).map_err(|error| words(&error)),
         };
         if let Err(message) = result {
-            self.note(format!("stage '{stage}' : {message}"));
+            self.note_stage(stage, &message);
+        }
+    }
+
+    /// Notes what is wrong with the templates of `line_format`. In a metric query those that make
+    /// a line that nobody reads are left out, and so may be wrong.
+    pub(super) fn check_line_formats(&mut self, stages: &[Stage]) {
+        for stage in stages {
+            if let Stage::LineFormat(_) = stage
+                && self.may_compile(0)
+                && let Err(error) = compiled(stage)
+            {
+                let message = format!("invalid line template: {}", words(&error));
+                self.note_stage(stage, &message);
+            }
+        }
+    }
+
+    /// As in Loki, what is wrong with a stage comes after all other errors.
+    fn note_stage(&mut self, stage: &Stage, message: &str) {
+        if self.stage_problem.is_none() {
+            let message = format!("stage '{stage}' : {message}");
+            self.stage_problem = Some(ParseError::meaning(message));
         }
     }
 
@@ -119,15 +138,15 @@ fn words(error: &CompileError) -> String {
         CompileError::PatternDuplicate(name, _) => {
             format!("duplicate capture name ({name}): invalid expression")
         }
-        CompileError::JsonPath(path) => {
-            format!("cannot parse expression [{path}]: want a path such as a.b[0][\"c d\"]")
-        }
         CompileError::Template(message) => without_column(message),
         CompileError::PatternNamed(_)
         | CompileError::NoCapture
         | CompileError::CaptureName(_)
         | CompileError::DuplicateCapture(_)
-        | CompileError::Ip(_) => error.to_string(),
+        | CompileError::Path(..)
+        | CompileError::Ip(_)
+        | CompileError::IpOperation
+        | CompileError::PatternEmpty => error.to_string(),
     }
 }
 
@@ -140,23 +159,6 @@ fn without_column(message: &str) -> String {
         }
         _ => message.to_owned(),
     }
-}
-
-/// A field of `logfmt` is found by one key.
-fn logfmt_keys(fields: &[Extraction]) -> Result<(), String> {
-    for Extraction { path, .. } in fields {
-        let problem = if path.trim().is_empty() {
-            "syntax error: unexpected $end, expecting STRING or KEY".to_owned()
-        } else if let Some(c) = path.chars().find(|c| matches!(c, '.' | '[' | ']')) {
-            format!("unexpected char {c}")
-        } else if path.split_whitespace().nth(1).is_some() && !path.contains('"') {
-            "syntax error: unexpected KEY".to_owned()
-        } else {
-            continue;
-        };
-        return Err(format!("cannot parse expression [{path}]: {problem}"));
-    }
-    Ok(())
 }
 
 fn regexp_parser(expression: &str) -> Result<(), String> {

@@ -13,16 +13,17 @@ const FILTER_HEIGHT_MAX: usize = 2 * NESTING_MAX;
 type Tall = (LabelFilter, usize);
 
 impl Parser<'_> {
-    /// A condition with all its `and`, `or` and commas.
-    pub(super) fn label_filter(&mut self) -> Result<LabelFilter, ParseError> {
-        Ok(self.filter_above(0)?.0)
+    /// A condition with all its `and`, `or` and commas. `only`: nothing else may stand here.
+    pub(super) fn label_filter(&mut self, only: bool) -> Result<LabelFilter, ParseError> {
+        Ok(self.filter_above(0, only)?.0)
     }
 
     /// `and` (2) binds tighter than `or` (1). A comma, or nothing at all, between two conditions
     /// is an `and` that takes what stands directly before it and all that follows, as in Loki:
-    /// `a or b, c or d` is `a or (b and (c or d))`.
-    fn filter_above(&mut self, above: u8) -> Result<Tall, ParseError> {
-        let mut left = self.filter_operand()?;
+    /// `a or b, c or d` is `a or (b and (c or d))`. `only`: nothing else than a condition may stand
+    /// here.
+    fn filter_above(&mut self, above: u8, only: bool) -> Result<Tall, ParseError> {
+        let mut left = self.filter_operand(only)?;
         loop {
             let (binds, together) = match self.kind() {
                 Kind::Word("or") => (1, false),
@@ -37,7 +38,7 @@ impl Parser<'_> {
                 self.advance();
             }
             let above = if together { 0 } else { binds };
-            let right = self.nested(|parser| parser.filter_above(above))?;
+            let right = self.nested(|parser| parser.filter_above(above, true))?;
             let height = left.1.max(right.1) + 1;
             if height > FILTER_HEIGHT_MAX {
                 return Err(self.too_deep());
@@ -51,15 +52,18 @@ impl Parser<'_> {
         }
     }
 
-    fn filter_operand(&mut self) -> Result<Tall, ParseError> {
+    fn filter_operand(&mut self, only: bool) -> Result<Tall, ParseError> {
         if self.take("(") {
             return self.nested(|parser| {
-                let inner = parser.filter_above(0)?;
-                parser.expect(")")?;
+                let inner = parser.filter_above(0, true)?;
+                if !parser.take(")") {
+                    return Err(parser.unexpected(&[]));
+                }
                 Ok(inner)
             });
         }
-        let name = self.identifier(&[])?;
+        let expecting = if only { &["IDENTIFIER", "("][..] } else { &[] };
+        let name = self.identifier(expecting)?;
         let match_op = self.match_op();
         let Some(op) = self.comparison() else {
             // `=~` or `!~`
@@ -110,21 +114,20 @@ impl Parser<'_> {
 
     fn numeric(&mut self, name: String, op: CompareOp) -> Result<LabelFilter, ParseError> {
         let negative = self.take("-");
-        if !negative {
-            self.take("+");
-        }
+        let signed = negative || self.take("+");
         let filter = match *self.kind() {
             Kind::Number(value) => LabelFilter::Number {
                 name,
                 op,
                 value: if negative { -value } else { value },
             },
-            Kind::Duration(nanos) => LabelFilter::Duration {
+            Kind::Duration(nanos) if negative || !signed => LabelFilter::Duration {
                 name,
                 op,
                 nanos: if negative { -nanos } else { nanos },
             },
-            Kind::Bytes(bytes) if !negative => LabelFilter::Bytes { name, op, bytes },
+            Kind::Bytes(bytes) if !signed => LabelFilter::Bytes { name, op, bytes },
+            _ if signed => return Err(self.unexpected(&["NUMBER"])),
             _ => return Err(self.unexpected(&[])),
         };
         self.advance();

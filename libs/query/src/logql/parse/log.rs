@@ -6,6 +6,7 @@ use super::super::ast::{
     Conversion, LineFilter, LineFilterOp, LineFilterValue, LogExpr, LogRange, Matcher, Stage,
     Unwrap,
 };
+use super::super::pipeline::idle_formats;
 use super::token::Kind;
 use super::{ParseError, Parser, check};
 
@@ -75,6 +76,7 @@ impl Parser<'_> {
         while let Some(stage) = self.stage()? {
             stages.push(stage);
         }
+        self.check_line_formats(&stages);
         self.check_ordering(&stages);
         Ok(LogExpr { selector, stages })
     }
@@ -107,20 +109,17 @@ impl Parser<'_> {
 
     /// `"a" or ip("b") or ...`
     fn line_filter(&mut self, op: LineFilterOp) -> Result<Stage, ParseError> {
-        let mut any = vec![self.line_filter_value(op)?];
+        let mut any = vec![self.line_filter_value()?];
         while self.take("or") {
-            any.push(self.line_filter_value(op)?);
+            any.push(self.line_filter_value()?);
         }
         Ok(Stage::LineFilter(LineFilter { op, any }))
     }
 
-    fn line_filter_value(&mut self, op: LineFilterOp) -> Result<LineFilterValue, ParseError> {
+    fn line_filter_value(&mut self) -> Result<LineFilterValue, ParseError> {
         if *self.kind() != Kind::Function("ip") {
             let text = self.string(&["STRING", "ip"])?;
             return Ok(LineFilterValue::Text(text));
-        }
-        if !matches!(op, LineFilterOp::Contains | LineFilterOp::NotContains) {
-            self.note("ip: invalid operation");
         }
         Ok(LineFilterValue::Ip(self.ip()?))
     }
@@ -143,16 +142,23 @@ impl Parser<'_> {
         self.token_after(count).kind == Kind::Word("{")
     }
 
-    /// A log range in any of its orders.
-    pub(super) fn log_range(&mut self) -> Result<LogRange, ParseError> {
+    /// A log range in any of its orders. `reads_lines`: the aggregation looks at the lines.
+    pub(super) fn log_range(&mut self, reads_lines: bool) -> Result<LogRange, ParseError> {
         let parts = self.log_range_parts()?;
         let Some((range, offset)) = parts.range else {
-            return Err(self.unexpected(&[]));
+            return Err(match parts.unwrap {
+                Some(_) => self.unexpected(&["RANGE", "|"]),
+                None => self.unexpected(&[]),
+            });
         };
-        if range <= 0 {
-            self.note("invalid range: it must be greater than 0");
-        }
-        self.refuse_ordering(&parts.log.stages);
+        let stages = &parts.log.stages;
+        let read = if reads_lines {
+            stages.len()
+        } else {
+            idle_formats(stages)
+        };
+        self.check_line_formats(&stages[..read]);
+        self.refuse_ordering(stages);
         Ok(LogRange {
             log: parts.log,
             unwrap: parts.unwrap,
@@ -162,7 +168,8 @@ impl Parser<'_> {
     }
 
     fn log_range_parts(&mut self) -> Result<RangeParts, ParseError> {
-        let mut parts = if self.take("(") {
+        let in_parentheses = self.take("(");
+        let mut parts = if in_parentheses {
             self.nested(|parser| {
                 let parts = parser.log_range_parts()?;
                 parser.expect(")")?;
@@ -177,29 +184,61 @@ impl Parser<'_> {
                 range: None,
             }
         };
-        loop {
-            if let Kind::Subquery { refusal, .. } = self.kind() {
-                return Err(self.error_here(refusal.clone()));
+        if in_parentheses {
+            if parts.range.is_some() {
+                return Ok(parts);
             }
-            if let Kind::Range(range) = *self.kind() {
-                if parts.range.is_some() {
-                    return Err(self.unexpected(&[]));
-                }
-                self.advance();
-                let offset = self.offset()?;
-                parts.range = Some((range, offset));
-            } else if let Some(unwrap) = &mut parts.unwrap {
+            // Only an `unwrap` may stand behind the range.
+            let bare = parts.log.stages.is_empty() && parts.unwrap.is_none();
+            if !self.range(&mut parts)? {
+                return Err(self.unexpected(&["RANGE"]));
+            }
+            if bare && self.unwrap_follows() {
+                self.rest_of_range(&mut parts)?;
+            }
+            return Ok(parts);
+        }
+        let early = self.range(&mut parts)?;
+        self.rest_of_range(&mut parts)?;
+        if !early && !self.range(&mut parts)? && parts.unwrap.is_some() && !self.is(")") {
+            return Err(self.unexpected(&["RANGE", "|"]));
+        }
+        Ok(parts)
+    }
+
+    /// `[5m] offset 1m`, if it comes next.
+    fn range(&mut self, parts: &mut RangeParts) -> Result<bool, ParseError> {
+        if let Kind::Subquery { refusal, .. } = self.kind() {
+            return Err(self.error_here(refusal.clone()));
+        }
+        let Kind::Range(range) = *self.kind() else {
+            return Ok(false);
+        };
+        self.advance();
+        let offset = self.offset()?;
+        parts.range = Some((range, offset));
+        Ok(true)
+    }
+
+    fn unwrap_follows(&self) -> bool {
+        self.is("|") && self.token_after(1).kind == Kind::Word("unwrap")
+    }
+
+    /// Stages, and `unwrap` with the conditions behind it.
+    fn rest_of_range(&mut self, parts: &mut RangeParts) -> Result<(), ParseError> {
+        loop {
+            if let Some(unwrap) = &mut parts.unwrap {
                 if !self.take("|") {
-                    return Ok(parts);
+                    return Ok(());
                 }
-                unwrap.filters.push(self.label_filter()?);
-            } else if self.is("|") && self.token_after(1).kind == Kind::Word("unwrap") {
+                unwrap.filters.push(self.label_filter(true)?);
+            } else if self.unwrap_follows() {
                 self.at += 2;
                 parts.unwrap = Some(self.unwrap()?);
             } else {
                 match self.stage()? {
                     Some(stage) => parts.log.stages.push(stage),
-                    None => return Ok(parts),
+                    None => return Ok(()),
                 }
             }
         }

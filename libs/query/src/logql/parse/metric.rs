@@ -58,9 +58,18 @@ impl Parser<'_> {
 
     /// A numeric expression where no log query may stand.
     fn metric(&mut self) -> Result<Tall<MetricExpr>, ParseError> {
-        match self.nested(|parser| parser.expr_above(0, false))? {
+        match self.nested(|parser| parser.expr_above(0, true))? {
             (Expr::Metric(metric), height) => Ok((metric, height)),
+            // Loki too finds it wrong behind the log query only.
             (Expr::Log(_), _) => Err(self.unexpected(&[])),
+        }
+    }
+
+    /// The end of an expression in parentheses, where many other things could stand.
+    fn close(&mut self) -> Result<(), ParseError> {
+        match self.take(")") {
+            true => Ok(()),
+            false => Err(self.unexpected(&[])),
         }
     }
 
@@ -111,12 +120,10 @@ impl Parser<'_> {
         let left = self.is("group_left");
         let group = if left || self.is("group_right") {
             self.advance();
-            // Without parentheses nothing is taken over; `(` may also start the right side.
-            let include = if self.include_follows() {
-                self.advance();
-                self.names_until_parenthesis()?
-            } else {
-                Vec::new()
+            // Without parentheses nothing is taken over. As in Loki `(` never starts the right side.
+            let include = match self.take("(") {
+                true => self.names_until_parenthesis()?,
+                false => Vec::new(),
             };
             Some(if left {
                 GroupSide::Left(include)
@@ -130,17 +137,6 @@ impl Parser<'_> {
         Ok((returns_bool, Some(matching)))
     }
 
-    /// Whether `()` or `(name,` or `(name)` comes next.
-    fn include_follows(&self) -> bool {
-        let kind = |count: usize| &self.token_after(count).kind;
-        self.is("(")
-            && match kind(1) {
-                Kind::Word(")") => true,
-                Kind::Identifier => matches!(kind(2), Kind::Word(")" | ",")),
-                _ => false,
-            }
-    }
-
     fn operand(&mut self, logs: bool) -> Result<Tall<Expr>, ParseError> {
         let metric = match *self.kind() {
             Kind::Word("{") if logs => return Ok((Expr::Log(self.log_expr()?), 1)),
@@ -148,7 +144,7 @@ impl Parser<'_> {
                 self.advance();
                 return self.nested(|parser| {
                     let inner = parser.expr_above(0, logs)?;
-                    parser.expect(")")?;
+                    parser.close()?;
                     Ok(inner)
                 });
             }
@@ -223,7 +219,7 @@ impl Parser<'_> {
         if op == RangeOp::Quantile && param.is_none() {
             self.note(format!("parameter required for operation {name}"));
         }
-        let (over, height) = self.range_input(param.is_some())?;
+        let (over, height) = self.range_input(op, param.is_some())?;
         self.expect(")")?;
         let grouping = self.grouping()?;
         if let Err(message) = check::range_aggregation(op, &over, grouping.is_some()) {
@@ -238,9 +234,14 @@ impl Parser<'_> {
         Ok((MetricExpr::Range(aggregation), height + 1))
     }
 
-    fn range_input(&mut self, after_param: bool) -> Result<Tall<RangeInput>, ParseError> {
+    fn range_input(
+        &mut self,
+        op: RangeOp,
+        after_param: bool,
+    ) -> Result<Tall<RangeInput>, ParseError> {
         if self.log_range_follows() {
-            return Ok((RangeInput::Logs(self.log_range()?), 1));
+            let reads_lines = matches!(op, RangeOp::Bytes | RangeOp::BytesRate);
+            return Ok((RangeInput::Logs(self.log_range(reads_lines)?), 1));
         }
         let all = ["NUMBER", "{", "("];
         let expecting = if after_param { &all[1..] } else { &all[..] };
@@ -291,7 +292,7 @@ impl Parser<'_> {
         self.expect("(")?;
         let op = self.vector_op(name)?;
         let (expr, height) = self.metric()?;
-        self.expect(")")?;
+        self.close()?;
         let grouping = match before {
             Some(grouping) => Some(grouping),
             None => self.grouping()?,
@@ -299,7 +300,7 @@ impl Parser<'_> {
         let grouped = grouping.as_ref().is_some_and(|g| !g.labels.is_empty());
         match op {
             VectorOp::Sort | VectorOp::SortDesc if grouped => {
-                self.note("sort and sort_desc doesn't allow grouping by");
+                self.note("sort and sort_desc doesn't allow grouping by ");
             }
             VectorOp::ApproxTopK(_) if grouping.is_some() => {
                 self.note("grouping not allowed for approx_topk aggregation");
@@ -379,7 +380,10 @@ impl Parser<'_> {
         self.expect("(")?;
         let (expr, height) = self.metric()?;
         let mut texts = Vec::with_capacity(4);
-        for _ in 0..4 {
+        for at in 0..4 {
+            if at == 0 && !self.is(",") {
+                return Err(self.unexpected(&[]));
+            }
             self.expect(",")?;
             texts.push(self.string(&["STRING"])?);
         }
@@ -389,12 +393,8 @@ impl Parser<'_> {
         let (dst, replacement, src, regex) = (text(), text(), text(), text());
         if !self.may_compile(1) {
             // There is an error already.
-        } else if let Err(error) = regex::compile_anchored(&regex) {
+        } else if let Err(error) = regex::compile_whole(&regex) {
             self.note(format!("invalid regex in label_replace: {error}"));
-        } else if !model::is_valid_label_name(&dst) {
-            self.note(format!(
-                "invalid destination label name in label_replace: {dst}"
-            ));
         }
         let replace = MetricExpr::LabelReplace {
             expr: Box::new(expr),

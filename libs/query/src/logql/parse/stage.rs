@@ -12,7 +12,7 @@ impl Parser<'_> {
         }
         let word = match *self.kind() {
             Kind::Word(word) if word != "(" => word,
-            _ => return Ok(Stage::LabelFilter(self.label_filter()?)),
+            _ => return Ok(Stage::LabelFilter(self.label_filter(false)?)),
         };
         let stage: fn(&mut Self) -> Result<Stage, ParseError> = match word {
             "json" => |p| Ok(Stage::Json(p.extractions()?)),
@@ -93,11 +93,7 @@ impl Parser<'_> {
         while *self.kind() == Kind::Flag {
             match self.raw() {
                 "--strict" => strict = true,
-                "--keep-empty" => keep_empty = true,
-                other => {
-                    let message = format!("unknown parser flag: {other}");
-                    return Err(self.error_here(message));
-                }
+                _ => keep_empty = true,
             }
             self.advance();
         }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use super::number;
 use super::units::{parse_bytes, parse_duration, parse_range, unquote};
+use crate::logql::pipeline::parse_float;
 
 /// Words that are never names of labels.
 const RESERVED: &[&str] = &[
@@ -68,6 +70,9 @@ const FUNCTIONS: &[&str] = &[
     "vector",
 ];
 
+/// What may stand behind `--`.
+const FLAGS: &[&str] = &["strict", "keep-empty"];
+
 /// Operators, longest first.
 const OPERATORS: &[&str] = &[
     "=~", "!~", "!=", "!>", "|=", "|~", "|>", "==", ">=", "<=", "{", "}", "(", ")", "]", ",", ".",
@@ -125,7 +130,7 @@ impl fmt::Display for Kind {
             Kind::Duration(_) => "DURATION",
             Kind::Bytes(_) => "BYTES",
             Kind::Range(_) | Kind::Subquery { .. } => "RANGE",
-            Kind::Flag => "PARSER_FLAG",
+            Kind::Flag => "FUNCTION_FLAG",
             Kind::Word(word) => word,
             Kind::Function("ip") => "ip",
             Kind::Function("bytes") => "BYTES_CONV",
@@ -137,13 +142,15 @@ impl fmt::Display for Kind {
     }
 }
 
-/// All tokens; the last one is `End`, or `Bad` where the text cannot go on.
-pub(super) fn tokens(text: &str) -> Vec<Token> {
+/// All tokens; the last one is `End`, or `Bad` where the text cannot go on. With them what is wrong
+/// with the first number that has no value (then it is NaN), though it looks like one.
+pub(super) fn tokens(text: &str) -> (Vec<Token>, Option<String>) {
     let mut lexer = Lexer {
         text,
         at: 0,
         line: 1,
         column: 1,
+        unreadable: None,
     };
     let mut tokens = Vec::new();
     loop {
@@ -151,7 +158,7 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
         let last = matches!(token.kind, Kind::End | Kind::Bad(_));
         tokens.push(token);
         if last {
-            return tokens;
+            return (tokens, lexer.unreadable);
         }
     }
 }
@@ -161,6 +168,7 @@ struct Lexer<'a> {
     at: usize,
     line: u32,
     column: u32,
+    unreadable: Option<String>,
 }
 
 impl<'a> Lexer<'a> {
@@ -238,11 +246,10 @@ impl<'a> Lexer<'a> {
     fn operator(&mut self) -> Kind {
         let rest = self.rest();
         if let Some(flag) = rest.strip_prefix("--")
-            && flag.starts_with(|c: char| c.is_ascii_alphabetic())
+            && let Some(flag) = FLAGS.iter().find(|known| flag.starts_with(**known))
+            && !rest[2 + flag.len()..].starts_with(|c: char| c.is_alphabetic() || c == '-')
         {
-            let is_flag = |c: char| c.is_ascii_alphabetic() || c == '-';
-            let length = flag.find(|c| !is_flag(c)).unwrap_or(flag.len());
-            self.skip(2 + length);
+            self.skip(2 + flag.len());
             return Kind::Flag;
         }
         match OPERATORS.iter().find(|op| rest.starts_with(**op)) {
@@ -250,7 +257,11 @@ impl<'a> Lexer<'a> {
                 self.skip(operator.len());
                 Kind::Word(operator)
             }
-            None => Kind::Bad("syntax error: unexpected IDENTIFIER".to_owned()),
+            // As in Loki, any other character is a name.
+            None => {
+                self.skip(self.peek().map_or(0, char::len_utf8));
+                Kind::Identifier
+            }
         }
     }
 
@@ -269,8 +280,7 @@ impl<'a> Lexer<'a> {
         }
         match find(FUNCTIONS) {
             Some(function) if self.call_follows() => Kind::Function(function),
-            _ if word.is_ascii() => Kind::Identifier,
-            _ => Kind::Bad(format!("invalid label name: {word}")),
+            _ => Kind::Identifier,
         }
     }
 
@@ -293,7 +303,10 @@ impl<'a> Lexer<'a> {
     /// A number, or one with a unit, or several of those (`1m30s`).
     fn number(&mut self) -> Kind {
         let rest = self.rest();
-        let plain = number_length(rest);
+        let plain = match number::scan(rest) {
+            Ok(length) => length,
+            Err(problem) => return Kind::Bad(problem),
+        };
         // As in Loki, a unit goes as far as letters of units do, whatever follows.
         let run = |letters: &str| {
             let in_unit = |c: char| c.is_numeric() || c == '.' || letters.contains(c);
@@ -307,15 +320,6 @@ impl<'a> Lexer<'a> {
             self.skip(end);
             return Kind::Duration(nanos);
         }
-        // Unlike Loki, which knows capitals only here but not in what the filter reads.
-        let whole = rest[plain..].find(|c: char| !(c.is_alphanumeric() || c == '.' || c == '_'));
-        let whole = whole.map_or(rest.len(), |at| plain + at);
-        if whole > plain
-            && let Some(bytes) = parse_bytes(&rest[..whole])
-        {
-            self.skip(whole);
-            return Kind::Bytes(bytes);
-        }
         let end = run("BikKMGTP");
         if end > plain
             && let Some(bytes) = parse_bytes(&rest[..end])
@@ -323,14 +327,12 @@ impl<'a> Lexer<'a> {
             self.skip(end);
             return Kind::Bytes(bytes);
         }
-        let text = &rest[..plain];
         self.skip(plain);
-        match text.parse::<f64>() {
-            Ok(value) if value.is_finite() => Kind::Number(value),
-            _ => Kind::Bad(format!(
-                "unable to parse number \"{text}\": value out of range"
-            )),
-        }
+        let value = parse_float(&rest[..plain]).unwrap_or_else(|problem| {
+            self.unreadable.get_or_insert(problem);
+            f64::NAN
+        });
+        Kind::Number(value)
     }
 
     fn range(&mut self) -> Kind {
@@ -401,25 +403,4 @@ impl<'a> Lexer<'a> {
             Err(message) => Kind::Bad(message.to_owned()),
         }
     }
-}
-
-/// The length of the number at the start: digits, a fraction, an exponent.
-fn number_length(text: &str) -> usize {
-    let bytes = text.as_bytes();
-    let digits = |from: usize| {
-        let run = bytes[from..].iter().take_while(|b| b.is_ascii_digit());
-        from + run.count()
-    };
-    let mut end = digits(0);
-    if bytes.get(end) == Some(&b'.') {
-        end = digits(end + 1);
-    }
-    if matches!(bytes.get(end), Some(b'e' | b'E')) {
-        let sign = usize::from(matches!(bytes.get(end + 1), Some(b'+' | b'-')));
-        let exponent = digits(end + 1 + sign);
-        if exponent > end + 1 + sign {
-            end = exponent;
-        }
-    }
-    end
 }

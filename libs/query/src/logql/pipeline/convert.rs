@@ -1,9 +1,22 @@
 //! Texts as numbers, durations and byte counts, accepted and refused as Go's `strconv`, `time` and
 //! the humanize library do, with their words, because they are shown in `__error_details__`.
 
+use crate::logql::parse::{quote, underscores_are_right};
+
 /// `strconv.ParseFloat`.
-pub(super) fn parse_float(text: &str) -> Result<f64, String> {
-    let syntax = || format!("strconv.ParseFloat: parsing {text:?}: invalid syntax");
+pub(crate) fn parse_float(text: &str) -> Result<f64, String> {
+    let syntax = || {
+        format!(
+            "strconv.ParseFloat: parsing {}: invalid syntax",
+            quote(text)
+        )
+    };
+    if text.contains('_') {
+        return match underscores_are_right(text) && text.bytes().any(|b| b.is_ascii_digit()) {
+            true => parse_float(&text.replace('_', "")).map_err(|_| syntax()),
+            false => Err(syntax()),
+        };
+    }
     if let Some(value) = parse_hex_float(text) {
         return Ok(value);
     }
@@ -14,7 +27,8 @@ pub(super) fn parse_float(text: &str) -> Result<f64, String> {
     }
     if value.is_infinite() && !unsigned.starts_with(['i', 'I']) {
         return Err(format!(
-            "strconv.ParseFloat: parsing {text:?}: value out of range"
+            "strconv.ParseFloat: parsing {}: value out of range",
+            quote(text)
         ));
     }
     Ok(value)

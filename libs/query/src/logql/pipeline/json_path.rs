@@ -1,75 +1,15 @@
 //! `json a="x.y[0]"`: chosen places of a document.
 
 use super::json_scan::{JsonError, JsonValue, Scanner, unescape_into};
+use super::names::NameId;
+use super::path::PathStep;
 use super::row::{Category, Row, StageError};
-use super::{CompileError, names::NameId};
-
-/// Longest path, in steps.
-const STEPS_MAX: usize = 256;
-
-/// One step of a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum PathStep {
-    Member(Box<str>),
-    Index(usize),
-}
 
 /// A label and where its value stands.
 #[derive(Clone, Debug)]
 pub(super) struct JsonField {
     pub(super) label: NameId,
     pub(super) path: Vec<PathStep>,
-}
-
-/// Reads a path: `a.b[0]["c d"]`.
-pub(super) fn parse_path(text: &str) -> Result<Vec<PathStep>, CompileError> {
-    let wrong = || CompileError::JsonPath(text.to_owned());
-    let mut steps = Vec::new();
-    let mut rest = text.trim();
-    while !rest.is_empty() {
-        if steps.len() == STEPS_MAX {
-            return Err(wrong());
-        }
-        if let Some(inside) = rest.strip_prefix('[') {
-            let (step, tail) = bracket(inside).ok_or_else(wrong)?;
-            steps.push(step);
-            rest = tail;
-            continue;
-        }
-        let dotted = rest.strip_prefix('.');
-        if dotted.is_some() == steps.is_empty() {
-            return Err(wrong());
-        }
-        let name = dotted.unwrap_or(rest);
-        let end = name.find(['.', '[']).unwrap_or(name.len());
-        let (member, tail) = name.split_at(end);
-        if !is_path_name(member) {
-            return Err(wrong());
-        }
-        steps.push(PathStep::Member(member.into()));
-        rest = tail;
-    }
-    match steps.is_empty() {
-        true => Err(wrong()),
-        false => Ok(steps),
-    }
-}
-
-/// What stands between `[` and `]`, and the text after.
-fn bracket(inside: &str) -> Option<(PathStep, &str)> {
-    if !inside.starts_with('"') {
-        let (index, tail) = inside.split_once(']')?;
-        return Some((PathStep::Index(index.trim().parse().ok()?), tail));
-    }
-    // Without escapes: the name ends at the next quote.
-    let (name, tail) = inside[1..].split_once('"')?;
-    let tail = tail.trim_start().strip_prefix(']')?;
-    Some((PathStep::Member(name.into()), tail))
-}
-
-fn is_path_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// Sets each field to the value at its place, or to nothing. As in Loki, a line is only looked

@@ -21,7 +21,8 @@ pub(super) enum Condition {
     Number(NameId, CompareOp, f64),
     Duration(NameId, CompareOp, i64),
     Bytes(NameId, CompareOp, u64),
-    Ip(NameId, bool, IpPattern),
+    /// Without a pattern no value passes.
+    Ip(NameId, bool, Option<IpPattern>),
     And(Box<Condition>, Box<Condition>),
     Or(Box<Condition>, Box<Condition>),
 }
@@ -106,7 +107,15 @@ impl TextCondition {
 }
 
 impl Condition {
+    /// As in Loki, an `ip` that is none is an error only where it stands alone.
     pub(super) fn compile(filter: &LabelFilter, names: &mut Names) -> Result<Self, CompileError> {
+        if let LabelFilter::Ip { pattern, .. } = filter {
+            IpPattern::parse(pattern)?;
+        }
+        Self::part(filter, names)
+    }
+
+    fn part(filter: &LabelFilter, names: &mut Names) -> Result<Self, CompileError> {
         Ok(match filter {
             LabelFilter::Text(matcher) => TextCondition::compile_filter(matcher, names)?
                 .map_or(Condition::Always, Condition::Text),
@@ -121,14 +130,14 @@ impl Condition {
                 name,
                 negated,
                 pattern,
-            } => Condition::Ip(names.id(name), *negated, IpPattern::parse(pattern)?),
+            } => Condition::Ip(names.id(name), *negated, IpPattern::parse(pattern).ok()),
             LabelFilter::And(a, b) => Condition::And(
-                Box::new(Condition::compile(a, names)?),
-                Box::new(Condition::compile(b, names)?),
+                Box::new(Condition::part(a, names)?),
+                Box::new(Condition::part(b, names)?),
             ),
             LabelFilter::Or(a, b) => Condition::Or(
-                Box::new(Condition::compile(a, names)?),
-                Box::new(Condition::compile(b, names)?),
+                Box::new(Condition::part(a, names)?),
+                Box::new(Condition::part(b, names)?),
             ),
         })
     }
@@ -148,6 +157,9 @@ impl Condition {
                 if row.has_error() {
                     return true;
                 }
+                let Some(pattern) = pattern else {
+                    return false;
+                };
                 row.get(*id)
                     .is_some_and(|value| pattern.is_in(value.as_bytes()) != *negated)
             }

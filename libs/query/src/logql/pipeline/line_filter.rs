@@ -40,6 +40,9 @@ fn is_true(test: &LineTest) -> bool {
 fn tests(op: LineFilterOp, value: &LineFilterValue) -> Result<Vec<LineTest>, CompileError> {
     let text = match value {
         LineFilterValue::Ip(pattern) => {
+            if !matches!(op, LineFilterOp::Contains | LineFilterOp::NotContains) {
+                return Err(CompileError::IpOperation);
+            }
             return Ok(vec![LineTest::Matches(Arc::new(IpPattern::parse(
                 pattern,
             )?))]);

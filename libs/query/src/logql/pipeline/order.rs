@@ -2,6 +2,22 @@
 
 use crate::logql::ast::Stage;
 
+/// From where on the line that a `line_format` makes is read by no parser and no line filter.
+pub(crate) fn idle_formats(stages: &[Stage]) -> usize {
+    let reads_line = |stage: &Stage| {
+        matches!(
+            stage,
+            Stage::LineFilter(_)
+                | Stage::Json(_)
+                | Stage::Logfmt { .. }
+                | Stage::Regexp(_)
+                | Stage::Pattern(_)
+                | Stage::Unpack
+        )
+    };
+    stages.iter().rposition(reads_line).unwrap_or(0)
+}
+
 /// Stages with line filters moved forward, as Loki runs them: a line filter goes before all stages
 /// back to the last label filter, `line_format` or `unpack`. It so sees the line before
 /// `decolorize`.

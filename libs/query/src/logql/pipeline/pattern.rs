@@ -61,6 +61,9 @@ impl Pattern {
 
     /// Refuses what cannot be a parser.
     pub(super) fn check_captures(&self, text: &str) -> Result<(), CompileError> {
+        if text.is_empty() {
+            return Err(CompileError::PatternEmpty);
+        }
         self.check_adjacent(text)?;
         let names: Vec<&str> = self.names().collect();
         if names.is_empty() {

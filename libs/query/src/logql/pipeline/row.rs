@@ -376,12 +376,14 @@ impl Row {
         })
     }
 
-    /// A stage failed; the last one is shown.
+    /// A stage failed; the last one is shown. Details stay if there are no newer ones.
     pub(super) fn set_error(&mut self, error: StageError, details: &str) {
         self.error.clear();
         self.error.push_str(error.as_str());
-        self.details.clear();
-        self.details.push_str(details);
+        if !details.is_empty() {
+            self.details.clear();
+            self.details.push_str(details);
+        }
     }
 
     /// As [`set_error`](Self::set_error), for parsers: such rows may be counted on purpose.

@@ -20,8 +20,8 @@ pub struct SeriesId(pub u32);
 pub struct Series {
     /// The labels.
     pub labels: LabelPairs,
-    /// A stage failed on its rows: `labels` are all labels, whatever the grouping, with
-    /// `__error__`.
+    /// `labels` has `__error__`: a stage failed on its rows (then they are all labels, whatever the
+    /// grouping), or the lines brought it.
     pub error: bool,
 }
 
@@ -122,12 +122,14 @@ impl SeriesTable {
             labels.push((Box::from(name), Box::from(value)));
         });
         labels.sort_unstable();
+        // A line may bring a label of this name, which counts as an error too.
+        let error = row.has_error() || labels.iter().any(|(name, _)| **name == *ERROR_LABEL);
         let id = self.series.len() as u32;
         self.series.push((
             hash,
             Series {
                 labels: labels.into(),
-                error: row.has_error(),
+                error,
             },
         ));
         let series = &self.series;

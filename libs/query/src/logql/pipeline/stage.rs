@@ -6,10 +6,11 @@ use regex::bytes::CaptureLocations;
 use super::CompileError;
 use super::capture::{PatternParser, RegexpParser};
 use super::choose::{Choice, drop_labels, keep_labels};
-use super::json_path::{JsonField, parse_path};
+use super::json_path::JsonField;
 use super::label_filter::{Condition, Place};
 use super::logfmt::{LogfmtField, LogfmtOptions};
 use super::names::{NameId, Names};
+use super::path::{parse_key, parse_path};
 use super::row::{Category, Row, StageError};
 use super::runner::RowLabels;
 use super::template::{Moment, Template};
@@ -119,7 +120,23 @@ fn json_fields(fields: &[Extraction], names: &mut Names) -> Result<Vec<JsonField
     let compile = |field: &Extraction| {
         Ok(JsonField {
             label: names.id(&field.label),
-            path: parse_path(&field.path)?,
+            path: parse_path(&field.path)
+                .map_err(|problem| CompileError::Path(field.path.clone(), problem))?,
+        })
+    };
+    fields.iter().map(compile).collect()
+}
+
+fn logfmt_fields(
+    fields: &[Extraction],
+    names: &mut Names,
+) -> Result<Vec<LogfmtField>, CompileError> {
+    let compile = |field: &Extraction| {
+        let key = parse_key(&field.path)
+            .map_err(|problem| CompileError::Path(field.path.clone(), problem))?;
+        Ok(LogfmtField {
+            label: names.id(&field.label),
+            key: key.into(),
         })
     };
     fields.iter().map(compile).collect()
@@ -150,16 +167,7 @@ impl Step {
                 };
                 match fields.is_empty() {
                     true => Step::Logfmt(options),
-                    false => Step::LogfmtFields(
-                        *strict,
-                        fields
-                            .iter()
-                            .map(|field| LogfmtField {
-                                label: names.id(&field.label),
-                                key: field.path.as_str().into(),
-                            })
-                            .collect(),
-                    ),
+                    false => Step::LogfmtFields(*strict, logfmt_fields(fields, names)?),
                 }
             }
             Stage::Regexp(text) => {
