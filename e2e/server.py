@@ -20,32 +20,41 @@ class Server:
 
     READY = "/ready"
 
-    def __init__(self, data_dir, options=(), log=None, env=None):
+    def __init__(self, data_dir, options=(), log=None, env=None, host="127.0.0.1"):
         self.binary = os.environ.get("PHAROS_BIN", "target/release/pharos")
         self.data_dir = str(data_dir)
         self.options = list(options)
         self.log = log
         self.env = {**os.environ, **(env or {})}
+        self.host = host
         self.http_port, self.grpc_port, self.otlp_port = free_port(), free_port(), free_port()
-        self.url = f"http://127.0.0.1:{self.http_port}"
+        self.url = f"http://{host}:{self.http_port}"
         self.process = None
 
     def command(self):
         return [
             self.binary, "serve", "--data-dir", self.data_dir,
-            "--http-addr", f"127.0.0.1:{self.http_port}",
-            "--otlp-grpc-addr", f"127.0.0.1:{self.grpc_port}",
-            "--otlp-http-addr", f"127.0.0.1:{self.otlp_port}",
+            "--http-addr", f"{self.host}:{self.http_port}",
+            "--otlp-grpc-addr", f"{self.host}:{self.grpc_port}",
+            "--otlp-http-addr", f"{self.host}:{self.otlp_port}",
             *self.options,
         ]
 
-    def start(self, patience=60.0):
+    def launch(self):
+        """Starts the process and does not wait for it."""
         command = [str(part) for part in self.command()]
         self.process = subprocess.Popen(command, stdout=self.log or subprocess.DEVNULL, stderr=self.log, env=self.env)
+        return self
+
+    def start(self, patience=60.0):
+        return self.launch().ready(patience)
+
+    def ready(self, patience=60.0):
+        """Waits until it takes part in everything that it is there for."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise RuntimeError(f"the server ended with {self.process.returncode}: {' '.join(command)}")
+                raise RuntimeError(f"the server ended with {self.process.returncode}: {self.process.args}")
             try:
                 if self.get(self.READY)[0] == 200:
                     return self
