@@ -47,6 +47,7 @@ impl Bench {
             node: NodeId(1),
             storage: ObjectStorage::in_memory(),
             meta: Arc::new(LocalMeta::open(folder.path().join("meta")).unwrap()),
+            network: None,
             clock: Arc::new(|| 0),
             metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
             log_files: None,

@@ -27,6 +27,13 @@ pub struct Config {
     pub wal_file_bytes_max: u64,
     /// Heads that are encoded and uploaded at the same time.
     pub flush_workers: usize,
+    /// How long each owner of a shard waits for the one before it to flush a slot that is over.
+    pub takeover_delay: Duration,
+    /// How long another owner may take to answer; it is then flushed without, and left alone for
+    /// three times as long.
+    pub owner_timeout: Duration,
+    /// For how long a job that one ingester at a time does is taken; it is renewed well before.
+    pub lease_duration: Duration,
     /// How to merge.
     pub merge: MergeConfig,
     /// Records older than this are dropped, unless their tenant has a setting of its own; zero
@@ -67,6 +74,8 @@ impl Config {
             ("slot_duration", self.slot_length.0 > 0),
             ("wal_file_bytes_max", self.wal_file_bytes_max > 0),
             ("merge_interval", !self.merge.interval.is_zero()),
+            ("owner_timeout", !self.owner_timeout.is_zero()),
+            ("lease_duration", !self.lease_duration.is_zero()),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, positive)| !positive) {
             return Err(Error::Config(format!("{name} is 0; set it to at least 1")));

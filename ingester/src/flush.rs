@@ -1,67 +1,129 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::Signal;
-use rpc::{Command, FlushCommit, MetaApi, SegmentId, SegmentMeta};
+use model::{BatchId, HeadId, NodeId, Signal, Timestamp};
+use parking_lot::Mutex;
+use rpc::{
+    Catalog, Command, FlushCommit, MetaApi, Network, OwnerApi, ReconcileRequest, Reconciled,
+    SegmentId, SegmentMeta,
+};
 use store::ObjectStorage;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
+use self::gather::{Gathering, Write};
+use crate::config::nanos;
 use crate::metrics::Metrics;
-use crate::start::Clock;
+use crate::start::{Clock, Deps};
 use crate::state::FlushJob;
-use crate::{Error, codec, objects};
+use crate::{Config, Error, codec, objects};
+
+pub(crate) mod gather;
 
 /// Turns heads into committed segments.
 #[derive(Clone)]
 pub(crate) struct Flusher {
-    pub(crate) storage: ObjectStorage,
-    pub(crate) meta: Arc<dyn MetaApi>,
-    pub(crate) clock: Clock,
-    pub(crate) metrics: Arc<Metrics>,
+    storage: ObjectStorage,
+    meta: Arc<dyn MetaApi>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    network: Option<Arc<dyn Network>>,
+    owner_timeout: std::time::Duration,
+    /// Of other owners' batches, in one flush.
+    pulled_bytes_max: usize,
+    /// Owners that did not answer, and until when they are not asked again.
+    away: Arc<Mutex<HashMap<NodeId, Timestamp>>>,
 }
 
 impl Flusher {
-    /// Encodes, uploads, commits. A head that the catalog covers already is done: an earlier commit
-    /// may have succeeded though its answer was lost.
-    ///
-    /// # Errors
-    /// Whatever refused; nothing is lost, and an object that stays behind is removed as an orphan.
-    #[tracing::instrument(name = "flush", skip_all, fields(head = job.head.sequence as i64, batches = job.batches.len() as i64))]
-    pub(crate) async fn run(&self, job: FlushJob) -> Result<(), Error> {
-        let head = job.head;
-        if self.meta.catalog().covers(head) {
-            return Ok(());
-        }
-        let segment = match job.batches.is_empty() {
-            true => None,
-            false => Some(self.write(&job).await?),
-        };
-        let path = segment.as_ref().map(|segment| Arc::clone(&segment.path));
-        let commit = FlushCommit {
-            key: job.key,
-            heads: vec![head],
-            digest: job.digest,
-            segments: segment.into_iter().collect(),
-        };
-        match self.meta.propose(Command::CommitFlush(commit)).await {
-            Ok(_) => Ok(()),
-            Err(rpc::Error::Conflict(_)) if self.meta.catalog().covers(head) => {
-                let catalog = self.meta.catalog();
-                let live = |path: &Arc<str>| catalog.segments.values().any(|s| s.path == *path);
-                if let Some(path) = path.filter(|path| !live(path)) {
-                    // The commit named another attempt's object, so nobody reads this one.
-                    self.storage.delete(&path).await?;
-                }
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
+    pub(crate) fn new(config: &Config, deps: &Deps, metrics: Arc<Metrics>) -> Self {
+        Flusher {
+            storage: deps.storage.clone(),
+            meta: Arc::clone(&deps.meta),
+            clock: Arc::clone(&deps.clock),
+            metrics,
+            network: deps.network.clone(),
+            owner_timeout: config.owner_timeout,
+            pulled_bytes_max: config.head_bytes_max,
+            away: Arc::default(),
         }
     }
 
-    async fn write(&self, job: &FlushJob) -> Result<SegmentMeta, Error> {
+    /// Gathers what other owners have, encodes, uploads, commits. Heads that the catalog covers
+    /// already are done: an earlier commit may have succeeded though its answer was lost. Returns
+    /// batches of the key that are in segments besides those of the job's heads.
+    ///
+    /// # Errors
+    /// `Conflict` when another owner is at it or was faster; whatever refused. Nothing is lost, and
+    /// an object that stays behind is removed as an orphan.
+    #[tracing::instrument(name = "flush", skip_all, fields(head = job.heads[0].sequence as i64, batches = job.batches.len() as i64))]
+    pub(crate) async fn run(&self, job: FlushJob) -> Result<Vec<BatchId>, Error> {
+        let own = job.heads.clone();
+        if covers_all(&self.meta.catalog(), &own) {
+            return Ok(Vec::new());
+        }
+        let alone = job.others.is_empty();
+        let write = match alone {
+            true => job.whole(),
+            false => self.gather(job).await?,
+        };
+        if !alone && covers_any(&self.meta.catalog(), &write.heads) {
+            // The commit would be refused: spare the object.
+            return match covers_all(&self.meta.catalog(), &own) {
+                true => Ok(Vec::new()),
+                false => Err(faster()),
+            };
+        }
+        let segment = match write.batches.is_empty() {
+            true => None,
+            false => Some(self.write(&write).await?),
+        };
+        let path = segment.as_ref().map(|segment| Arc::clone(&segment.path));
+        let heads = write.heads;
+        let commit = FlushCommit {
+            key: write.key,
+            heads: heads.clone(),
+            digest: write.digest,
+            segments: segment.into_iter().collect(),
+        };
+        let proposed = self.meta.propose(Command::CommitFlush(commit)).await;
+        let Err(error) = proposed else {
+            self.metrics.pulled_batches.inc_by(write.pulled as u64);
+            return Ok(write.stored);
+        };
+        if let (rpc::Error::Conflict(_), Some(path)) = (&error, path)
+            && self.was_refused(&heads, &path).await
+        {
+            self.storage.delete(&path).await?;
+        }
+        match covers_all(&self.meta.catalog(), &own) {
+            true => Ok(Vec::new()),
+            false => Err(error.into()),
+        }
+    }
+
+    /// Whether a commit that met a conflict was not applied by an earlier try of the coordinator's
+    /// to apply it: then nobody reads its object. Its heads and its segment came into the catalog
+    /// together, so whatever covers one of the heads tells.
+    async fn was_refused(&self, heads: &[HeadId], path: &Arc<str>) -> bool {
+        let told = async {
+            let mut catalog = self.meta.catalog();
+            while !covers_any(&catalog, heads) {
+                catalog = self.meta.changed(catalog.version).await;
+            }
+            let live = catalog.segments.values().any(|s| s.path == *path);
+            !live && !catalog.condemned.contains_key(path)
+        };
+        timeout(self.owner_timeout, told).await.unwrap_or(false)
+    }
+
+    async fn write(&self, write: &Write) -> Result<SegmentMeta, Error> {
         let now = (self.clock)();
-        let unique = format!("h{:x}-{}", job.head.sequence, job.attempt);
-        let path = objects::path(Signal::Logs, now, job.head.ingester, &unique);
-        let batches = job.batches.clone();
+        let head = write.heads[0];
+        let unique = format!("h{:x}-{}", head.sequence, write.attempt);
+        let path = objects::path(Signal::Logs, now, head.ingester, &unique);
+        let batches = write.batches.clone();
         let encoding = tokio::task::spawn_blocking(move || {
             let mut object = Vec::new();
             let written = codec::encode(&batches, &mut object)?;
@@ -87,4 +149,115 @@ impl Flusher {
             tenants: written.tenants,
         })
     }
+
+    /// # Errors
+    /// `Conflict` when the first owner is flushing the key itself.
+    async fn gather(&self, job: FlushJob) -> Result<Write, Error> {
+        let (key, others) = (job.key, job.others.clone());
+        let mut gathering = Gathering::new(job);
+        let ids = gathering.own_ids();
+        let answers = self.ask(others, ReconcileRequest { key, ids }).await?;
+        for (other, answer) in answers {
+            gathering.reconciled(other, answer);
+        }
+        let ids = gathering.wanted();
+        if !ids.is_empty() {
+            let again = ReconcileRequest { key, ids };
+            for (_, answer) in self.ask(gathering.others(), again).await? {
+                gathering.learn(answer.flushed);
+            }
+        }
+        while let Some((other, ids)) = gathering.next_pull(self.pulled_bytes_max) {
+            let batches = match self.owner(other) {
+                Some(owner) => timeout(self.owner_timeout, owner.pull(key, ids)).await,
+                None => Ok(Ok(Vec::new())),
+            };
+            let batches = match batches {
+                Ok(Ok(batches)) => batches,
+                Ok(Err(error)) => {
+                    self.unreachable(other, &error.to_string());
+                    Vec::new()
+                }
+                Err(_) => {
+                    self.unreachable(other, "it did not answer in time");
+                    Vec::new()
+                }
+            };
+            gathering.pulled(other, batches);
+        }
+        Ok(gathering.finish())
+    }
+
+    /// Asks all at once; leaves out those that do not answer.
+    async fn ask(
+        &self,
+        others: Vec<NodeId>,
+        request: ReconcileRequest,
+    ) -> Result<Vec<(NodeId, Reconciled)>, Error> {
+        let mut asked = JoinSet::new();
+        let now = (self.clock)();
+        for other in others {
+            let away = self.away.lock().get(&other).copied();
+            let Some(owner) = self
+                .owner(other)
+                .filter(|_| away.is_none_or(|at| at <= now))
+            else {
+                continue;
+            };
+            let (request, patience) = (request.clone(), self.owner_timeout);
+            asked.spawn(async move { (other, timeout(patience, owner.reconcile(request)).await) });
+        }
+        let mut answers = Vec::new();
+        while let Some(answer) = asked.join_next().await {
+            match answer {
+                Ok((other, Ok(Ok(answer)))) => {
+                    self.away.lock().remove(&other);
+                    answers.push((other, answer));
+                }
+                Ok((_, Ok(Err(rpc::Error::Conflict(text))))) => {
+                    return Err(Error::Meta(rpc::Error::Conflict(text)));
+                }
+                Ok((other, Ok(Err(error)))) => self.unreachable(other, &error.to_string()),
+                Ok((other, Err(_))) => self.unreachable(other, "it did not answer in time"),
+                Err(error) => {
+                    let text = format!("asking another owner ended early: {error}");
+                    return Err(Error::Stopped(text));
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    fn unreachable(&self, other: NodeId, error: &str) {
+        tracing::warn!(
+            node = other.0,
+            error,
+            "another owner does not answer; it stores what only it has when it is back"
+        );
+        self.metrics.unreachable_owners.inc();
+        let pause = nanos(self.owner_timeout).saturating_mul(3);
+        let until = (self.clock)().saturating_add(pause);
+        self.away.lock().insert(other, until);
+    }
+
+    /// `None` when it is not in the cluster any more.
+    fn owner(&self, node: NodeId) -> Option<Arc<dyn OwnerApi>> {
+        let catalog = self.meta.catalog();
+        let member = catalog.cluster.members.get(&node)?;
+        let network = self.network.as_ref()?;
+        Some(network.owner(&member.address))
+    }
+}
+
+fn covers_all(catalog: &Catalog, heads: &[HeadId]) -> bool {
+    heads.iter().all(|head| catalog.covers(*head))
+}
+
+fn covers_any(catalog: &Catalog, heads: &[HeadId]) -> bool {
+    heads.iter().any(|head| catalog.covers(*head))
+}
+
+fn faster() -> Error {
+    let text = "another owner has covered some of the heads".to_owned();
+    Error::Meta(rpc::Error::Conflict(text))
 }

@@ -2,10 +2,11 @@ use std::sync::Arc;
 use std::thread;
 
 use async_trait::async_trait;
+use model::{BatchId, HeadKey, NodeId};
 use parking_lot::Mutex;
 use rpc::{
-    Error, IngestApi, IngestRequest, MetaApi, Recent, RecentRequest, SearchApi, TailReceiver,
-    TailSender,
+    Command, Error, HeldBatch, IngestApi, IngestRequest, MemberState, MetaApi, OwnerApi, Recent,
+    RecentRequest, ReconcileRequest, Reconciled, SearchApi, TailReceiver, TailSender,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -73,7 +74,49 @@ impl Ingester {
         self.shared.maintenance.clean_now().await
     }
 
-    /// Refuses new batches, flushes everything, ends the task and the log's thread. When flushing
+    /// Tells the coordinator that this ingester takes batches, so that it gets shards; call it when
+    /// others can reach its ports. Changes nothing where it is at work already, and where the
+    /// coordinator does not know it.
+    ///
+    /// # Errors
+    /// What the coordinator answered; `Conflict` when it is leaving: then it can only
+    /// [`leave`](Self::leave).
+    pub async fn activate(&self) -> Result<(), Error> {
+        let node = NodeId(self.shared.id);
+        let catalog = self.shared.meta.catalog();
+        let member = catalog.cluster.members.get(&node);
+        if member.is_none_or(|member| member.state == MemberState::Active) {
+            return Ok(());
+        }
+        let active = Command::SetState(node, MemberState::Active);
+        self.shared.meta.propose(active).await.map(drop)
+    }
+
+    /// Leaves the cluster: others own its shards from now on, it refuses batches and answers reads,
+    /// and when all that it holds is stored, the coordinator forgets it. What fails is tried again
+    /// until the future is dropped; calling it again, after a restart too, goes on where it ended.
+    /// Then [`shutdown`](Self::shutdown) has nothing left to do.
+    ///
+    /// # Errors
+    /// What the coordinator answered, `Unavailable` when the ingester has stopped.
+    pub async fn leave(&self) -> Result<(), Error> {
+        let (node, meta) = (NodeId(self.shared.id), &self.shared.meta);
+        if !meta.catalog().cluster.members.contains_key(&node) {
+            return Ok(());
+        }
+        let leaving = Command::SetState(node, MemberState::Leaving);
+        meta.propose(leaving).await?;
+        // No ring from here on has this ingester in it.
+        let ring = meta.catalog().cluster.ring.version;
+        self.ask(|reply| Message::Leave { reply }).await?;
+        meta.propose(Command::Drained(node, ring)).await?;
+        match meta.propose(Command::Forget(node)).await {
+            Err(error) if meta.catalog().cluster.members.contains_key(&node) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses new batches, flushes everything that no other owner is to flush first, ends the task and the log's thread. When flushing
     /// fails, the rest stays in the log and is read back at the next start.
     ///
     /// # Errors
@@ -116,6 +159,26 @@ impl IngestApi for Ingester {
 
     async fn flush(&self) -> Result<(), Error> {
         self.ask(|reply| Message::Flush { reply }).await
+    }
+}
+
+#[async_trait]
+impl OwnerApi for Ingester {
+    #[tracing::instrument(skip_all, fields(batches = request.ids.len() as i64))]
+    async fn reconcile(&self, request: ReconcileRequest) -> Result<Reconciled, Error> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Reconcile { request, reply };
+        let sent = self.shared.messages.send(message).await;
+        sent.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    async fn pull(&self, key: HeadKey, ids: Vec<BatchId>) -> Result<Vec<HeldBatch>, Error> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Pull { key, ids, reply };
+        let sent = self.shared.messages.send(message).await;
+        sent.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())
     }
 }
 

@@ -31,6 +31,8 @@ mod merge;
 mod metrics;
 mod objects;
 mod options;
+mod placement;
+mod rings;
 mod start;
 mod state;
 mod task;

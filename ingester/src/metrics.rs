@@ -16,6 +16,9 @@ pub struct Metrics {
     pub(crate) flushes: IntCounter,
     pub(crate) flush_failures: IntCounter,
     pub(crate) flush_object_bytes: IntCounter,
+    pub(crate) covered_heads: IntCounter,
+    pub(crate) pulled_batches: IntCounter,
+    pub(crate) unreachable_owners: IntCounter,
     pub(crate) merges: IntCounter,
     pub(crate) merge_failures: IntCounter,
     pub(crate) merge_read_bytes: IntCounter,
@@ -79,6 +82,15 @@ impl Metrics {
             flush_object_bytes: counter(
                 "flush_object_bytes_total",
                 "Bytes of segments written by flushes",
+            )?,
+            covered_heads: counter("covered_heads_total", "Heads that another owner stored")?,
+            pulled_batches: counter(
+                "pulled_batches_total",
+                "Batches that only other owners had, stored by this one",
+            )?,
+            unreachable_owners: counter(
+                "unreachable_owners_total",
+                "Times that another owner of a shard did not answer a flush",
             )?,
             merges: counter("merges_total", "Merges and retention rewrites committed")?,
             merge_failures: counter(

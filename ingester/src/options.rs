@@ -22,6 +22,13 @@ runtime::options! {
         wal_file_bytes_max: u64 as ByteText = "64MiB",
         /// Heads that are encoded and uploaded at the same time.
         flush_workers: usize = "1",
+        /// How long each owner of a shard waits for the one before it to flush a slot that is over.
+        takeover_delay: Duration as DurationText = "30s",
+        /// How long another owner of a shard may take to answer before a flush goes on without it.
+        owner_timeout: Duration as DurationText = "5s",
+        /// For how long an ingester takes a merge or another job that one at a time does; it renews it while it works.
+        /// When it dies, another may do the job after this.
+        lease_duration: Duration as DurationText = "60s",
         /// Whether merging, retention and deletion run by themselves; without it only on request.
         merge_enabled: bool = "true",
         /// How often to look for segments to merge, expire or delete.
@@ -54,6 +61,9 @@ impl Settings {
             room_wait: self.room_wait,
             wal_file_bytes_max: self.wal_file_bytes_max,
             flush_workers: self.flush_workers,
+            takeover_delay: self.takeover_delay,
+            owner_timeout: self.owner_timeout,
+            lease_duration: self.lease_duration,
             merge: MergeConfig {
                 enabled: self.merge_enabled,
                 interval: self.merge_interval,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use model::{HeadId, NodeId, Timestamp};
-use rpc::{MetaApi, TailSender};
+use rpc::{Catalog, MetaApi, Network, TailSender};
 use store::ObjectStorage;
 use tokio::sync::{mpsc, oneshot};
 
@@ -13,6 +13,8 @@ use crate::flush::Flusher;
 use crate::handle::Ingester;
 use crate::maintenance::Maintenance;
 use crate::metrics::Metrics;
+use crate::placement;
+use crate::rings::Rings;
 use crate::state::{Event, Start, State};
 use crate::task::{Message, Replies, Task};
 use crate::wal::{self, LogFiles, LogFolder, LogWriter, Plan, WalThread};
@@ -38,6 +40,8 @@ pub struct Deps {
     pub storage: ObjectStorage,
     /// The coordinator.
     pub meta: Arc<dyn MetaApi>,
+    /// The way to other ingesters; `None` where there are none.
+    pub network: Option<Arc<dyn Network>>,
     /// The time.
     pub clock: Clock,
     /// What it counts.
@@ -88,18 +92,18 @@ impl Ingester {
         let (log, thread) = WalThread::spawn(writer, messages.downgrade(), Arc::clone(&metrics))?;
         let busy = Arc::new(AtomicBool::new(false));
         let tail = TailSender::new(TAIL_BATCHES_MAX, TAIL_BYTES_MAX);
+        let start = start_of(&plan, deps.node, &deps.meta.catalog());
+        let rings = start.rings.clone();
         let task = Task {
-            state: State::new(&config, start_of(&plan, id, &*deps.meta)),
+            state: State::new(&config, start),
             messages: receiver,
             sender: messages.downgrade(),
             log,
             tail: tail.clone(),
-            flusher: Flusher {
-                storage: deps.storage.clone(),
-                meta: Arc::clone(&deps.meta),
-                clock: Arc::clone(&deps.clock),
-                metrics: Arc::clone(&metrics),
-            },
+            flusher: Flusher::new(&config, &deps, Arc::clone(&metrics)),
+            node: deps.node,
+            meta: Arc::clone(&deps.meta),
+            rings,
             clock: Arc::clone(&deps.clock),
             metrics: Arc::clone(&metrics),
             replies: Replies::default(),
@@ -159,18 +163,19 @@ async fn replay(
 }
 
 /// Heads are numbered above everything that the log or the catalog has seen.
-fn start_of(plan: &Plan, ingester: u64, meta: &dyn MetaApi) -> Start {
-    let catalog = meta.catalog();
-    let covered = catalog.covered.get(&ingester).map_or(0, |covered| {
-        let also = covered.also.last().map_or(0, |last| last + 1);
-        covered.below.max(also)
-    });
+fn start_of(plan: &Plan, node: NodeId, catalog: &Catalog) -> Start {
+    let covered = catalog.covered.get(&node.0).cloned().unwrap_or_default();
+    let last = covered.also.last().map_or(0, |last| last + 1);
     let logged = plan.records.keys().max().map_or(0, |last| last + 1);
+    let none = Rings::none(node);
+    let rings = none.changed(&catalog.cluster, placement::place);
     Start {
-        ingester,
-        next_head: covered.max(logged).max(1),
+        ingester: node.0,
+        next_head: covered.below.max(last).max(logged).max(1),
         next_file: plan.start.next_file,
         files: plan.files.keys().copied().collect(),
+        covered,
+        rings: rings.unwrap_or(none),
     }
 }
 

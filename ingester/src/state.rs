@@ -2,26 +2,35 @@
 //! which log files may go. Events in, actions out; no clock, no lock, no I/O.
 //!
 //! ```text
-//! Ingest --> room? --no--> wait, refuse at the deadline
+//! Ingest --> ring? --newer--> wait for the catalog; --older, closed--> refuse
+//!              |
+//!              +--> room? --no--> wait, refuse at the deadline
 //!              |
 //!              +--> seen? --yes--> answer
 //!              |
-//!              +--> head of (shard, slot) --Append--> log --Appended--> in the head, Publish, Answer
+//!              +--> head of its key --Append--> log --Appended--> in the head, Publish, Answer
 //!
 //! head: open --full, old, largest under pressure, asked--> sealed --StartFlush--> flushing --Flushed--> gone
 //!                                                            ^--------- failed, later again -----'
+//!                    '--Reconcile: another owner flushes--> sealed --Catalog: covered--> gone
 //! ```
+//!
+//! With other owners all heads of a key are flushed together, by one owner after the other: the
+//! first at the end of the slot, each later one `takeover_delay` after the one before it, unless the
+//! catalog covers its heads by then.
 //!
 //! Invariants:
 //! - A batch is in a head only after its record is durable, and is answered only after that.
 //! - A head is flushed only when no write to it is under way and, during replay, when its last
 //!   record was read: a commit covers the head for ever.
-//! - A head leaves memory only after its commit; a log file goes only after all its heads left and
+//! - A head leaves memory only when a commit, its own or another owner's, covers it; a log file goes only after all its heads left and
 //!   all older files went.
 //! - Bytes held are at most `memory_bytes_max` plus one request; waiting requests hold at most a
 //!   quarter of it, plus one request.
 
+mod cluster;
 mod flush;
+mod flushed;
 mod head;
 mod ingest;
 mod log_files;
@@ -31,16 +40,23 @@ mod seen;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 
-use model::{Digest, HeadId, HeadKey, LogBatch, SlotLength, TenantId, TimeRange, Timestamp};
-use rpc::{Error, HeadBatches, HeldBatch, IngestRequest};
+use model::{
+    BatchId, Digest, HeadId, HeadKey, NodeId, RingVersion, SlotLength, TenantId, TimeRange,
+    Timestamp,
+};
+use rpc::{
+    CoveredHeads, Error, HeadBatches, HeldBatch, IngestRequest, ReconcileRequest, Reconciled,
+};
 
+use self::flush::Asked;
+use self::flushed::Flushed;
 use self::head::Head;
 use self::log_files::LogFileUse;
 use self::seen::Seen;
 use crate::Config;
 use crate::config::nanos;
+use crate::rings::Rings;
 use crate::wal::{AppendJob, Replayed};
 
 /// A write on its way to the log.
@@ -75,11 +91,23 @@ pub(crate) enum Event {
     ReplayDone,
     /// Somebody wants everything acknowledged so far in the catalog.
     Flush { ticket: Ticket },
-    /// A flush ended.
+    /// A flush ended; what of the key is in segments besides the job's own heads.
     Flushed {
-        head: u64,
-        result: Result<(), Error>,
+        job: FlushJob,
+        result: Result<Vec<BatchId>, Error>,
     },
+    /// The catalog covers these heads of this ingester; the cluster has other rings.
+    Catalog {
+        covered: CoveredHeads,
+        rings: Option<Rings>,
+    },
+    /// Another owner is about to flush.
+    Reconcile {
+        ticket: Ticket,
+        request: ReconcileRequest,
+    },
+    /// Take nothing more, flush everything, answer; failures do not end it.
+    Leave { ticket: Ticket },
     /// Time passed.
     Tick,
     /// Refuse new batches, flush everything, answer.
@@ -96,19 +124,34 @@ pub(crate) enum Action {
     },
     Publish(HeldBatch),
     StartFlush(FlushJob),
+    Reconciled {
+        ticket: Ticket,
+        result: Result<Reconciled, Error>,
+    },
+    /// So many heads are covered by other owners' commits.
+    CoveredByOthers(u64),
+    /// This ingester holds no head of this ring or an older one, and takes no more for them.
+    Drained(RingVersion),
     /// This log file and all older ones feed no head any more.
     RemoveLogFilesThrough(u64),
     /// A batch that had been stored already.
     Duplicate,
 }
 
-/// A head to be written and committed.
+/// Heads of one key to be written and committed: one head where there is no other owner, otherwise
+/// all that there are.
 #[derive(Clone, Debug)]
 pub(crate) struct FlushJob {
-    pub(crate) head: HeadId,
     pub(crate) key: HeadKey,
+    /// Never empty.
+    pub(crate) heads: Vec<HeadId>,
+    /// Of the first head; of all its batches, that is, where there is no other owner.
     pub(crate) digest: Digest,
-    pub(crate) batches: Vec<Arc<LogBatch>>,
+    pub(crate) batches: Vec<HeldBatch>,
+    /// Batches of the key that are known to be in segments.
+    pub(crate) flushed: Vec<BatchId>,
+    /// The other owners of the key.
+    pub(crate) others: Vec<NodeId>,
     /// How often it failed before.
     pub(crate) attempt: u32,
 }
@@ -123,6 +166,9 @@ pub(crate) struct Start {
     pub(crate) next_file: u64,
     /// Log files that are there.
     pub(crate) files: Vec<u64>,
+    /// Heads of this ingester that the catalog covers.
+    pub(crate) covered: CoveredHeads,
+    pub(crate) rings: Rings,
 }
 
 #[derive(Debug)]
@@ -142,11 +188,24 @@ pub(crate) struct State {
     callers: HashMap<Ticket, Caller>,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+    /// Requests for a ring that is not known yet.
+    early: VecDeque<Waiting>,
     replay_waits: Option<Ticket>,
     flush_waiters: Vec<FlushWaiter>,
+    reconciling: Vec<Reconciling>,
     stopping: bool,
     seen: Seen,
+    flushed: Flushed,
     files: LogFileUse,
+    covered: CoveredHeads,
+    rings: Rings,
+    /// Batches for this ring and older ones are refused.
+    fenced: RingVersion,
+    /// Since when each past ring is known to be one.
+    past_since: BTreeMap<RingVersion, Timestamp>,
+    /// The ring that was last said to be drained, and when to say so again.
+    drained: (RingVersion, Timestamp),
+    leaving: bool,
 }
 
 #[derive(Debug)]
@@ -157,6 +216,7 @@ struct Settings {
     memory_bytes_max: usize,
     room_wait: i64,
     flush_workers: usize,
+    takeover_delay: i64,
 }
 
 /// A batch whose record is being written.
@@ -187,8 +247,15 @@ struct Waiting {
 struct FlushWaiter {
     ticket: Ticket,
     heads: BTreeSet<u64>,
-    /// Answered at the first failure; a shutdown also waits for writes under way.
-    shutdown: bool,
+    asked: Asked,
+}
+
+/// Another owner that waits for writes to the heads of a key to end.
+#[derive(Debug)]
+struct Reconciling {
+    ticket: Ticket,
+    request: ReconcileRequest,
+    heads: Vec<u64>,
 }
 
 impl State {
@@ -200,7 +267,10 @@ impl State {
             memory_bytes_max: config.memory_bytes_max,
             room_wait: nanos(config.room_wait),
             flush_workers: config.flush_workers,
+            takeover_delay: nanos(config.takeover_delay),
         };
+        // Who sends for a ring that was past when this run began can choose again.
+        let fenced = start.rings.undrained().next_back().unwrap_or_default();
         State {
             seen: Seen::new(settings.slot_length.0.saturating_mul(2)),
             settings,
@@ -217,10 +287,19 @@ impl State {
             callers: HashMap::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            early: VecDeque::new(),
             replay_waits: None,
             flush_waiters: Vec::new(),
+            reconciling: Vec::new(),
             stopping: false,
+            flushed: Flushed::default(),
             files: LogFileUse::new(start.next_file, &start.files),
+            covered: start.covered,
+            rings: start.rings,
+            fenced,
+            past_since: BTreeMap::new(),
+            drained: (RingVersion(0), Timestamp::MIN),
+            leaving: false,
         }
     }
 
@@ -232,17 +311,22 @@ impl State {
             Event::AppendFailed { writes, error } => self.append_failed(&writes, &error, out),
             Event::Replayed { ticket, record } => self.replayed(now, ticket, record, out),
             Event::ReplayDone => self.replay_done(),
-            Event::Flush { ticket } => self.flush(now, ticket, false),
-            Event::Flushed { head, result } => self.flushed(now, head, result, out),
+            Event::Flush { ticket } => self.flush(now, ticket, Asked::Acknowledged),
+            Event::Flushed { job, result } => self.flush_ended(now, &job, result, out),
+            Event::Catalog { covered, rings } => self.catalog(now, covered, rings, out),
+            Event::Reconcile { ticket, request } => self.reconcile(now, ticket, request, out),
             Event::Tick => self.tick(now, out),
             Event::Shutdown { ticket } => self.shutdown(now, ticket, out),
+            Event::Leave { ticket } => self.leave(now, ticket),
         }
-        self.admit_waiting(out);
-        self.relieve_log();
-        self.relieve_pressure();
+        self.admit_waiting(now, out);
+        self.relieve_log(now);
+        self.relieve_pressure(now);
+        self.answer_reconciling(out);
         self.start_flushes(now, out);
         self.answer_flush_waiters(out);
         if !self.replaying {
+            self.drain(now, out);
             out.extend(self.files.take_unused().map(Action::RemoveLogFilesThrough));
         }
     }
@@ -294,15 +378,13 @@ impl State {
                 out.push(Action::Answer { ticket, result });
             }
         }
-        let (length, grace) = (self.settings.slot_length, self.settings.slot_grace);
-        let ended: Vec<u64> = self
-            .open
-            .iter()
-            .filter(|(key, _)| length.end_of(key.slot).saturating_add(grace) <= now)
-            .map(|(_, sequence)| *sequence)
-            .collect();
-        for sequence in ended {
-            self.seal(sequence);
+        self.refuse_early(now, out);
+        let over = |key: &HeadKey| self.slot_over(key) <= now;
+        let ended = self.open.iter().filter(|(key, _)| over(key));
+        let ended: Vec<(HeadKey, u64)> = ended.map(|(key, s)| (*key, *s)).collect();
+        for (key, sequence) in ended {
+            let due = self.turn(&key, self.slot_over(&key));
+            self.seal(sequence, due);
         }
         self.seen.expire(now);
     }

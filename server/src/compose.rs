@@ -133,6 +133,7 @@ impl Roles {
             node: alone(&*meta, shape).await?,
             storage: objects.clone(),
             meta: Arc::clone(&meta),
+            network: None,
             clock: Arc::clone(&clock),
             metrics: ingester::Metrics::new(registry)?,
             log_files: None,

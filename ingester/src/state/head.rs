@@ -1,9 +1,7 @@
 use std::sync::Arc;
 
-use model::{BatchId, Digest, HeadId, HeadKey, LogBatch, TenantId, TimeRange, Timestamp};
+use model::{BatchId, Digest, HeadKey, LogBatch, TenantId, TimeRange, Timestamp};
 use rpc::HeldBatch;
-
-use super::FlushJob;
 
 /// How far a head is on its way to object storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +26,12 @@ pub(super) struct Head {
     pub(super) complete: bool,
     /// Failed flushes so far.
     pub(super) attempt: u32,
-    /// Not flushed before this time.
+    /// Not flushed again before this time.
     pub(super) retry_at: Timestamp,
+    /// When it is this owner's turn to flush it, once it is sealed.
+    pub(super) due: Timestamp,
+    /// Another owner is flushing it: not flushed here before this time.
+    pub(super) yielded_until: Timestamp,
 }
 
 /// One acknowledged batch.
@@ -53,6 +55,8 @@ impl Head {
             complete: true,
             attempt: 0,
             retry_at: Timestamp::MIN,
+            due: Timestamp::MAX,
+            yielded_until: Timestamp::MIN,
         }
     }
 
@@ -62,7 +66,12 @@ impl Head {
     }
 
     pub(super) fn may_flush(&self, now: Timestamp) -> bool {
-        self.complete && self.pending == 0 && self.retry_at <= now
+        self.complete && self.pending == 0 && self.retry_at <= now && self.is_due(now)
+    }
+
+    /// Whether it is sealed, and this owner's turn.
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        self.due <= now && self.yielded_until <= now
     }
 
     pub(super) fn batch_ids(&self) -> Vec<BatchId> {
@@ -73,25 +82,12 @@ impl Head {
         self.batches
             .iter()
             .filter(|held| range.touches(held.first, held.last) && held.batch.tenant == *tenant)
-            .map(|held| HeldBatch {
-                id: held.id,
-                batch: Arc::clone(&held.batch),
-            })
+            .map(Held::shared)
             .collect()
     }
 
-    pub(super) fn job(&self, head: HeadId) -> FlushJob {
-        FlushJob {
-            head,
-            key: self.key,
-            digest: self.digest,
-            batches: self
-                .batches
-                .iter()
-                .map(|held| Arc::clone(&held.batch))
-                .collect(),
-            attempt: self.attempt,
-        }
+    pub(super) fn held(&self) -> impl Iterator<Item = HeldBatch> + '_ {
+        self.batches.iter().map(|held| held.shared())
     }
 }
 
@@ -103,6 +99,13 @@ impl Held {
             batch,
             first,
             last,
+        }
+    }
+
+    fn shared(&self) -> HeldBatch {
+        HeldBatch {
+            id: self.id,
+            batch: Arc::clone(&self.batch),
         }
     }
 }

@@ -9,6 +9,7 @@ use segment::wal::Filing;
 use super::head::{self, Head, Held};
 use super::seen::Mark;
 use super::{Action, Caller, State, Ticket, Waiting, Write, WriteId, stopping};
+use crate::rings::Verdict;
 use crate::wal::AppendJob;
 
 impl State {
@@ -24,8 +25,13 @@ impl State {
             out.push(Action::Answer { ticket, result });
             return;
         }
+        let later = |request: &IngestRequest| self.judge(request) == Verdict::Later;
+        if requests.iter().any(later) {
+            self.wait_for_ring(now, ticket, requests, out);
+            return;
+        }
         if self.waiting.is_empty() && self.has_room() {
-            self.admit(ticket, requests, out);
+            self.admit(now, ticket, requests, out);
             return;
         }
         let bytes = requests.iter().map(|r| head::bytes_of(&r.batch)).sum();
@@ -54,21 +60,28 @@ impl State {
         }
     }
 
-    pub(super) fn admit_waiting(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn admit_waiting(&mut self, now: Timestamp, out: &mut Vec<Action>) {
         while self.has_room()
             && let Some(waiting) = self.waiting.pop_front()
         {
             self.waiting_bytes -= waiting.bytes;
-            self.admit(waiting.ticket, waiting.requests, out);
+            self.admit(now, waiting.ticket, waiting.requests, out);
         }
     }
 
     pub(super) fn admit(
         &mut self,
+        now: Timestamp,
         ticket: Ticket,
         requests: Vec<IngestRequest>,
         out: &mut Vec<Action>,
     ) {
+        let refused = |request: &&IngestRequest| self.judge(request) != Verdict::Take;
+        if let Some(request) = requests.iter().find(refused) {
+            let result = Err(self.wrong_ring(request.ring));
+            out.push(Action::Answer { ticket, result });
+            return;
+        }
         let mut left = 0;
         for request in requests {
             if request.batch.is_empty() {
@@ -84,7 +97,7 @@ impl State {
                     }
                 }
                 None => {
-                    self.write(ticket, request, out);
+                    self.write(now, ticket, request, out);
                     left += 1;
                 }
             }
@@ -97,7 +110,13 @@ impl State {
         self.callers.insert(ticket, Caller { left, error: None });
     }
 
-    pub(super) fn write(&mut self, ticket: Ticket, request: IngestRequest, out: &mut Vec<Action>) {
+    fn write(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        request: IngestRequest,
+        out: &mut Vec<Action>,
+    ) {
         let bytes = head::bytes_of(&request.batch);
         let key = HeadKey {
             shard: request.shard,
@@ -112,7 +131,8 @@ impl State {
             head.bytes += bytes;
             head.pending += 1;
             if head.bytes >= self.settings.head_bytes_max {
-                self.seal(sequence);
+                let due = self.turn(&key, now);
+                self.seal(sequence, due);
             }
         }
         self.seen.writing(request.batch_id, write);

@@ -15,7 +15,11 @@ impl State {
         out: &mut Vec<Action>,
     ) {
         match record {
-            Replayed::Covered(batch_id) => self.seen.flushed(vec![batch_id], now),
+            Replayed::Covered(filing) => self.remember(filing.key, vec![filing.batch_id], now),
+            // Another owner has covered it since the log was opened.
+            Replayed::Batch { filing, .. } if self.covered.contains(filing.head.sequence) => {
+                self.remember(filing.key, vec![filing.batch_id], now);
+            }
             Replayed::Batch {
                 file,
                 filing,
@@ -51,15 +55,25 @@ impl State {
     /// when its last record was read.
     fn replay_head(&mut self, sequence: u64, key: HeadKey, last: bool) {
         self.next_head = self.next_head.max(sequence + 1);
+        let due = self.replayed_due(&key);
         let head = self.heads.entry(sequence).or_insert_with(|| {
             self.sealed.insert(sequence);
             Head {
                 stage: Stage::Sealed,
                 complete: false,
+                due,
                 ..Head::new(key)
             }
         });
         head.complete |= last;
+    }
+
+    /// At once; but where there are other owners, these have probably flushed it, or are about to.
+    fn replayed_due(&self, key: &HeadKey) -> Timestamp {
+        match self.rings.others(key).next() {
+            None => Timestamp::MIN,
+            Some(_) => self.turn(key, self.slot_over(key)),
+        }
     }
 
     pub(super) fn replay_done(&mut self) {

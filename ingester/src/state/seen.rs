@@ -53,6 +53,9 @@ impl Seen {
     }
 
     pub(super) fn flushed(&mut self, ids: Vec<BatchId>, now: Timestamp) {
+        if ids.is_empty() {
+            return;
+        }
         for id in &ids {
             self.stored(*id);
         }

@@ -2,6 +2,7 @@
 
 mod histories;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
@@ -9,6 +10,7 @@ use model::{
     StreamId,
 };
 
+use model::LogBatch;
 use segment::wal::Filing;
 
 use super::*;
@@ -19,6 +21,8 @@ struct Machine {
     state: State,
     now: i64,
     next: Ticket,
+    /// Flushes under way, by their first head.
+    flushes: BTreeMap<u64, FlushJob>,
 }
 
 fn config() -> Config {
@@ -37,11 +41,14 @@ fn machine_with(config: &Config) -> Machine {
         next_head: 4,
         next_file: 2,
         files: vec![1],
+        covered: CoveredHeads::default(),
+        rings: Rings::none(NodeId(9)),
     };
     Machine {
         state: State::new(config, start),
         now: 0,
         next: 0,
+        flushes: BTreeMap::new(),
     }
 }
 
@@ -82,16 +89,43 @@ fn describe(action: Action) -> String {
             Err(error) => format!("refuse {ticket} {:?}", error.kind()),
         },
         Action::Publish(_) => "publish".to_owned(),
-        Action::StartFlush(job) => format!("flush {} of {}", job.head.sequence, job.batches.len()),
+        Action::StartFlush(job) => {
+            let heads: Vec<String> = job.heads.iter().map(|h| h.sequence.to_string()).collect();
+            format!("flush {} of {}", heads.join("+"), job.batches.len())
+        }
         Action::RemoveLogFilesThrough(file) => format!("remove {file}"),
         Action::Duplicate => "duplicate".to_owned(),
+        Action::Reconciled { ticket, result } => match result {
+            Ok(Reconciled { heads, flushed }) => {
+                let heads: Vec<String> = heads.iter().map(describe_head).collect();
+                let flushed: Vec<String> = flushed.iter().map(|id| id.0.to_string()).collect();
+                format!(
+                    "tell {ticket} [{}] flushed {}",
+                    heads.join(" "),
+                    flushed.join(" ")
+                )
+            }
+            Err(error) => format!("refuse {ticket} {:?}", error.kind()),
+        },
+        Action::CoveredByOthers(heads) => format!("covered {heads}"),
+        Action::Drained(ring) => format!("drained {}", ring.0),
     }
+}
+
+fn describe_head(sealed: &rpc::SealedHead) -> String {
+    let ids: Vec<String> = sealed.ids.iter().map(|id| id.0.to_string()).collect();
+    format!("{}:{}", sealed.head.sequence, ids.join(","))
 }
 
 impl Machine {
     fn on(&mut self, event: Event) -> Vec<String> {
         let mut out = Vec::new();
         self.state.on(self.now, event, &mut out);
+        for action in &out {
+            if let Action::StartFlush(job) = action {
+                self.flushes.insert(job.heads[0].sequence, job.clone());
+            }
+        }
         out.into_iter().map(describe).collect()
     }
 
@@ -110,10 +144,11 @@ impl Machine {
 
     fn flushed(&mut self, head: u64, ok: bool) -> Vec<String> {
         let result = match ok {
-            true => Ok(()),
+            true => Ok(Vec::new()),
             false => Err(Error::Unavailable("no".to_owned())),
         };
-        self.on(Event::Flushed { head, result })
+        let job = self.flushes.remove(&head).unwrap();
+        self.on(Event::Flushed { job, result })
     }
 
     fn at(&mut self, now: i64) -> Vec<String> {
@@ -440,7 +475,10 @@ fn a_replayed_head_is_not_flushed_before_its_last_record() {
 #[test]
 fn covered_records_of_the_log_only_leave_their_ids() {
     let mut m = machine_with(&config());
-    let record = Replayed::Covered(BatchId(1));
+    let Replayed::Batch { filing, .. } = replayed(2, 1, true, 10) else {
+        unreachable!("it is one");
+    };
+    let record = Replayed::Covered(filing);
     assert_eq!(m.on(Event::Replayed { ticket: 1, record }), ["answer 1"]);
     assert_eq!(m.on(Event::ReplayDone), ["remove 1"]);
     assert_eq!(

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::sync::Arc;
 
-use model::{BatchId, LogBatch};
+use model::LogBatch;
 use segment::wal::{
     Error as WalError, FILE_HEADER_BYTES, Filing, Reader, StreamCache, synced_after,
 };
@@ -29,8 +29,8 @@ pub(crate) struct Plan {
 /// One record, handed out by the second pass.
 #[derive(Debug)]
 pub(crate) enum Replayed {
-    /// Its head is in the catalog; only its id is of use.
-    Covered(BatchId),
+    /// Its head is in the catalog; only where it was filed is of use.
+    Covered(Filing),
     /// It feeds a head.
     Batch {
         file: u64,
@@ -111,7 +111,7 @@ pub(crate) fn read(
             let left = left.entry(filing.head.sequence).or_default();
             *left = left.saturating_sub(1);
             if covered(filing.head.sequence) {
-                take(Replayed::Covered(filing.batch_id))?;
+                take(Replayed::Covered(filing))?;
                 continue;
             }
             take(Replayed::Batch {

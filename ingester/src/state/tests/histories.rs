@@ -61,8 +61,9 @@ impl World {
                     assert_eq!(before, None, "answered twice");
                 }
                 Action::StartFlush(job) => {
-                    assert!(!self.committed.contains(&job.head.sequence));
-                    let under_way = |write: &AppendJob| write.filing.head == job.head;
+                    assert_eq!(job.heads.len(), 1, "no other owner");
+                    assert!(!self.committed.contains(&job.heads[0].sequence));
+                    let under_way = |write: &AppendJob| write.filing.head == job.heads[0];
                     assert!(!self.writes.iter().any(under_way), "a write is under way");
                     self.flushes.push_back(job);
                     assert!(self.flushes.len() <= 1, "one worker");
@@ -75,6 +76,9 @@ impl World {
                     assert!(heads.all(|head| self.committed.contains(head)));
                 }
                 Action::Publish(_) | Action::Duplicate => {}
+                Action::Reconciled { .. } | Action::CoveredByOthers(_) | Action::Drained(_) => {
+                    panic!("there is nobody else");
+                }
             }
         }
     }
@@ -129,16 +133,16 @@ impl World {
         let Some(job) = self.flushes.pop_front() else {
             return;
         };
-        let head = job.head.sequence;
+        let head = job.heads[0].sequence;
         let result = match ok {
-            true => Ok(()),
+            true => Ok(Vec::new()),
             false => Err(Error::Unavailable("no".to_owned())),
         };
         if ok {
             self.committed.insert(head);
             self.committed_batches += job.batches.len();
         }
-        self.on(Event::Flushed { head, result });
+        self.on(Event::Flushed { job, result });
     }
 
     /// Lets everything come to its end.
