@@ -17,6 +17,21 @@ pub trait LineMatcher: fmt::Debug + Send + Sync {
     fn always(&self) -> Option<bool> {
         None
     }
+
+    /// Given when what a line passes for always lies inside one of its tokens, the longest runs of
+    /// ASCII letters, digits, `_` and bytes from 0x80 on: then a line passes exactly if one of its
+    /// tokens, taken as a line, does.
+    fn tokens(&self) -> Option<&dyn TokenMatcher> {
+        None
+    }
+}
+
+/// Finds what a [`LineMatcher`] looks for in much text at once.
+pub trait TokenMatcher {
+    /// Where the first find that starts at or behind `from` starts: nothing that is found at or
+    /// behind `from` starts before it. `None` if nothing is found any more; `from` is at most the
+    /// length of the text.
+    fn find(&self, text: &[u8], from: usize) -> Option<usize>;
 }
 
 /// One test of a line.

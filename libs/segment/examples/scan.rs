@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::{
     Columns, Flow, LineClause, LineColumn, LineFilter, LineMatcher, LineTest, Selector, TenantId,
-    TimeRange,
+    TimeRange, TokenMatcher,
 };
 use segment::{Opened, ScanSpec, Scratch, Segment};
 
@@ -21,10 +21,32 @@ struct Zigzag;
 
 impl LineMatcher for Zigzag {
     fn is_match(&self, line: &[u8]) -> bool {
-        let letter = |byte: u8| matches!(byte, b'x'..=b'z');
-        line.array_windows().any(|[a, b, c, d]| {
-            letter(*a) && b.is_ascii_digit() && letter(*c) && d.is_ascii_digit()
-        })
+        line.array_windows().any(zigzag)
+    }
+}
+
+fn zigzag([a, b, c, d]: &[u8; 4]) -> bool {
+    let letter = |byte: u8| matches!(byte, b'x'..=b'z');
+    letter(*a) && b.is_ascii_digit() && letter(*c) && d.is_ascii_digit()
+}
+
+/// The same, made on values.
+#[derive(Debug)]
+struct OfTokens(Zigzag);
+
+impl LineMatcher for OfTokens {
+    fn is_match(&self, line: &[u8]) -> bool {
+        self.0.is_match(line)
+    }
+    fn tokens(&self) -> Option<&dyn TokenMatcher> {
+        Some(self)
+    }
+}
+
+impl TokenMatcher for OfTokens {
+    fn find(&self, text: &[u8], from: usize) -> Option<usize> {
+        let found = text[from..].array_windows().position(zigzag);
+        found.map(|at| from + at)
     }
 }
 
@@ -125,6 +147,11 @@ fn main() {
         (
             "no index, matcher",
             filter(LineTest::Matches(Arc::new(Zigzag))),
+            none,
+        ),
+        (
+            "no index, of tokens",
+            filter(LineTest::Matches(Arc::new(OfTokens(Zigzag)))),
             none,
         ),
     ] {

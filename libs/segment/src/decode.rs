@@ -4,6 +4,8 @@ pub(crate) mod blocks;
 pub(crate) mod lines;
 pub(crate) mod rebuild;
 mod select;
+mod undecided;
+mod values;
 
 use std::ops::Range;
 
@@ -14,18 +16,21 @@ use crate::Error;
 use crate::decode::blocks::{Blocks, Parts};
 use crate::decode::lines::LineIndex;
 use crate::decode::rebuild::Lines;
-use crate::decode::select::Selection;
-use crate::format::{Block, TEXTS};
+use crate::decode::select::{Filter, Selection};
+use crate::decode::undecided::{Known, Needed, look_into_values, look_into_variables};
+use crate::decode::values::ValueHits;
+use crate::format::Block;
 use crate::metadata::MetadataColumns;
 use crate::patterns::{PatternFinder, Patterns};
 use crate::plan::{Pieces, Plan, PlannedChunk, PlannedStream, Wanted};
-use crate::search::{Search, Verdict};
+use crate::search::Verdict;
 
 /// Buffers of [`Plan::decode`], to be kept from chunk to chunk (one per thread).
 #[derive(Debug, Default)]
 pub struct Scratch {
     blocks: Blocks,
     index: LineIndex,
+    hits: ValueHits,
     buffers: Buffers,
 }
 
@@ -135,6 +140,7 @@ impl Plan {
         let Scratch {
             blocks,
             index,
+            hits,
             buffers,
         } = scratch;
         let parts = Parts {
@@ -154,6 +160,8 @@ impl Plan {
         let mut known = Known::default();
         if let (Some(verdicts), Some(search)) = (&mut verdicts, &self.search) {
             look_into_variables(verdicts, search, &parts, blocks, index, &mut known)?;
+            let search = (search, chunk.refuted.as_slice());
+            look_into_values(verdicts, search, &parts, blocks, index, &mut known, hits)?;
         }
         let has = |verdict| verdicts.iter().flatten().any(|v| *v == verdict);
         let open = has(Verdict::Maybe);
@@ -161,11 +169,23 @@ impl Plan {
         if filtered && !open && !has(Verdict::All) {
             return Ok(ChunkStats::none_of(rows_processed));
         }
-        let variables = open || self.needs_variables(chunk, wanted);
+        let filter = self.search.as_ref().zip(verdicts.as_deref());
+        let filter = filter
+            .filter(|_| filtered)
+            .map(|(search, verdicts)| Filter {
+                search,
+                verdicts,
+                refuted: &chunk.refuted,
+                hits,
+            });
+        let by_line = filter
+            .as_ref()
+            .is_some_and(|filter| filter.needs_lines(entry));
+        let variables = by_line || self.needs_variables(chunk, wanted);
         let needed = Needed {
             templates: filtered || columns.lines != LineColumn::None,
             variables,
-            text: open || variables && columns.lines == LineColumn::Bytes,
+            text: by_line || variables && columns.lines == LineColumn::Bytes,
             metadata: columns.metadata,
         };
         let metadata = known.load(&needed, &parts, blocks, index)?;
@@ -181,8 +201,6 @@ impl Plan {
             metadata,
             wanted,
         };
-        let filter = self.search.as_ref().zip(verdicts.as_deref());
-        let filter = filter.filter(|_| filtered);
         Ok(decoded.give(chunk, &range, filter, buffers, sink))
     }
 }
@@ -222,144 +240,6 @@ fn rows_in_range(stream: &PlannedStream, range: TimeRange, timestamps: &[i64]) -
     rows.start + start..rows.start + end.max(start)
 }
 
-/// With more hits than this in a chunk, each open line is looked at instead.
-const HITS_MAX: usize = 4096;
-
-/// What has been read of the line index of the chunk at hand.
-#[derive(Default)]
-struct Known {
-    templates: bool,
-    variables: bool,
-}
-
-/// What is to be read once the verdicts stand.
-struct Needed {
-    templates: bool,
-    variables: bool,
-    text: bool,
-    metadata: bool,
-}
-
-impl Known {
-    fn load(
-        &mut self,
-        needed: &Needed,
-        parts: &Parts<'_>,
-        blocks: &mut Blocks,
-        index: &mut LineIndex,
-    ) -> Result<Option<MetadataColumns>, Error> {
-        if needed.templates {
-            self.templates(parts, blocks, index)?;
-        }
-        if needed.variables {
-            self.variables(parts, blocks, index)?;
-        }
-        if needed.text {
-            blocks.load(parts, &TEXTS)?;
-        }
-        match needed.metadata {
-            true => read_metadata(parts, blocks),
-            false => Ok(None),
-        }
-    }
-
-    fn templates(
-        &mut self,
-        parts: &Parts<'_>,
-        blocks: &mut Blocks,
-        index: &mut LineIndex,
-    ) -> Result<(), Error> {
-        if std::mem::replace(&mut self.templates, true) {
-            return Ok(());
-        }
-        blocks.load(parts, &[Block::Templates])?;
-        index
-            .read_templates(blocks.raw(Block::Templates), parts.chunk)
-            .map_err(parts.damaged(Block::Templates))
-    }
-
-    fn variables(
-        &mut self,
-        parts: &Parts<'_>,
-        blocks: &mut Blocks,
-        index: &mut LineIndex,
-    ) -> Result<(), Error> {
-        self.templates(parts, blocks, index)?;
-        if std::mem::replace(&mut self.variables, true) {
-            return Ok(());
-        }
-        blocks.load(parts, &[Block::Lengths, Block::Indices])?;
-        let (lengths, indices) = (blocks.raw(Block::Lengths), blocks.raw(Block::Indices));
-        let templates = &parts.segment.footer().templates;
-        index
-            .read_variables(lengths, indices, parts.chunk, templates)
-            .map_err(parts.damaged(Block::Lengths))
-    }
-}
-
-fn read_metadata(parts: &Parts<'_>, blocks: &mut Blocks) -> Result<Option<MetadataColumns>, Error> {
-    blocks.load(parts, &[Block::Metadata])?;
-    let block = blocks.raw(Block::Metadata);
-    let columns = MetadataColumns::read(block, parts.chunk.rows as usize, true)
-        .map_err(parts.damaged(Block::Metadata))?;
-    Ok((!columns.is_empty()).then_some(columns))
-}
-
-/// Decides open templates whose variables in this chunk lack a text that they need, opening only
-/// the blocks of text that could hold it.
-fn look_into_variables(
-    verdicts: &mut [Verdict],
-    search: &Search,
-    parts: &Parts<'_>,
-    blocks: &mut Blocks,
-    index: &mut LineIndex,
-    known: &mut Known,
-) -> Result<(), Error> {
-    let Some(required) = search.required() else {
-        return Ok(());
-    };
-    let templates = &parts.chunk.templates;
-    let decidable = |local: usize, verdict: Verdict| {
-        verdict == Verdict::Maybe && required.decides(templates[local])
-    };
-    if !(0..verdicts.len()).any(|local| decidable(local, verdicts[local])) {
-        return Ok(());
-    }
-    let starts = parts.chunk.text_starts();
-    let mut hits = Vec::new();
-    for (class, block) in TEXTS.into_iter().enumerate() {
-        // Lines stored whole are in the first class.
-        if class > required.class {
-            continue;
-        }
-        blocks.load(parts, &[block])?;
-        let text = blocks.text.get(starts[class]..starts[class + 1]);
-        let text = text.unwrap_or_default();
-        let mut from = 0;
-        // Overlapping finds too: one that straddles two values must not hide the next.
-        while let Some(at) = required.finder.find(&text[from..])
-            && hits.len() < HITS_MAX
-        {
-            hits.push(starts[class] + from + at);
-            from += at + 1;
-        }
-    }
-    if hits.len() >= HITS_MAX {
-        return Ok(());
-    }
-    let mut hit = vec![false; verdicts.len()];
-    if !hits.is_empty() {
-        known.variables(parts, blocks, index)?;
-        index.owners(&hits, |local| hit[local] = true);
-    }
-    for local in 0..verdicts.len() {
-        if !hit[local] && decidable(local, verdicts[local]) {
-            verdicts[local] = Verdict::No;
-        }
-    }
-    Ok(())
-}
-
 /// The columns of a chunk, as far as they were read.
 struct Decoded<'a> {
     lines: Lines<'a>,
@@ -374,7 +254,7 @@ impl Decoded<'_> {
         &self,
         chunk: &PlannedChunk,
         range: &dyn Fn() -> TimeRange,
-        filter: Option<(&Search, &[Verdict])>,
+        filter: Option<Filter<'_>>,
         buffers: &mut Buffers,
         sink: &mut dyn FnMut(&RowBlock<'_>) -> Flow,
     ) -> ChunkStats {
@@ -394,10 +274,10 @@ impl Decoded<'_> {
             while !rest.is_empty() {
                 let piece = take_piece(&mut rest, self.wanted.pieces);
                 stats.rows_processed += piece.len() as u64;
-                let selected = match filter {
+                let selected = match &filter {
                     None => Selected::Range(piece),
-                    Some((search, verdicts)) => {
-                        selection.select(&self.lines, piece, search, verdicts);
+                    Some(filter) => {
+                        selection.select(&self.lines, piece, filter);
                         Selected::List(&selection.rows)
                     }
                 };

@@ -12,6 +12,7 @@ use model::{LineFilter, LineMatcher, LineTest};
 
 use crate::filter::{TokenHash, gram_hashes, token_hashes};
 use crate::footer::Templates;
+use crate::format::TEXTS;
 use crate::template::{RAW, Stamp, has_digit, is_token};
 
 /// What a template says about a test.
@@ -86,6 +87,8 @@ pub(crate) struct Test {
     condition: Condition,
     verdicts: Box<[Verdict]>,
     pub(crate) probes: Vec<Probe>,
+    /// The bit of a test that values decide, else 0.
+    bit: u8,
 }
 
 #[derive(Debug)]
@@ -109,11 +112,19 @@ pub(crate) struct Search {
 
 impl Search {
     pub(crate) fn new(filter: &LineFilter, templates: &Templates) -> Self {
-        let mut tests = Vec::new();
+        let mut tests: Vec<Test> = Vec::new();
         let mut clauses = Vec::new();
+        let mut bit = 1u8;
         for clause in &filter.clauses {
             let start = tests.len();
-            tests.extend(clause.any.iter().map(|test| Test::new(test, templates)));
+            for test in &clause.any {
+                let mut test = Test::new(test, templates);
+                if bit != 0 && test.condition.is_of_values() {
+                    test.bit = bit;
+                    bit <<= 1;
+                }
+                tests.push(test);
+            }
             clauses.push(Clause {
                 negated: clause.negated,
                 tests: start..tests.len(),
@@ -124,12 +135,31 @@ impl Search {
 
     /// What is known of the lines of a template in a chunk.
     pub(crate) fn verdict(&self, template: u32, refuted: &[u64]) -> Verdict {
+        self.verdict_with(template, refuted, 0, 0)
+    }
+
+    /// As [`verdict`](Self::verdict), of a line of which it is known whether its values pass some
+    /// tests: `decided` are the bits of those tests, `passed` those that one of its values passes.
+    pub(crate) fn verdict_with(
+        &self,
+        template: u32,
+        refuted: &[u64],
+        decided: u8,
+        passed: u8,
+    ) -> Verdict {
         let mut whole = Verdict::All;
         for clause in &self.clauses {
             let mut any = Verdict::No;
             for at in clause.tests.clone() {
                 let refuted = refuted.get(at).copied().unwrap_or_default();
-                any = any.or(self.tests[at].verdict(template, refuted));
+                let test = &self.tests[at];
+                let verdict = match test.verdict(template, refuted) {
+                    Verdict::Maybe if test.bit & decided != 0 => {
+                        Verdict::of(test.bit & passed != 0)
+                    }
+                    verdict => verdict,
+                };
+                any = any.or(verdict);
             }
             let clause = if clause.negated { any.not() } else { any };
             match clause {
@@ -139,6 +169,15 @@ impl Search {
             }
         }
         whole
+    }
+
+    /// Whether a test is open for lines of the template that is not among those decided.
+    pub(crate) fn is_undecided(&self, template: u32, refuted: &[u64], decided: u8) -> bool {
+        let mut tests = self.tests.iter().enumerate();
+        tests.any(|(at, test)| {
+            let refuted = refuted.get(at).copied().unwrap_or_default();
+            test.bit & decided == 0 && test.verdict(template, refuted) == Verdict::Maybe
+        })
     }
 
     /// Whether the filter lets the line pass.
@@ -154,9 +193,57 @@ impl Search {
         let clauses = self.clauses.iter();
         let mut single = clauses.filter(|clause| !clause.negated && clause.tests.len() == 1);
         single.find_map(|clause| {
-            let needles = &self.tests[clause.tests.start].condition.needles;
-            needles.iter().find_map(Needle::required)
+            let test = &self.tests[clause.tests.start];
+            let needles = test.condition.needles.iter().filter(|_| test.bit == 0);
+            needles.into_iter().find_map(Needle::required)
         })
+    }
+
+    /// The tests that can be made on values.
+    pub(crate) fn of_values(&self) -> impl Iterator<Item = OfValues<'_>> {
+        let tests = self.tests.iter().enumerate();
+        let tests = tests.filter(|(_, test)| test.bit != 0);
+        tests.map(|(at, test)| OfValues {
+            bit: test.bit,
+            class: test.condition.class(),
+            at,
+            test,
+        })
+    }
+}
+
+/// A test that each value decides by itself: a line whose template leaves it open passes if one of
+/// its values, taken as a line, does.
+pub(crate) struct OfValues<'a> {
+    pub(crate) bit: u8,
+    /// The last of the classes of text that may hold what is looked for.
+    pub(crate) class: usize,
+    at: usize,
+    test: &'a Test,
+}
+
+impl OfValues<'_> {
+    /// Whether the test depends on the values of a template's lines.
+    pub(crate) fn is_open(&self, template: u32, refuted: &[u64]) -> bool {
+        let refuted = refuted.get(self.at).copied().unwrap_or_default();
+        self.test.verdict(template, refuted) == Verdict::Maybe
+    }
+
+    /// Where the first find that starts at or behind `from` starts; it may straddle values.
+    pub(crate) fn find(&self, text: &[u8], from: usize) -> Option<usize> {
+        let condition = &self.test.condition;
+        match condition.matcher.as_ref().and_then(|m| m.tokens()) {
+            Some(tokens) => tokens.find(text, from),
+            None => {
+                let needle = condition.needles.first()?;
+                needle.finder.find(text.get(from..)?).map(|at| from + at)
+            }
+        }
+    }
+
+    /// Whether a value passes.
+    pub(crate) fn is_match(&self, value: &[u8]) -> bool {
+        self.test.is_match(value)
     }
 }
 
@@ -206,6 +293,7 @@ impl Test {
             condition,
             verdicts,
             probes,
+            bit: 0,
         }
     }
 
@@ -236,6 +324,24 @@ impl Test {
 }
 
 impl Condition {
+    /// Whether a line passes exactly if one of its tokens does.
+    fn is_of_values(&self) -> bool {
+        match (&self.matcher, self.needles.as_slice()) {
+            (Some(matcher), _) => matcher.always().is_none() && matcher.tokens().is_some(),
+            (None, [needle]) => {
+                !needle.bytes.is_empty() && token_run(&needle.bytes) == needle.bytes.len()
+            }
+            _ => false,
+        }
+    }
+
+    /// The last of the classes of text that hold all needles.
+    fn class(&self) -> usize {
+        let classes = self.needles.iter();
+        let classes = classes.map(|needle| Stamp::of_needle(&needle.bytes).class());
+        classes.min().unwrap_or(TEXTS.len() - 1)
+    }
+
     fn verdict(&self, templates: &Templates, template: u32) -> Verdict {
         let needles = self.needles.iter();
         let found = needles.map(|needle| needle.verdicts[template as usize]);
@@ -245,8 +351,12 @@ impl Condition {
         if let Some(always) = matcher.always() {
             return Verdict::of(always);
         }
-        if template != RAW && templates.slots(template).is_empty() {
-            return Verdict::of(matcher.is_match(templates.text(template)));
+        let (text, slots) = (templates.text(template), templates.slots(template));
+        if template != RAW && slots.is_empty() {
+            return Verdict::of(matcher.is_match(text));
+        }
+        if matcher.tokens().is_some() && stretches(text, slots).any(|part| matcher.is_match(part)) {
+            return Verdict::All;
         }
         Verdict::Maybe.and(found.fold(Verdict::All, Verdict::and))
     }
@@ -302,15 +412,7 @@ impl Needle {
 
     /// Whether a stretch of text between two slots holds the needle.
     fn is_between(&self, text: &[u8], slots: &[u32]) -> bool {
-        let mut start = 0;
-        let ends = slots.iter().map(|slot| *slot as usize);
-        for end in ends.chain([text.len()]) {
-            if self.finder.find(&text[start..end]).is_some() {
-                return true;
-            }
-            start = end;
-        }
-        false
+        stretches(text, slots).any(|part| self.finder.find(part).is_some())
     }
 
     /// Whether the needle may be found in a place that takes in a variable or a part of one.
@@ -388,6 +490,17 @@ fn whole_in(token: &[u8], templates: &Templates, verdicts: &[Verdict]) -> Box<[b
             && stamps.all(|of| !of.may_hold(stamp) || of.longest as usize <= token.len())
     };
     (0..templates.len() as u32).map(whole).collect()
+}
+
+/// The parts of a template's text before, between and behind the slots.
+fn stretches<'t>(text: &'t [u8], slots: &'t [u32]) -> impl Iterator<Item = &'t [u8]> {
+    let mut start = 0;
+    let ends = slots.iter().map(|slot| *slot as usize);
+    ends.chain([text.len()]).map(move |end| {
+        let part = &text[start..end];
+        start = end;
+        part
+    })
 }
 
 fn token_run(bytes: &[u8]) -> usize {

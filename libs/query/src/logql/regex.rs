@@ -14,7 +14,7 @@ mod literal;
 pub(super) mod simplify;
 mod translate;
 
-use model::{LineMatcher, LineTest, ValuePattern};
+use model::{LineMatcher, LineTest, TokenMatcher, ValuePattern};
 
 pub use literal::required_literals;
 pub use translate::translate;
@@ -149,6 +149,7 @@ pub struct LineRegex {
     regex: regex::bytes::Regex,
     required: Vec<Box<[u8]>>,
     always: Option<bool>,
+    of_tokens: bool,
 }
 
 impl LineRegex {
@@ -161,6 +162,7 @@ impl LineRegex {
             regex: compile_bytes(text)?,
             required: required_literals(text),
             always: literal::always(text),
+            of_tokens: literal::is_of_tokens(text),
         })
     }
 
@@ -181,6 +183,16 @@ impl LineMatcher for LineRegex {
 
     fn always(&self) -> Option<bool> {
         self.always
+    }
+
+    fn tokens(&self) -> Option<&dyn TokenMatcher> {
+        self.of_tokens.then_some(self as &dyn TokenMatcher)
+    }
+}
+
+impl TokenMatcher for LineRegex {
+    fn find(&self, text: &[u8], from: usize) -> Option<usize> {
+        self.regex.find_at(text, from).map(|found| found.start())
     }
 }
 

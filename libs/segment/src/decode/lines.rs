@@ -1,5 +1,7 @@
 //! Where the lines of one chunk have their parts: templates by rows, values by columns.
 
+use std::ops::Range;
+
 use crate::error::Damage;
 use crate::footer::{ChunkEntry, Templates};
 use crate::format::{
@@ -228,17 +230,34 @@ impl LineIndex {
         (start, start + length)
     }
 
+    /// The text of all values of a column.
+    pub(crate) fn extent(&self, column: &Column) -> Range<usize> {
+        match (column.values as usize).checked_sub(1) {
+            Some(last) => self.place(column, 0).0..self.place(column, last).1,
+            None => 0..0,
+        }
+    }
+
+    /// The value that stands at this place of the text of a column.
+    pub(crate) fn value_at(&self, column: &Column, at: usize) -> usize {
+        let first = column.first as usize;
+        if column.length != VARIED {
+            return (at - first) / (column.length as usize).max(1);
+        }
+        let starts = &self.starts[first..first + column.values as usize];
+        starts
+            .partition_point(|start| *start as usize <= at)
+            .saturating_sub(1)
+    }
+
     /// Which template of the list has one of these places of the text, ascending, among its values;
     /// the classes' texts ascend separately, so all columns are looked at.
     pub(crate) fn owners(&self, hits: &[usize], mut take: impl FnMut(usize)) {
         for local in 0..self.counts.len() {
             for column in self.columns(local) {
-                let Some(last) = (column.values as usize).checked_sub(1) else {
-                    continue;
-                };
-                let (start, end) = (self.place(column, 0).0, self.place(column, last).1);
-                let from = hits.partition_point(|hit| *hit < start);
-                if hits.get(from).is_some_and(|hit| *hit < end) {
+                let extent = self.extent(column);
+                let from = hits.partition_point(|hit| *hit < extent.start);
+                if hits.get(from).is_some_and(|hit| *hit < extent.end) {
                     take(local);
                 }
             }

@@ -4,6 +4,8 @@
 use std::ops::Range;
 
 use crate::decode::rebuild::Lines;
+use crate::decode::values::ValueHits;
+use crate::footer::ChunkEntry;
 use crate::search::{Search, Verdict};
 
 /// Buffers, kept from piece to piece.
@@ -20,24 +22,37 @@ pub(crate) struct Selection {
     line: Vec<u8>,
 }
 
+/// A line filter, and what was found out about it in a chunk.
+pub(crate) struct Filter<'a> {
+    pub(crate) search: &'a Search,
+    /// Of each template of the list.
+    pub(crate) verdicts: &'a [Verdict],
+    pub(crate) refuted: &'a [u64],
+    pub(crate) hits: &'a ValueHits,
+}
+
+impl Filter<'_> {
+    /// Whether lines must be put together to tell whether they pass.
+    pub(crate) fn needs_lines(&self, chunk: &ChunkEntry) -> bool {
+        let mut templates = self.verdicts.iter().zip(&chunk.templates);
+        templates.any(|(verdict, template)| {
+            let (search, decided) = (self.search, self.hits.decided);
+            *verdict == Verdict::Maybe && search.is_undecided(*template, self.refuted, decided)
+        })
+    }
+}
+
 impl Selection {
     /// Finds the rows of the range that pass.
-    pub(crate) fn select(
-        &mut self,
-        lines: &Lines<'_>,
-        range: Range<usize>,
-        search: &Search,
-        verdicts: &[Verdict],
-    ) {
+    pub(crate) fn select(&mut self, lines: &Lines<'_>, range: Range<usize>, filter: &Filter<'_>) {
         let locals = &lines.index.locals[range.clone()];
+        let verdict = |local: &u16| filter.verdicts[usize::from(*local)];
         self.passes.clear();
-        let passes = locals
-            .iter()
-            .map(|l| verdicts[usize::from(*l)] == Verdict::All);
+        let passes = locals.iter().map(|local| verdict(local) == Verdict::All);
         self.passes.extend(passes);
-        if verdicts.contains(&Verdict::Maybe) {
-            self.group(locals, verdicts);
-            self.look_at_lines(lines, range.start, search);
+        if filter.verdicts.contains(&Verdict::Maybe) {
+            self.group(locals, filter.verdicts);
+            self.decide(lines, range.start, filter);
         }
         self.rows.clear();
         let passing = range.zip(&self.passes).filter(|(_, passes)| **passes);
@@ -68,17 +83,38 @@ impl Selection {
         }
     }
 
-    /// Puts undecided lines together and tests them.
-    fn look_at_lines(&mut self, lines: &Lines<'_>, first: usize, search: &Search) {
+    /// Decides the undecided rows, on their values where those tell, else on their lines.
+    fn decide(&mut self, lines: &Lines<'_>, first: usize, filter: &Filter<'_>) {
         let mut start = 0;
         for (local, end) in self.ends.iter().enumerate() {
             let rows = &self.open[start..*end as usize];
             start = *end as usize;
+            let masks = filter.hits.masks(local);
+            let mut known = None;
             for at in rows {
-                let occurrence = lines.index.occurrences[first + *at as usize] as usize;
-                self.line.clear();
-                lines.append_of(local, occurrence, &mut self.line);
-                self.passes[*at as usize] = search.is_match(&self.line);
+                let row = lines.index.occurrences[first + *at as usize] as usize;
+                let mask = masks.map_or(0, |masks| masks[row]);
+                let verdict = match known {
+                    Some((of, verdict)) if of == mask => verdict,
+                    _ => {
+                        let verdict = filter.search.verdict_with(
+                            lines.chunk.templates[local],
+                            filter.refuted,
+                            filter.hits.decided,
+                            mask,
+                        );
+                        known.insert((mask, verdict)).1
+                    }
+                };
+                self.passes[*at as usize] = match verdict {
+                    Verdict::No => false,
+                    Verdict::All => true,
+                    Verdict::Maybe => {
+                        self.line.clear();
+                        lines.append_of(local, row, &mut self.line);
+                        filter.search.is_match(&self.line)
+                    }
+                };
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{
     Columns, Flow, LineClause, LineColumn, LineFilter, LineMatcher, LineTest, Selector, TenantId,
-    TimeRange,
+    TimeRange, TokenMatcher,
 };
 use proptest::prelude::*;
 use segment::{ScanSpec, Scratch};
@@ -37,6 +37,31 @@ impl LineMatcher for Between {
     }
     fn required_literals(&self) -> &[Box<[u8]>] {
         &self.0
+    }
+}
+
+/// A digit followed by one of these letters, as `[0-9][..]` would say: that is inside of one token.
+#[derive(Debug)]
+struct DigitAnd(&'static [u8]);
+
+impl DigitAnd {
+    fn starts(&self, text: &[u8]) -> bool {
+        matches!(text, [a, b, ..] if a.is_ascii_digit() && self.0.contains(b))
+    }
+}
+
+impl LineMatcher for DigitAnd {
+    fn is_match(&self, line: &[u8]) -> bool {
+        self.find(line, 0).is_some()
+    }
+    fn tokens(&self) -> Option<&dyn TokenMatcher> {
+        Some(self)
+    }
+}
+
+impl TokenMatcher for DigitAnd {
+    fn find(&self, text: &[u8], from: usize) -> Option<usize> {
+        (from..text.len()).find(|at| self.starts(&text[*at..]))
     }
 }
 
@@ -139,6 +164,38 @@ fn a_count_decided_by_templates_reads_nothing_at_all() {
 }
 
 #[test]
+fn a_part_of_a_token_is_found_whether_few_values_have_it_or_all() {
+    let records: Vec<Record> = (0..3_000)
+        .map(|n| {
+            let line = match n % 3 {
+                0 => format!("user{} of {} in x{n}y", n % 40, n % 700),
+                1 => format!("at {n}: {:x} of 7", n * 77_777),
+                _ => format!("worker{} done", n % 2),
+            };
+            record("a", n, &line)
+        })
+        .collect();
+    for needle in [
+        "1", "er1", "2999", "7a", "user", "worker1", "y", "x2", "39 of",
+    ] {
+        find(&records, needle);
+    }
+    let (object, _) = write(&records, 1 << 20);
+    for letters in [&b"a"[..], b"y", b"0123456789", b"Z"] {
+        for negated in [false, true] {
+            let any = vec![LineTest::Matches(Arc::new(DigitAnd(letters)))];
+            let filter = LineFilter {
+                clauses: vec![LineClause { negated, any }],
+            };
+            let all = Selector::default();
+            let found = scan(&object, "default", &all, TimeRange::ALL, &filter).unwrap();
+            let wanted = records.iter().filter(|r| filter.is_match(&r.line)).count();
+            assert_eq!(found.records.len(), wanted, "{letters:?} {negated}");
+        }
+    }
+}
+
+#[test]
 fn a_range_that_cuts_a_chunk_is_exact_without_times_asked_for() {
     let records: Vec<Record> = (0..100).map(|n| record("a", n, "same line")).collect();
     let (object, _) = write(&records, 1 << 20);
@@ -182,9 +239,10 @@ proptest! {
     fn alternatives_negations_and_matchers_equal_the_naive_answer(
         records in records(),
         cuts in prop::collection::vec(
-            (any::<prop::sample::Index>(), 0usize..30, 1usize..12, 0u8..4), 1..5),
+            (any::<prop::sample::Index>(), 0usize..30, 1usize..12, 0u8..6), 1..5),
+        chunk_bytes in prop_oneof![Just(1024usize), Just(1 << 20)],
     ) {
-        let (object, _) = write(&records, 1024);
+        let (object, _) = write(&records, chunk_bytes);
         let cut = |index: &prop::sample::Index, at: usize, bytes: usize| -> Box<[u8]> {
             if records.is_empty() {
                 return Box::from(*b"x");
@@ -195,16 +253,21 @@ proptest! {
         };
         let mut clauses: Vec<LineClause> = Vec::new();
         for (index, at, bytes, kind) in &cuts {
-            let test = match kind % 2 {
+            let test = match kind % 3 {
                 0 => LineTest::Contains(cut(index, *at, *bytes)),
+                1 => LineTest::Matches(Arc::new(DigitAnd(match bytes % 3 {
+                    0 => b"abcdef",
+                    1 => b"78",
+                    _ => b"1\xc3",
+                }))),
                 _ => LineTest::Matches(Arc::new(Between(vec![
                     cut(index, *at, bytes / 2),
                     cut(index, at + bytes, *bytes),
                 ]))),
             };
             match clauses.last_mut() {
-                Some(last) if *kind == 2 => last.any.push(test),
-                _ => clauses.push(LineClause { negated: *kind == 3, any: vec![test] }),
+                Some(last) if bytes % 4 == 2 => last.any.push(test),
+                _ => clauses.push(LineClause { negated: *kind > 2, any: vec![test] }),
             }
         }
         let filter = LineFilter { clauses };

@@ -1,6 +1,6 @@
 //! What the syntax tree of an expression tells about the lines that match.
 
-use regex_syntax::hir::{Hir, HirKind};
+use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::{NESTING_MAX, translate};
 
@@ -26,6 +26,35 @@ pub fn required_literals(text: &str) -> Vec<Box<[u8]>> {
 pub(super) fn always(text: &str) -> Option<bool> {
     let hir = syntax_tree(text)?;
     matches_everywhere(&hir).then_some(true)
+}
+
+/// Whether everything that is found lies inside one token of the line, and depends on nothing
+/// around it: see [`model::LineMatcher::tokens`].
+pub(super) fn is_of_tokens(text: &str) -> bool {
+    syntax_tree(text).is_some_and(|hir| {
+        let properties = hir.properties();
+        properties.minimum_len() > Some(0) && properties.look_set().is_empty() && has_tokens(&hir)
+    })
+}
+
+fn has_tokens(hir: &Hir) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
+    match hir.kind() {
+        HirKind::Empty => true,
+        HirKind::Look(_) => false,
+        HirKind::Literal(literal) => literal.0.iter().copied().all(is_token),
+        HirKind::Class(Class::Bytes(class)) => {
+            let mut ranges = class.ranges().iter();
+            ranges.all(|range| (range.start()..=range.end()).all(is_token))
+        }
+        HirKind::Class(Class::Unicode(class)) => class.ranges().iter().all(|range| {
+            let ascii = u32::from(range.start())..=u32::from(range.end()).min(0x7f);
+            ascii.into_iter().all(|code| is_token(code as u8))
+        }),
+        HirKind::Repetition(repetition) => has_tokens(&repetition.sub),
+        HirKind::Capture(capture) => has_tokens(&capture.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().all(has_tokens),
+    }
 }
 
 /// The substrings of which one must be in a line, when that is all the expression says.

@@ -13,10 +13,57 @@ fn finds(expression: &str, line: &str, expected: bool) {
     let tests = line_tests(expression).unwrap();
     let simplified = tests.iter().any(|t| t.is_match(line.as_bytes()));
     assert_eq!(simplified, expected, "{expression} simplified on {line:?}");
+    if let Some(tokens) = test.tokens() {
+        let of_tokens = line_tokens(line).any(|token| test.is_match(token.as_bytes()));
+        assert_eq!(of_tokens, expected, "{expression} on tokens of {line:?}");
+        let found = tokens.find(line.as_bytes(), 0);
+        assert_eq!(found.is_some(), expected, "{expression} in {line:?}");
+    }
     if expected {
         for literal in required_literals(expression) {
             let literal = String::from_utf8(literal.into()).unwrap();
             assert!(line.contains(&literal), "{expression} needs {literal:?}");
+        }
+    }
+}
+
+fn line_tokens(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && c != '_')
+}
+
+#[test]
+fn an_expression_that_tokens_decide_is_known() {
+    for (expression, expected) in [
+        ("[x-z][0-9][x-z][0-9]", true),
+        ("(?i)error", true),
+        ("(?:a|b)7+", true),
+        (r"\d{3}", true),
+        ("é[^\\x00-\\x7f]", true),
+        ("a.b", false),
+        ("a b", false),
+        ("[^a]7", false),
+        ("^a7", false),
+        (r"\ba7", false),
+        ("a*", false),
+        ("a7|", false),
+    ] {
+        let regex = LineRegex::new(expression).unwrap();
+        assert_eq!(regex.tokens().is_some(), expected, "{expression}");
+    }
+    for line in [
+        "x1y2",
+        "x1-y2",
+        "a 77 7b8",
+        "ERRor",
+        "err or",
+        "aé\u{fc}",
+        "z9x12",
+        "_x1y_2",
+        "",
+    ] {
+        for expression in ["[x-z][0-9][x-z][0-9]", "(?i)error", r"[\d_]{2}", "é.?|7+"] {
+            let expected = compile(expression).unwrap().is_match(line);
+            finds(expression, line, expected);
         }
     }
 }
