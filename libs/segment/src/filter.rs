@@ -93,36 +93,69 @@ pub(crate) fn gram_hashes(text: &[u8], take: &mut impl FnMut(TokenHash)) -> bool
     any
 }
 
+/// Gives the least gram of each window, one that windows side by side share once. The least of a
+/// window is the least of the end of one block of grams and the beginning of the next (van Herk,
+/// Pattern Recognition Letters 13, 1992), so that the core has nothing to guess.
 fn run_hashes(run: &[u8], take: &mut impl FnMut(TokenHash)) {
-    let gram = |at: usize| {
-        let mut bytes = [0; GRAM_BYTES];
-        bytes.copy_from_slice(&run[at..at + GRAM_BYTES]);
-        let value = u64::from_le_bytes(bytes).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    // Mixed again: of eight hashes the least is a small number.
+    let mut take = |least: u64| {
+        let mixed = least.wrapping_mul(0x9fb2_1c65_1e98_df25);
+        take(TokenHash(mixed ^ mixed >> 29));
+    };
+    let mut ends = ends(&gram_block(run).0);
+    // Hashes of grams are as different as the grams: each step of the mixing can be undone.
+    let mut last = ends[0];
+    take(last);
+    let mut at = WINDOW_GRAMS;
+    while at + GRAM_BYTES <= run.len() {
+        let (block, count) = gram_block(&run[at..]);
+        let (mut found, mut new) = ([0; WINDOW_GRAMS], 0);
+        let mut least = u64::MAX;
+        for (gram, end) in block[..count].iter().zip(&ends[1..]) {
+            least = least.min(*gram);
+            let window = least.min(*end);
+            found[new % WINDOW_GRAMS] = window;
+            new += usize::from(window != last);
+            last = window;
+        }
+        found[..new].iter().for_each(|least| take(*least));
+        ends = self::ends(&block);
+        at += WINDOW_GRAMS;
+    }
+}
+
+/// The hashes of up to a window of grams at the beginning of `bytes`, and how many there are.
+#[inline]
+fn gram_block(bytes: &[u8]) -> ([u64; WINDOW_GRAMS], usize) {
+    let hash = |gram: &[u8]| {
+        let mut array = [0; GRAM_BYTES];
+        array.copy_from_slice(gram);
+        let value = u64::from_le_bytes(array).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (value ^ value >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93)
     };
-    let grams = run.len() - GRAM_BYTES + 1;
-    // The least hash of the window that ends at `at`, and where it stands.
-    let mut least = (u64::MAX, 0);
-    let mut taken = None;
-    for at in 0..grams {
-        let hash = gram(at);
-        if least.1 + WINDOW_GRAMS <= at {
-            let window = at + 1 - WINDOW_GRAMS..at;
-            least = window
-                .map(|from| (gram(from), from))
-                .min()
-                .unwrap_or((hash, at));
+    let mut block = [u64::MAX; WINDOW_GRAMS];
+    if let Some(whole) = bytes.first_chunk::<RUN_BYTES_MIN>() {
+        for (at, place) in block.iter_mut().enumerate() {
+            *place = hash(&whole[at..at + GRAM_BYTES]);
         }
-        if at == 0 || hash < least.0 {
-            least = (hash, at);
-        }
-        if at + 1 >= WINDOW_GRAMS && taken != Some(least.0) {
-            taken = Some(least.0);
-            // Mixed again: of eight hashes the least is a small number.
-            let mixed = least.0.wrapping_mul(0x9fb2_1c65_1e98_df25);
-            take(TokenHash(mixed ^ mixed >> 29));
-        }
+        return (block, WINDOW_GRAMS);
     }
+    let grams = bytes.windows(GRAM_BYTES);
+    let count = grams.len();
+    for (place, gram) in block.iter_mut().zip(grams) {
+        *place = hash(gram);
+    }
+    (block, count)
+}
+
+/// The least from each gram of a block on; at last of none.
+#[inline]
+fn ends(block: &[u64; WINDOW_GRAMS]) -> [u64; WINDOW_GRAMS + 1] {
+    let mut ends = [u64::MAX; WINDOW_GRAMS + 1];
+    for at in (0..WINDOW_GRAMS).rev() {
+        ends[at] = ends[at + 1].min(block[at]);
+    }
+    ends
 }
 
 /// The filter of one chunk.
@@ -169,7 +202,15 @@ pub(crate) struct FilterBuilder {
     recent: Box<[u64]>,
     /// Most blocks of the filter.
     blocks_max: usize,
+    /// So many chunks get no filter, because the one before had too many tokens.
+    skip: usize,
 }
+
+/// Fifths of the bits there may be for which tokens are taken; with more than that a filter would tell
+/// little.
+const ROOM_FIFTHS: usize = 4;
+/// Behind a chunk with too many tokens, so many go without a filter and are not looked at.
+const SKIP_CHUNKS: usize = 3;
 
 impl FilterBuilder {
     /// A filter that takes at most about 2 % of a chunk of so many bytes.
@@ -179,20 +220,20 @@ impl FilterBuilder {
             hashes: Vec::new(),
             recent: vec![0; RECENT].into(),
             blocks_max: 1 << blocks.ilog2(),
+            skip: 0,
         }
     }
 
     /// Adds the hashes of a token.
     #[inline]
     pub(crate) fn insert_token(&mut self, token: &[u8]) {
-        // With less than a bit for each a filter tells little: no more are taken.
-        if !self.is_full() {
+        if self.skip == 0 && !self.overflows() {
             token_hashes(token, |hash| self.insert(hash));
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.hashes.len() > self.blocks_max * 256
+    fn overflows(&self) -> bool {
+        self.hashes.len() > self.blocks_max * 256 / 5 * ROOM_FIFTHS
     }
 
     #[inline]
@@ -206,13 +247,19 @@ impl FilterBuilder {
 
     /// The filter: nine bits or more for each token (one false answer in 60 or fewer), but in all no
     /// more than about 2 % of the chunk's text and a twelfth of its `stored_bytes`; one block that
-    /// says yes to all when that would leave too little for a filter to tell anything. Empties the
-    /// builder.
+    /// says yes to all when that would leave too little for a filter to tell anything, and for some
+    /// chunks behind one with by far too many tokens. Empties the builder.
     pub(crate) fn seal(&mut self, stored_bytes: usize) -> Filter {
         let wanted = (self.hashes.len() * 9).div_ceil(256).next_power_of_two();
         let limit = (stored_bytes / 12 / FILTER_BLOCK_BYTES).max(1);
         let limit = (1 << limit.ilog2()).min(self.blocks_max);
-        let filter = match self.is_full() || self.hashes.len() > limit * 256 {
+        let overflows = self.overflows();
+        let none = overflows || self.skip > 0 || self.hashes.len() > limit * 256;
+        self.skip = match overflows {
+            true => SKIP_CHUNKS,
+            false => self.skip.saturating_sub(1),
+        };
+        let filter = match none {
             true => Filter {
                 bits: 1,
                 blocks: vec![[u32::MAX; 8]],
@@ -284,6 +331,32 @@ mod tests {
         assert_eq!(hashes(&[b'7'; 40]).len(), 1);
         assert_eq!(hashes(b"123456").len(), 0);
         assert_eq!(hashes(b"1234567").len(), 1);
+    }
+
+    /// Looks at all grams of each window.
+    fn naive_run_hashes(run: &[u8]) -> Vec<u64> {
+        let grams: Vec<u64> = run
+            .windows(GRAM_BYTES)
+            .map(|g| gram_block(g).0[0])
+            .collect();
+        let mut least: Vec<u64> = grams
+            .windows(WINDOW_GRAMS)
+            .filter_map(|window| window.iter().min().copied())
+            .collect();
+        least.dedup();
+        let mixed = least.iter().map(|l| l.wrapping_mul(0x9fb2_1c65_1e98_df25));
+        mixed.map(|mixed| mixed ^ mixed >> 29).collect()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_grams_of_a_run_are_the_least_of_its_windows(
+            run in proptest::collection::vec(proptest::sample::select(&b"01ab"[..]), 15..90),
+        ) {
+            let mut found = Vec::new();
+            run_hashes(&run, &mut |hash| found.push(hash.0));
+            proptest::prop_assert_eq!(found, naive_run_hashes(&run));
+        }
     }
 
     #[test]

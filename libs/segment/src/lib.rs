@@ -48,6 +48,14 @@ impl Compression {
         }
     }
 
+    /// The footer is small, and every reader reads it.
+    pub(crate) fn footer_level(self) -> i32 {
+        match self {
+            Compression::Fast => 3,
+            Compression::Small => 6,
+        }
+    }
+
     pub(crate) fn timestamp_level(self) -> usize {
         match self {
             Compression::Fast => 4,

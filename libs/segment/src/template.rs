@@ -1,39 +1,24 @@
-//! Lines split into template and variables.
-//!
-//! A token is a longest run of ASCII letters, digits, `_` and bytes from 0x80 on. Tokens
-//! with a digit are variables; everything else, in order, is the text of the template; the slots
-//! say where in that text the variables stand. Since tokens are longest runs, two slots never
-//! touch, and a variable is always followed by a separator or the end of the line: the search
-//! (`search.rs`) builds on that. (The idea of the split: CLP, OSDI'21; of the stamps: LogGrep,
-//! EuroSys'23.)
-
-use xxhash_rust::xxh3::xxh3_64;
-
-use crate::format::{SLOTS_MAX, TEMPLATE_TEXT_MAX};
+//! What tokens are, and the stamps of variables: what is known of all values of a slot. How lines are
+//! split stands in `writer/split.rs`. (The idea of the stamps: LogGrep, EuroSys'23.)
 
 /// The template of lines that are stored whole: no text, one slot.
 pub(crate) const RAW: u32 = 0;
 
-const TOKEN: u8 = 1;
-const DIGIT: u8 = 2;
-
-const CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
+const TOKEN: [bool; 256] = {
+    let mut classes = [false; 256];
     let mut byte = 0;
     while byte < 256 {
         let b = byte as u8;
-        if b.is_ascii_digit() {
-            classes[byte] = TOKEN | DIGIT;
-        } else if b.is_ascii_alphabetic() || b == b'_' || b >= 0x80 {
-            classes[byte] = TOKEN;
-        }
+        classes[byte] = b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80;
         byte += 1;
     }
     classes
 };
 
+/// Whether the byte belongs to a token: a longest run of ASCII letters, digits, `_` and bytes from
+/// 0x80 on.
 pub(crate) fn is_token(byte: u8) -> bool {
-    CLASSES[byte as usize] != 0
+    TOKEN[byte as usize]
 }
 
 pub(crate) fn has_digit(bytes: &[u8]) -> bool {
@@ -97,6 +82,33 @@ impl Stamp {
         }
     }
 
+    /// What [`of`](Self::of) gives for all values of a column added up: the values one behind the
+    /// other, the length of each and of the longest.
+    pub(crate) fn of_column(
+        values: &[u8],
+        lengths: impl Iterator<Item = u32>,
+        longest: u32,
+    ) -> Self {
+        let mask = values
+            .iter()
+            .fold(0, |mask, byte| mask | MASKS[*byte as usize]);
+        let mut hex = 0;
+        if mask & !NUMBER_MASK == 0 {
+            hex = longest;
+        } else {
+            let mut start = 0;
+            for length in lengths {
+                let end = start + length as usize;
+                // Most values are no longer than the longest run of those before.
+                if length > hex {
+                    hex = longer_hex(&values[start..end], hex);
+                }
+                start = end;
+            }
+        }
+        Stamp { mask, longest, hex }
+    }
+
     /// The stamp of a text that is looked for: its runs are counted exactly.
     pub(crate) fn of_needle(needle: &[u8]) -> Self {
         Stamp {
@@ -134,6 +146,30 @@ impl Stamp {
     }
 }
 
+/// What counts as the value's run of hexadecimal digits, if that is longer than `best`, else `best`.
+fn longer_hex(value: &[u8], mut best: u32) -> u32 {
+    let is_number = |byte: &u8| byte.is_ascii_digit() || *byte == b'_';
+    if value.len() <= SHORT || value.iter().all(is_number) {
+        return best.max(value.len() as u32);
+    }
+    let mut at = 0;
+    // A longer run has a digit at each of `best + 1` bytes: seen from the last, the first other byte
+    // tells where such a run can begin.
+    while let Some(window) = value.get(at..=at + best as usize) {
+        match window.iter().rposition(|byte| !byte.is_ascii_hexdigit()) {
+            Some(other) => at += other + 1,
+            None => {
+                let rest = &value[at..];
+                let end = rest.iter().position(|byte| !byte.is_ascii_hexdigit());
+                let run = end.unwrap_or(rest.len());
+                best = run as u32;
+                at += run + 1;
+            }
+        }
+    }
+    best
+}
+
 fn hex_run(value: &[u8]) -> u32 {
     let (mut longest, mut run) = (0, 0);
     for byte in value {
@@ -143,102 +179,33 @@ fn hex_run(value: &[u8]) -> u32 {
     longest
 }
 
-/// A line taken apart. Kept and used again, so that nothing is allocated per line.
-#[derive(Debug, Default)]
-pub(crate) struct Split {
-    pub(crate) text: Vec<u8>,
-    pub(crate) slots: Vec<u32>,
-    pub(crate) variables: Vec<(u32, u32)>,
-}
-
-impl Split {
-    /// Takes the line apart; false when it has too many variables or too much other text to be a
-    /// template.
-    pub(crate) fn split(&mut self, line: &[u8]) -> bool {
-        self.cut::<DIGIT>(line)
-    }
-
-    /// As [`split`](Self::split), but all tokens are variables: what is left is the line's
-    /// punctuation.
-    pub(crate) fn split_shape(&mut self, line: &[u8]) -> bool {
-        self.cut::<TOKEN>(line)
-    }
-
-    /// Tokens with a byte of the class are variables.
-    fn cut<const CLASS: u8>(&mut self, line: &[u8]) -> bool {
-        self.text.clear();
-        self.slots.clear();
-        self.variables.clear();
-        if line.len() > u32::MAX as usize {
-            return false;
-        }
-        let mut copied = 0;
-        let mut at = 0;
-        while at < line.len() {
-            let class = CLASSES[line[at] as usize];
-            if class == 0 {
-                at += 1;
-                continue;
-            }
-            let start = at;
-            let mut seen = class;
-            at += 1;
-            while at < line.len() {
-                let class = CLASSES[line[at] as usize];
-                if class == 0 {
-                    break;
-                }
-                seen |= class;
-                at += 1;
-            }
-            if seen & CLASS != 0 {
-                if self.slots.len() == SLOTS_MAX {
-                    return false;
-                }
-                self.text.extend_from_slice(&line[copied..start]);
-                self.slots.push(self.text.len() as u32);
-                self.variables.push((start as u32, at as u32));
-                copied = at;
-            }
-        }
-        self.text.extend_from_slice(&line[copied..]);
-        self.text.len() <= TEMPLATE_TEXT_MAX
-    }
-
-    pub(crate) fn hash(&self) -> u64 {
-        let mut hash = xxh3_64(&self.text);
-        for slot in &self.slots {
-            hash = (hash ^ u64::from(*slot)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            hash ^= hash >> 29;
-        }
-        hash
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn split(line: &[u8]) -> (Vec<u8>, Vec<u32>, Vec<&[u8]>) {
-        let mut split = Split::default();
-        assert!(split.split(line));
-        let variables = split.variables.iter();
-        let variables = variables.map(|(a, b)| &line[*a as usize..*b as usize]);
-        (split.text.clone(), split.slots.clone(), variables.collect())
-    }
-
-    #[test]
-    fn tokens_with_a_digit_are_variables() {
-        let (text, slots, variables) = split(b"took 12ms at a1:80, ok");
-        assert_eq!(text, b"took  at :, ok");
-        assert_eq!(slots, [5, 9, 10]);
-        assert_eq!(variables, [&b"12ms"[..], b"a1", b"80"]);
-    }
-
-    #[test]
-    fn a_line_may_be_all_variable_or_all_text() {
-        assert_eq!(split(b"7"), (vec![], vec![0], vec![&b"7"[..]]));
-        assert_eq!(split(b""), (vec![], vec![], vec![]));
-        assert_eq!(split(b"a b").1, []);
+    proptest! {
+        #[test]
+        fn a_column_has_the_sum_of_its_values_stamps(
+            values in prop::collection::vec(
+                prop::collection::vec(prop::sample::select(&b"0123456789abcdefgz_Z\xff"[..]), 0..40),
+                0..20,
+            ),
+            numbers in any::<bool>(),
+        ) {
+            let mut expected = Stamp::default();
+            let (mut joined, mut lengths) = (Vec::new(), Vec::new());
+            for mut value in values {
+                if numbers {
+                    value.retain(|byte| byte.is_ascii_digit() || *byte == b'_');
+                }
+                expected.add(Stamp::of(&value));
+                joined.extend_from_slice(&value);
+                lengths.push(value.len() as u32);
+            }
+            let found = Stamp::of_column(&joined, lengths.into_iter(), expected.longest);
+            prop_assert_eq!(found, expected);
+        }
     }
 }

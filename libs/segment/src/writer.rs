@@ -7,7 +7,9 @@ pub(crate) mod blocks;
 pub(crate) mod chunk;
 mod columns;
 pub(crate) mod dictionary;
+mod distinct;
 pub(crate) mod footer;
+pub(crate) mod split;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use crate::format::{HEAD_MAGIC, RECORD_BYTES_MAX};
 use crate::writer::blocks::BlockWriter;
 use crate::writer::chunk::ChunkBuilder;
 use crate::writer::dictionary::Dictionary;
-use crate::{EncodeOptions, Encoded, Error, TenantSummary};
+use crate::{Compression, EncodeOptions, Encoded, Error, TenantSummary};
 
 /// A stream as the footer lists it.
 #[derive(Debug)]
@@ -41,6 +43,7 @@ pub(crate) struct SegmentWriter<'a> {
     next: Option<(TenantId, StreamId, Arc<Labels>)>,
     chunks: Vec<ChunkEntry>,
     filters: Vec<Filter>,
+    compression: Compression,
 }
 
 impl<'a> SegmentWriter<'a> {
@@ -56,6 +59,7 @@ impl<'a> SegmentWriter<'a> {
             next: None,
             chunks: Vec::new(),
             filters: Vec::new(),
+            compression: options.compression,
         })
     }
 
@@ -143,6 +147,7 @@ impl<'a> SegmentWriter<'a> {
             chunks: &self.chunks,
             groups: &groups,
             dictionary: &self.dictionary,
+            compression: self.compression,
         };
         footer.write(&mut self.blocks)?;
         Ok(Encoded {

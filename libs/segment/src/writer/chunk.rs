@@ -6,10 +6,12 @@ use crate::filter::{Filter, FilterBuilder};
 use crate::footer::{BlockPlace, ChunkEntry, SpanEntry};
 use crate::format::{BLOCKS, Block, CHUNK_ROWS_MAX, CHUNK_VARIABLES_MAX, TEXTS};
 use crate::metadata::MetadataBuilder;
-use crate::template::{RAW, Split, has_digit};
+use crate::template::RAW;
 use crate::writer::blocks::BlockWriter;
 use crate::writer::columns::VariableColumns;
 use crate::writer::dictionary::Dictionary;
+use crate::writer::distinct::Value;
+use crate::writer::split::{PaddedText, Split, Token, tokens};
 use crate::{EncodeOptions, Error};
 
 /// Columns of the rows taken so far, in order of arrival.
@@ -17,35 +19,41 @@ use crate::{EncodeOptions, Error};
 pub(crate) struct ChunkBuilder {
     chunk_bytes: usize,
     timestamps: Vec<Timestamp>,
-    templates: Vec<u32>,
-    /// The first variable of each row.
-    variable_starts: Vec<u32>,
-    /// End of each variable in `text`.
-    variable_ends: Vec<u32>,
+    /// Which of `templates` each row has.
+    locals: Vec<u16>,
+    /// The templates, in order of appearance.
+    templates: Vec<RowsOfTemplate>,
+    /// Place in `templates` of each template of the dictionary, [`NONE`] where it does not occur.
+    places: Vec<u16>,
+    /// How many variables there are.
+    variables: usize,
+    /// Values that are long, and lines stored whole.
     text: Vec<u8>,
     metadata: MetadataBuilder,
     spans: Vec<SpanEntry>,
     weight: usize,
     filter: FilterBuilder,
+    line: PaddedText,
     split: Split,
-    columns: Columns,
+    columns: VariableColumns,
+    /// Buffers of `seal`: a block; a column; values of templates of chunks before.
+    block: Vec<u8>,
+    column: Vec<Value>,
+    spare: Vec<Vec<Value>>,
 }
 
-/// Buffers of `seal`, kept for the next chunk.
-#[derive(Debug, Default)]
-struct Columns {
-    /// Local number of each global template, `u32::MAX` where the chunk has none.
-    local: Vec<u32>,
-    /// Global numbers of the chunk's templates, ascending.
-    used: Vec<u32>,
-    /// End of each template's rows in `order`.
-    order_ends: Vec<u32>,
-    /// Rows by template.
-    order: Vec<u32>,
-    block: Vec<u8>,
-    /// Place in the text of each value of the column at hand.
-    places: Vec<(u32, u32)>,
-    variables: VariableColumns,
+/// Templates are at most [`TEMPLATES_MAX`](crate::format::TEMPLATES_MAX), so this is none.
+const NONE: u16 = u16::MAX;
+/// Most values for which buffers are kept from one chunk to the next: 4 MiB.
+const SPARE_MAX: usize = 1 << 18;
+
+/// The rows that have one template.
+#[derive(Debug)]
+struct RowsOfTemplate {
+    /// Its number in the dictionary.
+    template: u32,
+    /// The variables of each row, one row behind the other.
+    values: Vec<Value>,
 }
 
 impl ChunkBuilder {
@@ -54,16 +62,21 @@ impl ChunkBuilder {
         ChunkBuilder {
             chunk_bytes,
             timestamps: Vec::new(),
+            locals: Vec::new(),
             templates: Vec::new(),
-            variable_starts: Vec::new(),
-            variable_ends: Vec::new(),
+            places: Vec::new(),
+            variables: 0,
             text: Vec::new(),
             metadata: MetadataBuilder::default(),
             spans: Vec::new(),
             weight: 0,
             filter: FilterBuilder::new(chunk_bytes),
+            line: PaddedText::default(),
             split: Split::default(),
-            columns: Columns::default(),
+            columns: VariableColumns::default(),
+            block: Vec::new(),
+            column: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -74,7 +87,7 @@ impl ChunkBuilder {
     pub(crate) fn is_full(&self) -> bool {
         self.weight >= self.chunk_bytes
             || self.timestamps.len() >= CHUNK_ROWS_MAX
-            || self.variable_ends.len() >= CHUNK_VARIABLES_MAX
+            || self.variables >= CHUNK_VARIABLES_MAX
     }
 
     /// Adds a row of the stream with this number; rows come in order of stream and time.
@@ -94,30 +107,64 @@ impl ChunkBuilder {
             self.weight += key.len();
         }
         self.timestamps.push(timestamp);
-        self.variable_starts.push(self.variable_ends.len() as u32);
-        let template = dictionary.number(&mut self.split, line);
-        self.templates.push(template);
+        self.line.set(line);
+        let padded = self.line.bytes();
+        let template = dictionary.number(&mut self.split, padded, line.len());
+        let local = self.local(template);
+        self.locals.push(local);
+        let values = &mut self.templates[usize::from(local)].values;
         if template == RAW {
-            self.text.extend_from_slice(line);
-            self.variable_ends.push(self.text.len() as u32);
-            self.index_raw(dictionary, line);
+            self.variables += 1;
+            values.push(Value::whole(line, &mut self.text));
+            self.index_raw(dictionary, line.len());
         } else {
-            for (start, end) in &self.split.variables {
-                self.text
-                    .extend_from_slice(&line[*start as usize..*end as usize]);
-                self.variable_ends.push(self.text.len() as u32);
-            }
+            let padded = self.line.bytes();
+            let places = self.split.variables.iter();
+            self.variables += places.len();
+            values.extend(places.map(|(from, to)| Value::new(padded, *from, *to, &mut self.text)));
         }
         self.weight += content + 8;
         self.span(stream, timestamp, content);
     }
 
-    fn index_raw(&mut self, dictionary: &mut Dictionary, line: &[u8]) {
-        let tokens = line.split(|byte| !crate::template::is_token(*byte));
-        for token in tokens.filter(|token| has_digit(token)) {
-            let longest = &mut dictionary.raw_token_longest;
-            *longest = (*longest).max(token.len() as u32);
-            self.filter.insert_token(token);
+    /// The place of a template among those of the chunk.
+    #[inline]
+    fn local(&mut self, template: u32) -> u16 {
+        match self.places.get(template as usize) {
+            Some(place) if *place != NONE => *place,
+            _ => self.add_template(template),
+        }
+    }
+
+    fn add_template(&mut self, template: u32) -> u16 {
+        let place = self.templates.len() as u16;
+        if self.places.len() <= template as usize {
+            self.places.resize(template as usize + 1, NONE);
+        }
+        self.places[template as usize] = place;
+        self.templates.push(RowsOfTemplate {
+            template,
+            values: self.spare.pop().unwrap_or_default(),
+        });
+        place
+    }
+
+    /// Puts the tokens of the line, which is stored whole, into the filter.
+    fn index_raw(&mut self, dictionary: &mut Dictionary, length: usize) {
+        let padded = self.line.bytes();
+        let longest = &mut dictionary.raw_token_longest;
+        let mut take = |token: Token| {
+            if token.has_digit() {
+                let (start, end) = token.place();
+                *longest = (*longest).max(end - start);
+                self.filter
+                    .insert_token(&padded[start as usize..end as usize]);
+            }
+            true
+        };
+        match self.split.all_tokens() {
+            Some(found) => found.iter().for_each(|token| _ = take(*token)),
+            None => tokens(padded, length, take),
         }
     }
 
@@ -145,119 +192,97 @@ impl ChunkBuilder {
         writer: &mut BlockWriter<'_>,
     ) -> Result<(ChunkEntry, Filter), Error> {
         let offset = writer.position();
-        self.group(dictionary.len());
         let mut blocks = [BlockPlace::default(); BLOCKS.len()];
-        self.columns.block.clear();
-        self.put_templates();
-        blocks[Block::Templates as usize] = writer.write(&self.columns.block)?;
+        let templates = self.put_templates();
+        blocks[Block::Templates as usize] = writer.write(&self.block)?;
         blocks[Block::Timestamps as usize] = writer.write_timestamps(&self.timestamps)?;
         self.put_variables(dictionary);
-        let variables = &self.columns.variables;
+        let variables = &self.columns;
         blocks[Block::Lengths as usize] = writer.write(&variables.lengths)?;
-        self.columns.block.clear();
-        variables.put_indices(&mut self.columns.block);
-        blocks[Block::Indices as usize] = writer.write(&self.columns.block)?;
+        self.block.clear();
+        variables.put_indices(&mut self.block);
+        blocks[Block::Indices as usize] = writer.write(&self.block)?;
         for (block, text) in TEXTS.iter().zip(&variables.texts) {
             let whole = *block == Block::Words && variables.whole_bytes > text.len() / 4;
             blocks[*block as usize] = writer.write_text(text, whole)?;
         }
-        self.columns.block.clear();
-        self.metadata
-            .seal(self.timestamps.len(), &mut self.columns.block);
-        blocks[Block::Metadata as usize] = writer.write(&self.columns.block)?;
+        self.block.clear();
+        self.metadata.seal(self.timestamps.len(), &mut self.block);
+        blocks[Block::Metadata as usize] = writer.write(&self.block)?;
         let entry = ChunkEntry {
             offset,
             blocks,
             rows: self.timestamps.len() as u32,
             spans: std::mem::take(&mut self.spans).into(),
-            templates: self.columns.used.as_slice().into(),
+            templates,
         };
         let filter = self.filter.seal(entry.stored_bytes() as usize);
-        self.timestamps.clear();
-        self.templates.clear();
-        self.variable_starts.clear();
-        self.variable_ends.clear();
-        self.text.clear();
-        self.weight = 0;
+        self.clear();
         Ok((entry, filter))
     }
 
-    /// Sorts the rows by template (counting sort: rows of one template stay in order).
-    fn group(&mut self, templates: usize) {
-        let columns = &mut self.columns;
-        columns.local.clear();
-        columns.local.resize(templates, u32::MAX);
-        columns.used.clear();
-        for template in &self.templates {
-            let local = &mut columns.local[*template as usize];
-            if *local == u32::MAX {
-                *local = 0;
-                columns.used.push(*template);
+    fn clear(&mut self) {
+        self.timestamps.clear();
+        self.locals.clear();
+        self.places.fill(NONE);
+        self.variables = 0;
+        self.text.clear();
+        self.weight = 0;
+        self.spare.clear();
+        let mut kept = 0;
+        for RowsOfTemplate { mut values, .. } in self.templates.drain(..) {
+            kept += values.capacity();
+            if kept <= SPARE_MAX {
+                values.clear();
+                self.spare.push(values);
             }
         }
-        columns.used.sort_unstable();
-        for (local, template) in columns.used.iter().enumerate() {
-            columns.local[*template as usize] = local as u32;
-        }
-        let ends = &mut columns.order_ends;
-        ends.clear();
-        ends.resize(columns.used.len() + 1, 0);
-        for template in &self.templates {
-            ends[columns.local[*template as usize] as usize + 1] += 1;
-        }
-        for at in 1..ends.len() {
-            ends[at] += ends[at - 1];
-        }
-        columns.order.clear();
-        columns.order.resize(self.templates.len(), 0);
-        for (row, template) in self.templates.iter().enumerate() {
-            let next = &mut ends[columns.local[*template as usize] as usize];
-            columns.order[*next as usize] = row as u32;
-            *next += 1;
-        }
+        // Those that come first are the most frequent as a rule.
+        self.spare.reverse();
     }
 
-    /// Local template number of each row: one byte, or low bytes and then high bytes; nothing
-    /// when the chunk has only one template.
-    fn put_templates(&mut self) {
-        let columns = &mut self.columns;
-        let used = columns.used.len();
-        let local = |template: &u32| columns.local[*template as usize];
-        if used > 1 {
-            let low = self.templates.iter().map(|t| local(t) as u8);
-            columns.block.extend(low);
+    /// Sorts the templates by number and puts into the block the place of each row's template among
+    /// them: one byte, or low bytes and then high bytes; nothing when the chunk has only one. Gives
+    /// the numbers.
+    fn put_templates(&mut self) -> Box<[u32]> {
+        let rows = self.templates.iter().enumerate();
+        let mut order: Vec<(u32, usize)> = rows.map(|(at, of)| (of.template, at)).collect();
+        order.sort_unstable();
+        let mut ranks = vec![0; order.len()];
+        for (rank, (_, at)) in order.iter().enumerate() {
+            ranks[*at] = rank as u16;
         }
-        if used > 256 {
-            let high = self.templates.iter().map(|t| (local(t) >> 8) as u8);
-            columns.block.extend(high);
+        self.block.clear();
+        let ranks_of_rows = self.locals.iter().map(|local| ranks[usize::from(*local)]);
+        if order.len() > 1 {
+            self.block
+                .extend(ranks_of_rows.clone().map(|rank| rank as u8));
         }
+        if order.len() > 256 {
+            self.block
+                .extend(ranks_of_rows.map(|rank| (rank >> 8) as u8));
+        }
+        order.iter().map(|(template, _)| *template).collect()
     }
 
     /// All variables: by template, then slot, then row.
     fn put_variables(&mut self, dictionary: &mut Dictionary) {
-        let columns = &mut self.columns;
-        columns.variables.clear();
-        let mut start = 0;
-        for (at, template) in columns.used.iter().enumerate() {
-            let end = columns.order_ends[at] as usize;
-            let rows = &columns.order[start..end];
-            start = end;
-            for slot in 0..dictionary.slots(*template).len() {
-                columns.places.clear();
-                columns.places.extend(rows.iter().map(|row| {
-                    let variable = self.variable_starts[*row as usize] as usize + slot;
-                    let from = variable
-                        .checked_sub(1)
-                        .map_or(0, |before| self.variable_ends[before]);
-                    (from, self.variable_ends[variable])
-                }));
-                if *template == RAW {
-                    columns.variables.push_whole(&self.text, &columns.places);
-                    continue;
-                }
-                let stamp = columns
-                    .variables
-                    .push(&self.text, &columns.places, &mut self.filter);
+        self.columns.clear();
+        self.templates.sort_unstable_by_key(|of| of.template);
+        for RowsOfTemplate { template, values } in &self.templates {
+            if *template == RAW {
+                let lines = values.iter().map(|value| value.bytes(&self.text));
+                self.columns.push_whole(lines);
+                continue;
+            }
+            let slots = dictionary.slots(*template).len();
+            for slot in 0..slots {
+                self.column.clear();
+                let rows = values.chunks_exact(slots);
+                self.column.extend(rows.map(|row| row[slot]));
+                let stamp = self
+                    .columns
+                    .push(&self.text, &self.column, &mut self.filter);
                 dictionary.stamp(*template, slot, stamp);
             }
         }

@@ -4,16 +4,14 @@
 //! appearance and for each row which one it is. The text goes to one of three blocks by the bytes
 //! that occur, so that a search opens only the block in which its needle can be.
 
-use hashbrown::HashTable;
-use xxhash_rust::xxh3::xxh3_64;
-
 use crate::filter::FilterBuilder;
-use crate::format::{COLUMN_DICTIONARY, COLUMN_FIXED, INDEX_GROUPS, TEXTS, WIDE, index_group};
-use crate::template::Stamp;
+use crate::format::{
+    COLUMN_DICTIONARY, COLUMN_FIXED, FILTER_TOKEN_MIN, INDEX_GROUPS, TEXTS, WIDE, index_group,
+};
+use crate::template::{Stamp, has_digit};
 use crate::wire::put_varint;
-
-/// Most distinct values of a dictionary: numbers of two bytes.
-const DISTINCT_MAX: usize = 65_536;
+use crate::writer::distinct::{Distinct, Value};
+use crate::writer::split::PAD;
 
 #[derive(Debug, Default)]
 pub(crate) struct VariableColumns {
@@ -22,9 +20,7 @@ pub(crate) struct VariableColumns {
     pub(crate) texts: [Vec<u8>; TEXTS.len()],
     /// How much of the text is lines stored whole.
     pub(crate) whole_bytes: usize,
-    distinct: Vec<(u32, u32)>,
-    numbers: Vec<u16>,
-    table: HashTable<(u64, u16)>,
+    distinct: Distinct,
 }
 
 impl VariableColumns {
@@ -48,40 +44,55 @@ impl VariableColumns {
     }
 
     /// Adds the column of the lines stored whole.
-    pub(crate) fn push_whole(&mut self, text: &[u8], places: &[(u32, u32)]) {
+    pub(crate) fn push_whole<'a>(&mut self, lines: impl Iterator<Item = &'a [u8]>) {
         self.lengths.push(0);
-        for (start, end) in places {
-            put_varint(&mut self.lengths, u64::from(end - start));
-            self.texts[0].extend_from_slice(&text[*start as usize..*end as usize]);
+        for line in lines {
+            put_varint(&mut self.lengths, line.len() as u64);
+            self.texts[0].extend_from_slice(line);
         }
         self.whole_bytes += self.texts[0].len();
     }
 
-    /// Adds a column: `places` are its values in `text`, one per row. Its values go to the filter.
+    /// Adds a column: its values in `text`, one per row. They go to the filter.
     pub(crate) fn push(
         &mut self,
         text: &[u8],
-        places: &[(u32, u32)],
+        column: &[Value],
         filter: &mut FilterBuilder,
     ) -> Stamp {
-        let value = |place: &(u32, u32)| &text[place.0 as usize..place.1 as usize];
-        let dictionary = self.find_distinct(text, places);
+        let dictionary = self.distinct.find(text, column);
         let stored = match dictionary {
-            true => self.distinct.as_slice(),
-            false => places,
+            true => self.distinct.values(),
+            false => column,
         };
-        let mut stamp = Stamp::default();
-        for value in stored.iter().map(value) {
-            let of = Stamp::of(value);
-            stamp.add(of);
-            if of.has_digit() {
-                filter.insert_token(value);
+        let (mut total, mut shortest, mut longest) = (0, u32::MAX, 0);
+        for length in stored.iter().map(|value| value.length()) {
+            total += length as usize;
+            shortest = shortest.min(length);
+            longest = longest.max(length);
+        }
+        let out = &mut self.texts[0];
+        let start = out.len();
+        append(text, stored, total, out);
+        let lengths = stored.iter().map(|value| value.length());
+        let stamp = Stamp::of_column(&out[start..], lengths, longest);
+        let class = stamp.class();
+        if class > 0 {
+            let (words, others) = self.texts.split_at_mut(1);
+            others[class - 1].extend_from_slice(&words[0][start..]);
+            words[0].truncate(start);
+        }
+        if stamp.has_digit() && longest as usize >= FILTER_TOKEN_MIN {
+            let mut rest = &self.texts[class][self.texts[class].len() - total..];
+            for value in stored {
+                let (value, others) = rest.split_at(value.length() as usize);
+                rest = others;
+                if value.len() >= FILTER_TOKEN_MIN && has_digit(value) {
+                    filter.insert_token(value);
+                }
             }
         }
-        let class = stamp.class();
-        let length = |place: &(u32, u32)| place.1 - place.0;
-        let first = stored.first().map_or(0, length);
-        let fixed = stored.iter().all(|place| length(place) == first);
+        let fixed = shortest >= longest;
         let head = class as u8
             | if dictionary { COLUMN_DICTIONARY } else { 0 }
             | if fixed { COLUMN_FIXED } else { 0 };
@@ -89,57 +100,36 @@ impl VariableColumns {
         if dictionary {
             put_varint(&mut self.lengths, stored.len() as u64);
         }
-        for place in &stored[..if fixed { 1 } else { stored.len() }] {
-            put_varint(&mut self.lengths, u64::from(length(place)));
-        }
-        for value in stored.iter().map(value) {
-            self.texts[class].extend_from_slice(value);
+        if fixed {
+            put_varint(&mut self.lengths, u64::from(longest));
+        } else if longest < 0x80 {
+            let lengths = stored.iter().map(|value| value.length() as u8);
+            self.lengths.extend(lengths);
+        } else {
+            for value in stored {
+                put_varint(&mut self.lengths, u64::from(value.length()));
+            }
         }
         if dictionary && stored.len() > 1 {
             let group = index_group(stored.len());
-            self.indices[group].extend(self.numbers.iter().map(|n| *n as u8));
+            let numbers = self.distinct.numbers();
+            self.indices[group].extend(numbers.iter().map(|n| *n as u8));
             if group == WIDE {
-                let high = self.numbers.iter().map(|n| (n >> 8) as u8);
-                self.indices[WIDE + 1].extend(high);
+                self.indices[WIDE + 1].extend(numbers.iter().map(|n| (n >> 8) as u8));
             }
         }
         stamp
     }
+}
 
-    /// Finds the distinct values and the number of each value; false when they do not repeat
-    /// enough for a dictionary.
-    fn find_distinct(&mut self, text: &[u8], places: &[(u32, u32)]) -> bool {
-        let limit = (places.len() / 2).min(DISTINCT_MAX);
-        self.distinct.clear();
-        self.numbers.clear();
-        if limit == 0 {
-            return false;
-        }
-        self.table.clear();
-        let mut last: (&[u8], u16) = (&[], 0);
-        for place in places {
-            let value = &text[place.0 as usize..place.1 as usize];
-            if value != last.0 || self.distinct.is_empty() {
-                let hash = xxh3_64(value);
-                let same = |entry: &(u64, u16)| {
-                    let place = self.distinct[usize::from(entry.1)];
-                    entry.0 == hash && text[place.0 as usize..place.1 as usize] == *value
-                };
-                let number = match self.table.find(hash, same) {
-                    Some(entry) => entry.1,
-                    None if self.distinct.len() == limit => return false,
-                    None => {
-                        let number = self.distinct.len() as u16;
-                        self.distinct.push(*place);
-                        self.table
-                            .insert_unique(hash, (hash, number), |entry| entry.0);
-                        number
-                    }
-                };
-                last = (value, number);
-            }
-            self.numbers.push(last.1);
-        }
-        true
+/// Adds the values, `total` bytes, one behind the other.
+fn append(text: &[u8], values: &[Value], total: usize, out: &mut Vec<u8>) {
+    let mut at = out.len();
+    let end = at + total;
+    out.resize(end + PAD, 0);
+    for value in values {
+        value.copy(text, &mut out[at..]);
+        at += value.length() as usize;
     }
+    out.truncate(end);
 }

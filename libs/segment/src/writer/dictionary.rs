@@ -3,7 +3,8 @@
 use hashbrown::{HashSet, HashTable};
 
 use crate::format::{TEMPLATE_TEXT_MAX, TEMPLATES_MAX};
-use crate::template::{RAW, Split, Stamp};
+use crate::template::{RAW, Stamp};
+use crate::writer::split::{Cut, Split};
 
 #[derive(Debug)]
 struct Entry {
@@ -86,28 +87,30 @@ impl Dictionary {
         }
     }
 
-    /// Takes the line apart and gives the number of its template, [`RAW`] when the
-    /// line is better stored whole.
+    /// Takes the line of `length` bytes apart that `padded` begins with, and gives the number of its
+    /// template, [`RAW`] when the line is better stored whole.
     ///
     /// Lines whose words differ from line to line make a template each; they are cut to their shape
     /// then, in which words are variables too.
-    pub(crate) fn number(&mut self, split: &mut Split, line: &[u8]) -> u32 {
+    pub(crate) fn number(&mut self, split: &mut Split, padded: &[u8], length: usize) -> u32 {
         self.rows += 1;
         if self.rows.is_multiple_of(FORGET_ROWS) {
             self.tries.iter_mut().for_each(Tries::forget);
         }
-        // Words have made templates of their own long enough: looked at now and then only.
-        let vain = self.tries[0].is_vain() && !self.rows.is_multiple_of(16);
-        if !vain && split.split(line) {
-            let number = self.find(split, 0);
-            if number != RAW {
-                return number;
+        if !split.scan(padded, length) {
+            return RAW;
+        }
+        for cut in [Cut::Digits, Cut::Shape] {
+            // A way that did not lead to templates long enough is tried now and then only.
+            let vain = self.tries[cut as usize].is_vain() && !self.rows.is_multiple_of(16);
+            if !vain && split.cut(padded, length, cut) {
+                let number = self.find(split, cut as usize);
+                if number != RAW {
+                    return number;
+                }
             }
         }
-        match split.split_shape(line) {
-            true => self.find(split, 1),
-            false => RAW,
-        }
+        RAW
     }
 
     fn find(&mut self, split: &Split, cut: usize) -> u32 {
@@ -115,7 +118,7 @@ impl Dictionary {
         self.tries[cut].lines += 1;
         let found = self.table.find(hash, |number| {
             self.entries[*number as usize].hash == hash
-                && self.text(*number) == split.text
+                && self.text(*number) == split.text()
                 && self.slots(*number) == split.slots
         });
         if let Some(number) = found {
@@ -127,7 +130,7 @@ impl Dictionary {
         }
         self.tries[cut].admitted += 1;
         let number = self.entries.len() as u32;
-        self.text.extend_from_slice(&split.text);
+        self.text.extend_from_slice(split.text());
         self.slots.extend_from_slice(&split.slots);
         self.stamps.resize(self.slots.len(), Stamp::default());
         self.entries.push(Entry {
@@ -146,7 +149,7 @@ impl Dictionary {
     /// and not at all while those taken are hardly used.
     fn admits(&mut self, hash: u64, split: &Split, cut: usize) -> bool {
         let full = self.entries.len() >= TEMPLATES_MAX
-            || self.text.len() + split.text.len() > TEMPLATE_TEXT_MAX * 64
+            || self.text.len() + split.text().len() > TEMPLATE_TEXT_MAX * 64
             || self.slots.len() + split.slots.len() > SLOTS_TOTAL_MAX;
         let Tries { admitted, hits, .. } = self.tries[cut];
         if full || admitted >= SECONDS_FREE[cut] + hits / SECOND_PER_HITS {
@@ -199,10 +202,12 @@ impl Dictionary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::writer::split::PaddedText;
 
     fn number(dictionary: &mut Dictionary, line: &[u8]) -> u32 {
-        let mut split = Split::default();
-        dictionary.number(&mut split, line)
+        let mut text = PaddedText::default();
+        text.set(line);
+        dictionary.number(&mut Split::default(), text.bytes(), line.len())
     }
 
     #[test]

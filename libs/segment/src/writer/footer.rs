@@ -12,10 +12,7 @@ use crate::wire::{put_bytes, put_signed, put_varint};
 use crate::writer::WrittenStream;
 use crate::writer::blocks::{BlockWriter, compress};
 use crate::writer::dictionary::Dictionary;
-use crate::{Error, TenantSummary};
-
-/// Level of the footer's compression: it is small, and every reader reads it.
-const LEVEL: i32 = 6;
+use crate::{Compression, Error, TenantSummary};
 
 pub(crate) struct Footer<'a> {
     pub(crate) tenants: &'a [TenantSummary],
@@ -23,6 +20,7 @@ pub(crate) struct Footer<'a> {
     pub(crate) chunks: &'a [ChunkEntry],
     pub(crate) groups: &'a [FilterGroup],
     pub(crate) dictionary: &'a Dictionary,
+    pub(crate) compression: Compression,
 }
 
 impl Footer<'_> {
@@ -32,7 +30,8 @@ impl Footer<'_> {
         self.put_chunks(&mut raw);
         self.put_groups(&mut raw);
         self.put_templates(&mut raw);
-        let stored = zstd::bulk::compress(&raw, LEVEL).map_err(compress)?;
+        let stored =
+            zstd::bulk::compress(&raw, self.compression.footer_level()).map_err(compress)?;
         out.write_plain(&stored)?;
         let object_bytes = out.position() + crate::format::TRAILER_BYTES as u64;
         let mut trailer = Vec::with_capacity(crate::format::TRAILER_BYTES);
