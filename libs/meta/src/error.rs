@@ -2,7 +2,8 @@ use std::path::PathBuf;
 
 use model::Kind;
 
-/// Why the catalog's folder cannot be opened, read or written.
+/// Why a coordinator cannot work: its folder cannot be opened, read or written, or the cluster does
+/// not take it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Another process has the folder open.
@@ -43,6 +44,36 @@ pub enum Error {
         /// The system's own words.
         reason: String,
     },
+    /// A setting that no coordinator can work with.
+    #[error("{0}")]
+    Setting(String),
+    /// The cluster has another shape than the one that this process was started with.
+    #[error(
+        "the cluster was formed with {formed}, and this process is set to {set}: these are fixed,          set them alike"
+    )]
+    Shape {
+        /// That of the cluster.
+        formed: String,
+        /// That of the settings.
+        set: String,
+    },
+    /// An ingester was taken out of the cluster while it has data of it.
+    #[error(
+        "node {node} was taken out of the cluster: keep its data folder {} if it may hold records          that nobody else has, and start it with an empty one to join as a new node",
+        place
+    )]
+    Forgotten {
+        /// Its number, which is never used again.
+        node: u64,
+        /// Where its data are.
+        place: String,
+    },
+    /// The other side speaks another format, or belongs to another cluster.
+    #[error("{0}")]
+    Stranger(String),
+    /// The replicated log has stopped for a reason that is none of the above.
+    #[error("the replicated log has stopped: {0}; start the process again")]
+    Stopped(String),
     /// Reading or writing failed.
     #[error("catalog folder {} cannot be read or written: {reason}", folder.display())]
     Unavailable {
@@ -59,7 +90,12 @@ impl Error {
         match self {
             Error::Busy { .. } | Error::Unavailable { .. } => Kind::Unavailable,
             Error::Corrupt { .. } => Kind::Corrupt,
-            Error::TooNew { .. } => Kind::Invalid,
+            Error::TooNew { .. }
+            | Error::Setting(_)
+            | Error::Shape { .. }
+            | Error::Forgotten { .. }
+            | Error::Stranger(_) => Kind::Invalid,
+            Error::Stopped(_) => Kind::Internal,
             Error::OutOfSpace { .. } => Kind::OutOfSpace,
         }
     }
@@ -68,11 +104,11 @@ impl Error {
 impl From<&Error> for rpc::Error {
     fn from(error: &Error) -> Self {
         let text = error.to_string();
-        match error {
-            Error::Busy { .. } | Error::Unavailable { .. } => rpc::Error::Unavailable(text),
-            Error::Corrupt { .. } => rpc::Error::Corrupt(text),
-            Error::TooNew { .. } => rpc::Error::Invalid(text),
-            Error::OutOfSpace { .. } => rpc::Error::OutOfSpace(text),
+        match error.kind() {
+            Kind::Corrupt => rpc::Error::Corrupt(text),
+            Kind::Invalid => rpc::Error::Invalid(text),
+            Kind::OutOfSpace => rpc::Error::OutOfSpace(text),
+            _ => rpc::Error::Unavailable(text),
         }
     }
 }

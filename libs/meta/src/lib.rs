@@ -23,13 +23,25 @@
 //! twice while a command is applied that a reader's snapshot must not see.
 #![warn(missing_docs)]
 
+mod contacts;
 mod error;
 mod local;
+mod node;
+mod peer;
+mod raft;
+mod replica;
 pub mod state;
+mod status;
+pub mod store;
 #[cfg(test)]
 mod testing;
+mod voters;
 pub mod wire;
 
+pub use contacts::Dial;
 pub use error::Error;
 pub use local::LocalMeta;
+pub use node::{Config, Node, Timings, random_seed};
 pub use state::{Rejected, StateMachine};
+pub use status::{Contact, MemberStatus, PastRingStatus, Status};
+pub use voters::{Candidate, Electorate, VoterChange, VoterRules, plan_voters};

@@ -1,0 +1,199 @@
+//! Whom this process knows, and at which addresses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::NodeId;
+use rpc::{MetaCall, MetaPeerApi};
+use tokio::task::JoinSet;
+
+use crate::peer::{self, PROTOCOL, StatusAsk};
+use crate::replica::Replica;
+use crate::status::{Contact, Status};
+
+/// Gives the coordinator's port at an address, as `rpc::Network::meta` does.
+pub type Dial = Arc<dyn Fn(&str) -> Arc<dyn MetaPeerApi> + Send + Sync>;
+
+pub(crate) struct Contacts {
+    dial: Dial,
+    own: Arc<str>,
+    join: Vec<Arc<str>>,
+    replica: Arc<Replica>,
+    known: Mutex<Known>,
+}
+
+/// What others said last.
+#[derive(Debug, Default)]
+struct Known {
+    leader: Option<Contact>,
+    voters: BTreeSet<u64>,
+    /// Node -> its address by its own word, and the one in the catalog at that time.
+    heard: BTreeMap<u64, (Arc<str>, Option<Arc<str>>)>,
+}
+
+impl fmt::Debug for Contacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contacts")
+            .field("own", &self.own)
+            .field("known", &self.known)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Contacts {
+    pub(crate) fn new(
+        dial: Dial,
+        own: Arc<str>,
+        join: Vec<Arc<str>>,
+        replica: Arc<Replica>,
+    ) -> Self {
+        Contacts {
+            dial,
+            own,
+            join,
+            replica,
+            known: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn dial(&self, address: &str) -> Arc<dyn MetaPeerApi> {
+        (self.dial)(address)
+    }
+
+    /// Asks, and waits for no longer than this.
+    pub(crate) async fn call(
+        &self,
+        address: &str,
+        call: MetaCall,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Bytes, rpc::Error> {
+        let peer = self.dial(address);
+        let answer = tokio::time::timeout(patience, peer.call(call, body)).await;
+        answer.unwrap_or_else(|_| {
+            let millis = patience.as_millis();
+            let text = format!("{address} did not answer within {millis} ms");
+            Err(rpc::Error::Unavailable(text))
+        })
+    }
+
+    /// Asks one for its status, and remembers what it says.
+    pub(crate) async fn ask(
+        &self,
+        address: &str,
+        ask: &StatusAsk,
+        patience: Duration,
+    ) -> Result<Status, rpc::Error> {
+        let body = peer::encode(ask)?;
+        let answer = self.call(address, MetaCall::Status, body, patience).await?;
+        let status: Status = peer::decode(&answer)?;
+        peer::check(status.protocol)?;
+        if ask.cluster.is_none() || ask.cluster == status.cluster {
+            self.learn(&status);
+        }
+        Ok(status)
+    }
+
+    /// Asks all at once; gives what each answered, in order of address.
+    pub(crate) async fn ask_all(
+        self: &Arc<Self>,
+        from: Option<u64>,
+        cluster: Option<&str>,
+        patience: Duration,
+    ) -> Vec<(Arc<str>, Result<Status, rpc::Error>)> {
+        let mut asked = JoinSet::new();
+        for address in self.addresses() {
+            let contacts = Arc::clone(self);
+            let cluster = cluster.map(str::to_owned);
+            asked.spawn(async move {
+                let ask = StatusAsk {
+                    protocol: PROTOCOL,
+                    from,
+                    cluster,
+                    linear: false,
+                };
+                let answer = contacts.ask(&address, &ask, patience).await;
+                (address, answer)
+            });
+        }
+        let mut answers = asked.join_all().await;
+        answers.sort_by(|a, b| a.0.cmp(&b.0));
+        answers
+    }
+
+    /// All addresses but the own: those that were given, those in the catalog, those heard of.
+    pub(crate) fn addresses(&self) -> BTreeSet<Arc<str>> {
+        let catalog = self.replica.catalog();
+        let mut addresses: BTreeSet<Arc<str>> = self.join.iter().cloned().collect();
+        let ingesters = catalog.cluster.ingesters();
+        let ids: BTreeSet<u64> = {
+            let known = self.known();
+            let heard = known.heard.keys().copied();
+            heard.chain(ingesters.map(|member| member.id.0)).collect()
+        };
+        addresses.extend(ids.into_iter().filter_map(|id| self.address_of(id)));
+        addresses.remove(&self.own);
+        addresses
+    }
+
+    /// The address of a node: by its own word, unless the catalog has learned of another since.
+    pub(crate) fn address_of(&self, node: u64) -> Option<Arc<str>> {
+        let in_catalog = self.in_catalog(node);
+        match self.known().heard.get(&node) {
+            Some((address, then)) if *then == in_catalog => Some(Arc::clone(address)),
+            _ => in_catalog,
+        }
+    }
+
+    /// Who is said to lead.
+    pub(crate) fn leader(&self) -> Option<Contact> {
+        self.known().leader.clone()
+    }
+
+    /// The said leader did not answer, or does not lead.
+    pub(crate) fn doubt_leader(&self, address: &str) {
+        let mut known = self.known();
+        if known.leader.as_ref().is_some_and(|l| l.address == address) {
+            known.leader = None;
+        }
+    }
+
+    pub(crate) fn trust_leader(&self, leader: Contact) {
+        self.known().leader = Some(leader);
+    }
+
+    /// Addresses of those who vote, as was said last.
+    pub(crate) fn voters(&self) -> Vec<Arc<str>> {
+        let voters = self.known().voters.clone();
+        let addresses = voters.into_iter().filter_map(|id| self.address_of(id));
+        addresses.filter(|address| *address != self.own).collect()
+    }
+
+    fn learn(&self, status: &Status) {
+        let node = status.node.map(|node| (node, self.in_catalog(node)));
+        let mut known = self.known();
+        if let Some((node, in_catalog)) = node {
+            let address = Arc::from(status.address.as_str());
+            known.heard.insert(node, (address, in_catalog));
+        }
+        if !status.voters.is_empty() {
+            known.voters = status.voters.iter().copied().collect();
+        }
+        if let Some(leader) = &status.leader {
+            known.leader = Some(leader.clone());
+        }
+    }
+
+    fn in_catalog(&self, node: u64) -> Option<Arc<str>> {
+        let catalog = self.replica.catalog();
+        let member = catalog.cluster.members.get(&NodeId(node));
+        member.map(|member| Arc::clone(&member.address))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
