@@ -1,6 +1,6 @@
 # What a newcomer types: `make run`, `make test`, `make demo`. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run build test check unit e2e e2e-logcli demo bench bench-shapes bench-micro bench-streams crash fix fuzz venv
+.PHONY: help run build test check unit e2e e2e-logcli demo bench bench-shapes bench-needle bench-micro bench-streams crash fix fuzz venv
 
 # The benchmark's corpus generator, pusher and questions; not part of this repository.
 BENCH_DIR ?= ../shared/bench
@@ -9,6 +9,7 @@ BENCH_SEED ?= 7
 # Binaries of other databases that `make bench` runs beside, on the same corpus: nothing, or paths.
 LOKI_BIN ?=
 VICTORIA_LOGS_BIN ?=
+NEEDLE_GB ?= 20
 CRASH_ROUNDS ?= 100
 FUZZ_SECONDS ?= 60
 VENV := e2e/.venv
@@ -53,6 +54,10 @@ bench: build venv ## Ingest cost, stored size and query times on the benchmark c
 
 bench-shapes: build venv ## Stored size and ingest cost for other shapes of logs, beside zstd -3 of the same text.
 	PHAROS_BIN=target/release/pharos $(PYTHON) bench/shapes.py
+
+bench-needle: venv ## How much a needle in NEEDLE_GB gigabytes of lines reads from object storage, by counting.
+	$(PYTHON) bench/run.py --bench-dir $(BENCH_DIR) --lines $(BENCH_LINES) --seed $(BENCH_SEED) --corpus-only
+	cargo run --release --quiet --package querier --example needle -- target/bench/corpus-$(BENCH_LINES)-$(BENCH_SEED) target/bench/needle-$(BENCH_LINES)-$(BENCH_SEED) $(NEEDLE_GB)
 
 bench-micro: ## Times of the single steps: decoding, log append, flush, encoding, scanning.
 	cargo bench --package distributor --bench decode

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Benchmark of one Pharos process: ingest cost, memory, stored size, and the time of 13 questions.
 
-usage: run.py --bench-dir DIR [--lines N] [--seed N] [--loki-bin FILE] [--victoria-logs-bin FILE]
+usage: run.py --bench-dir DIR [--lines N] [--seed N] [--loki-bin FILE] [--victoria-logs-bin FILE] [--corpus-only]
 
 Makes the corpus once (under target/bench), starts a fresh server with fsync on, pushes and flushes, then has
 every answer checked after the flush, after merging, after a restart, and while more data arrives. Ends with a
@@ -161,6 +161,7 @@ def main():
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--loki-bin", default="")
     parser.add_argument("--victoria-logs-bin", default="")
+    parser.add_argument("--corpus-only", action="store_true", help="make the corpus and end")
     args = parser.parse_args()
     if not (args.bench_dir / "loggen.py").exists():
         sys.exit(f"{args.bench_dir} has no loggen.py: give the benchmark's folder with BENCH_DIR=")
@@ -169,6 +170,8 @@ def main():
         if not os.access(binary, os.X_OK):
             sys.exit(f"{binary} cannot be run: give the path of a binary")
     out = corpus(args.bench_dir, args.lines, args.seed)
+    if args.corpus_only:
+        return
     with tempfile.TemporaryDirectory(prefix="pharos-bench-", dir="target/bench") as data:
         server = Server(data_dir=data).start()
         try:

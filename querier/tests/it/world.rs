@@ -279,15 +279,26 @@ impl World {
         };
         let mut object = Vec::new();
         let encoded = segment::encode(&batches(records), &options, &mut object).unwrap();
+        let number = self.meta.catalog().last_segment + 1;
+        let path: Arc<str> = format!("segments/{number}").into();
+        self.storage
+            .put(&path, vec![Bytes::from(object)])
+            .await
+            .unwrap();
+        self.adopt(&path, &encoded);
+        path
+    }
+
+    /// Puts a segment that is stored already into the catalog.
+    pub(crate) fn adopt(&self, path: &Arc<str>, encoded: &segment::Encoded) {
         let mut next = Catalog::clone(&self.meta.catalog());
         next.version += 1;
         next.last_segment += 1;
         let id = SegmentId(next.last_segment);
-        let path: Arc<str> = format!("segments/{}", id.0).into();
         let meta = SegmentMeta {
             id,
             signal: Signal::Logs,
-            path: Arc::clone(&path),
+            path: Arc::clone(path),
             object_bytes: encoded.object_bytes,
             created: NOW,
             level: 0,
@@ -303,11 +314,8 @@ impl World {
                 })
                 .collect(),
         };
-        let parts = vec![Bytes::from(object)];
-        self.storage.put(&path, parts).await.unwrap();
         next.segments.insert(id, Arc::new(meta));
         *self.meta.catalog.lock() = Arc::new(next);
-        path
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
