@@ -13,24 +13,30 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("proto", &["model"]),
     ("segment", &["model"]),
     ("query", &["model"]),
+    ("ring", &["model"]),
     ("rpc", &["model", "segment"]),
     ("store", &["model"]),
     ("meta", &["model", "rpc"]),
     ("runtime", &["model"]),
     ("testkit", &["model", "segment", "query", "rpc", "store"]),
-    ("distributor", &["model", "proto", "rpc", "runtime"]),
+    ("distributor", &["model", "proto", "ring", "rpc", "runtime"]),
     (
         "ingester",
-        &["model", "segment", "query", "rpc", "store", "runtime"],
+        &[
+            "model", "segment", "query", "ring", "rpc", "store", "runtime",
+        ],
     ),
     (
         "querier",
-        &["model", "segment", "query", "rpc", "store", "runtime"],
+        &[
+            "model", "segment", "query", "ring", "rpc", "store", "runtime",
+        ],
     ),
     (
         "pharos",
         &[
             "model",
+            "ring",
             "rpc",
             "store",
             "meta",
@@ -47,6 +53,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     ("openraft", &["meta"]),
     ("sled", &["meta"]),
+    ("hashring", &["ring"]),
     ("object_store", &["store", "testkit"]),
     ("tonic", &["rpc", "distributor", "pharos"]),
     ("zstd", &["segment", "proto"]),
@@ -56,7 +63,7 @@ const CONFINED: &[(&str, &[&str])] = &[
 ];
 
 /// The pure crates: same input, same output. They never see these.
-const PURE: &[&str] = &["model", "proto", "segment", "query"];
+const PURE: &[&str] = &["model", "proto", "segment", "query", "ring"];
 const IMPURE_DEPENDENCIES: &[&str] = &["tokio", "tonic", "axum", "object_store", "sled", "kube"];
 
 /// Crate -> names that it depends on for its product code.
