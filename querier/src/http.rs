@@ -8,12 +8,15 @@ mod detected;
 mod duration;
 mod json;
 mod labels;
+mod legacy;
+mod limits;
 mod live;
 mod misc;
 mod params;
 mod patterns;
 mod plain;
 mod query;
+mod rules;
 mod selector;
 mod series;
 mod stats;
@@ -27,8 +30,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
-
-pub(crate) use duration::{print_duration, print_go_duration};
 
 use crate::{Error, Querier};
 
@@ -58,18 +59,11 @@ fn routes() -> Vec<(&'static [&'static str], MethodRouter<Querier>)> {
             get(query::range).post(query::range),
         ),
         (
-            &[
-                "/loki/api/v1/labels",
-                "/loki/api/v1/label",
-                "/api/prom/label",
-            ],
+            &["/loki/api/v1/labels", "/loki/api/v1/label"],
             get(labels::names).post(labels::names),
         ),
         (
-            &[
-                "/loki/api/v1/label/{name}/values",
-                "/api/prom/label/{name}/values",
-            ],
+            &["/loki/api/v1/label/{name}/values"],
             get(labels::values).post(labels::values),
         ),
         (
@@ -113,6 +107,15 @@ fn routes() -> Vec<(&'static [&'static str], MethodRouter<Querier>)> {
             get(misc::format_query).post(misc::format_query),
         ),
         (&["/loki/api/v1/status/buildinfo"], get(misc::build_info)),
+        (&["/config/tenant/v1/limits"], get(misc::tenant_limits)),
+        (
+            &["/loki/api/v1/cache/generation_numbers"],
+            get(misc::generation_numbers),
+        ),
+        (
+            &["/loki/api/v1/index/shards"],
+            get(volume::shards).post(volume::shards),
+        ),
         (
             &["/loki/api/v1/drilldown-limits"],
             get(misc::drilldown_limits),
@@ -124,7 +127,34 @@ fn routes() -> Vec<(&'static [&'static str], MethodRouter<Querier>)> {
                 .put(delete::add)
                 .delete(delete::cancel),
         ),
-        (&["/loki/api/v1/tail", "/api/prom/tail"], get(tail::tail)),
+        (&["/loki/api/v1/tail"], get(tail::tail).post(tail::tail)),
+        (
+            &["/api/prom/tail"],
+            get(tail::old_tail).post(tail::old_tail),
+        ),
+        (&["/api/prom/query"], get(legacy::query).post(legacy::query)),
+        (&["/api/prom/label"], get(legacy::names).post(legacy::names)),
+        (
+            &["/api/prom/label/{name}/values"],
+            get(legacy::values).post(legacy::values),
+        ),
+        (&["/loki/api/v1/rules", "/api/prom/rules"], get(rules::list)),
+        (
+            &[
+                "/loki/api/v1/rules/{namespace}",
+                "/api/prom/rules/{namespace}",
+            ],
+            get(rules::list).post(rules::change).delete(rules::change),
+        ),
+        (
+            &[
+                "/loki/api/v1/rules/{namespace}/{group}",
+                "/api/prom/rules/{namespace}/{group}",
+            ],
+            get(rules::group).delete(rules::change),
+        ),
+        (&["/prometheus/api/v1/rules"], get(rules::groups)),
+        (&["/prometheus/api/v1/alerts"], get(rules::alerts)),
         (&["/stream"], get(live::stream)),
         (&["/query"], get(plain::query).post(plain::query)),
         (&["/labels"], get(plain::labels)),
@@ -201,8 +231,21 @@ impl IntoResponse for Error {
 
 /// An answer in JSON.
 fn json(json: json::Json) -> Response {
-    let kind = HeaderValue::from_static("application/json; charset=UTF-8");
-    ([(header::CONTENT_TYPE, kind)], json.into_bytes()).into_response()
+    json_as("application/json; charset=UTF-8", json)
+}
+
+/// As [`json`]; the routes of Loki name their type in several ways.
+fn json_as(kind: &'static str, json: json::Json) -> Response {
+    let mut body = json.into_bytes();
+    body.push(b'\n');
+    typed(kind, body)
+}
+
+fn typed(kind: &'static str, body: impl IntoResponse) -> Response {
+    let mut response = body.into_response();
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use model::Timestamp;
 use parking_lot::Mutex;
@@ -50,7 +51,7 @@ impl Shared {
         (self.clock)()
     }
 
-    /// Runs `work` on a thread of its own once it is this tenant's turn. When the future is
+    /// Runs `work` on a thread of its own once it is this tenant's turn, `time` long at most. When the future is
     /// dropped, the work ends at its next look at the budget.
     ///
     /// # Errors
@@ -59,6 +60,7 @@ impl Shared {
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         tenants: &Tenants,
+        time: Duration,
         work: impl FnOnce(&TenantsSource, &Budget) -> Result<T, Error> + Send + 'static,
     ) -> Result<(T, Effort), Error> {
         let config = &self.config;
@@ -70,8 +72,7 @@ impl Shared {
             budget: Arc::clone(&budget),
             cancelled: CancellationToken::new(),
         };
-        let done =
-            tokio::time::timeout(config.query_timeout, self.take_turn(tenants, &guard, work));
+        let done = tokio::time::timeout(time, self.take_turn(tenants, &guard, work));
         match done.await {
             Ok(done) => done,
             Err(_) => {
@@ -157,21 +158,4 @@ fn scopeguard<F: FnMut()>(f: F) -> impl Drop {
         }
     }
     Guard(f)
-}
-
-impl crate::Querier {
-    /// Refuses ranges longer than one may ask for.
-    pub(crate) fn check_length(&self, start: Timestamp, end: Timestamp) -> Result<(), Error> {
-        let max = self.shared.config.query_length_max.as_nanos();
-        let max = i64::try_from(max).unwrap_or(i64::MAX);
-        let length = end.saturating_sub(start);
-        if max == 0 || length <= max {
-            return Ok(());
-        }
-        Err(Error::Invalid(format!(
-            "the query time range exceeds the limit (query length: {}, limit: {})",
-            crate::http::print_go_duration(length),
-            crate::http::print_duration(max)
-        )))
-    }
 }

@@ -7,10 +7,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use model::{LogBatch, TenantId, Timestamp};
+use model::{Labels, LogBatch, TenantId, Timestamp};
 use parking_lot::Mutex;
 use query::Budget;
-use query::logql::ast::{Expr, LogExpr};
+use query::logql::ast::{Expr, LogExpr, Stage};
 use query::logql::engine::{self, MergedStream, StreamResult, Value};
 
 use crate::Error;
@@ -80,7 +80,7 @@ pub(crate) struct Dropped {
     /// knows what was in them.
     pub(crate) count: u64,
     /// Labels and times of some of them.
-    pub(crate) named: Vec<(String, Timestamp)>,
+    pub(crate) named: Vec<(Arc<Labels>, Timestamp)>,
 }
 
 impl Pending {
@@ -118,7 +118,7 @@ impl Pending {
     pub(crate) fn missed(&mut self, now: Timestamp, batches: u64) {
         self.dropped.count += batches;
         if self.dropped.named.len() < DROPPED_NAMED_MAX {
-            self.dropped.named.push(("{}".into(), now));
+            self.dropped.named.push((Arc::default(), now));
         }
     }
 
@@ -150,7 +150,7 @@ impl Dropped {
                     return;
                 }
                 let at = batch.timestamps[row as usize];
-                self.named.push((stream.labels.to_string(), at));
+                self.named.push((Arc::clone(&stream.labels), at));
             }
         }
     }
@@ -198,6 +198,25 @@ fn fingerprint(stream: &StreamResult, entry: &engine::LogEntry) -> u64 {
         hash.write_u8(0);
     }
     hash.finish()
+}
+
+/// The query of a live view.
+///
+/// # Errors
+/// When it is no log query, or has a stage that needs all entries at once.
+pub(crate) fn live_query(text: &str) -> Result<LogExpr, Error> {
+    let expr = query::logql::parse_log(text)?;
+    for stage in &expr.stages {
+        let name = match stage {
+            Stage::Sort { .. } => "sort",
+            Stage::Distinct(_) => "distinct",
+            _ => continue,
+        };
+        return Err(Error::Invalid(format!(
+            "{name} has no place in a live view: entries are shown as they arrive"
+        )));
+    }
+    Ok(expr)
 }
 
 /// What a live view may do with each frame.
@@ -263,7 +282,7 @@ pub(crate) fn flat<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Labels, LogBatchBuilder, Signal, StreamId};
+    use model::{LogBatchBuilder, Signal, StreamId};
 
     fn batch(tenant: &TenantId, first: Timestamp, rows: usize) -> Arc<LogBatch> {
         let labels = Arc::new(Labels::new([("app", "a")]).unwrap());
@@ -285,8 +304,8 @@ mod tests {
         pending.push(3, batch(&tenant, 30, 1));
         let dropped = pending.take_dropped().unwrap();
         assert_eq!(dropped.count, 2);
-        let labels = r#"{app="a"}"#.to_owned();
-        assert_eq!(dropped.named, [(labels.clone(), 10), (labels, 11)]);
+        let labels = Arc::new(Labels::new([("app", "a")]).unwrap());
+        assert_eq!(dropped.named, [(Arc::clone(&labels), 10), (labels, 11)]);
         assert_eq!(pending.take_dropped(), None);
         let left: Vec<usize> = pending.take_before(3).iter().map(|b| b.len()).collect();
         assert_eq!(left, [3, 1]);
@@ -312,6 +331,18 @@ mod tests {
         assert!(pending.take_before(1).is_empty());
         assert_eq!(pending.take_before(6).len(), 1);
         assert_eq!(pending.take_before(7).len(), 1);
+    }
+
+    #[test]
+    fn stages_that_need_all_entries_are_refused() {
+        assert!(live_query(r#"{app="a"} |= "x" | json"#).is_ok());
+        for stage in ["sort by (a)", "distinct a"] {
+            let error = live_query(&format!(r#"{{app="a"}} | json | {stage}"#)).unwrap_err();
+            assert!(
+                error.to_string().contains("no place in a live view"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

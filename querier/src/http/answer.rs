@@ -21,8 +21,8 @@ pub(super) fn envelope(answer: &Answer, effort: &Effort, call: &Call) -> Json {
         }
         json.key("data").object(|json| {
             json.key("resultType").string(result_type(&answer.value));
-            if call.categorize_labels {
-                encoding_flags(json);
+            if matches!(answer.value, Value::Streams(_)) {
+                encoding_flags(json, call);
             }
             result(json.key("result"), &answer.value, call.categorize_labels);
             let returned = entries(&answer.value);
@@ -88,10 +88,16 @@ pub(super) fn result_type(value: &Value) -> &'static str {
     }
 }
 
-/// Says that values have a third item.
-pub(super) fn encoding_flags(json: &mut Json) {
-    json.key("encodingFlags")
-        .array(|json| json.string("categorize-labels"));
+/// What was asked of the encoding, such as a third item of values.
+pub(super) fn encoding_flags(json: &mut Json, call: &Call) {
+    if call.encoding_flags.is_empty() {
+        return;
+    }
+    json.key("encodingFlags").array(|json| {
+        for flag in &call.encoding_flags {
+            json.string(flag);
+        }
+    });
 }
 
 fn plain_streams(json: &mut Json, streams: &[StreamResult]) {

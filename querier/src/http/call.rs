@@ -5,10 +5,14 @@ use std::fmt::Display;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, Method};
-use model::TimeRange;
+use model::{TimeRange, Timestamp};
+use query::Budget;
 
+use super::duration::{print_duration, print_go_duration};
+use super::limits::QueryLimits;
 use super::params::{ParamError, Params};
-use crate::tenants::Tenants;
+use crate::run::Effort;
+use crate::tenants::{Tenants, TenantsSource};
 use crate::{Error, Querier};
 
 /// Asks for the categories of labels to be told apart.
@@ -24,6 +28,10 @@ pub(super) struct Call {
     pub(super) tenants: Tenants,
     pub(super) params: Params,
     pub(super) categorize_labels: bool,
+    /// All that the client asks of the encoding of streams, known or not: Loki's answers repeat it.
+    pub(super) encoding_flags: Vec<String>,
+    /// Limits of this request alone.
+    pub(super) limits: QueryLimits,
     /// Whether Grafana's Logs Drilldown asks: it wants a part of too many series, not an error.
     pub(super) is_drilldown: bool,
 }
@@ -34,9 +42,19 @@ impl From<ParamError> for Error {
     }
 }
 
+/// What is wrong with a request rather than with the text of its query; Loki says so without the
+/// words "parse error".
+const WRONG_KIND: [&str; 2] = [
+    "only label matchers are supported",
+    "only log selector is supported",
+];
+
 impl From<query::logql::ParseError> for Error {
     fn from(error: query::logql::ParseError) -> Self {
-        Error::Invalid(error.to_string())
+        match WRONG_KIND.contains(&&*error.message) {
+            true => Error::Invalid(error.message),
+            false => Error::Invalid(error.to_string()),
+        }
     }
 }
 
@@ -44,7 +62,9 @@ impl Call {
     /// Everything but a body.
     pub(super) fn of(headers: &HeaderMap, query: Option<&str>, form: &[u8]) -> Result<Call, Error> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let flags = text(FLAGS_HEADER).unwrap_or_default();
+        let flags = text(FLAGS_HEADER).unwrap_or_default().split(',');
+        let flags = flags.map(str::trim).filter(|flag| !flag.is_empty());
+        let encoding_flags: Vec<String> = flags.map(str::to_owned).collect();
         let tags = text(TAGS_HEADER).unwrap_or_default();
         Ok(Call {
             is_drilldown: tags
@@ -52,17 +72,60 @@ impl Call {
                 .any(|tag| tag.trim().eq_ignore_ascii_case(DRILLDOWN_TAG)),
             tenants: tenants(headers)?,
             params: Params::decode(&[form, query.unwrap_or_default().as_bytes()]),
-            categorize_labels: flags
-                .split(',')
-                .any(|flag| flag.trim() == CATEGORIZE_LABELS),
+            categorize_labels: encoding_flags.iter().any(|flag| flag == CATEGORIZE_LABELS),
+            encoding_flags,
+            limits: QueryLimits::of(headers),
         })
     }
 
     /// `start`, `end` and `since`, not longer than the querier allows.
     pub(super) fn range(&self, querier: &Querier) -> Result<TimeRange, Error> {
-        let range = self.params.range(querier.shared.now())?;
-        querier.check_length(range.start, range.end)?;
-        Ok(range)
+        let now = querier.shared.now();
+        let range = self.params.range(now)?;
+        self.check_length(querier, range.start, range.end)?;
+        Ok(self.limits.kept(range, now))
+    }
+
+    /// As [`range`](Self::range), for label names and series: the end may be before the start, and
+    /// then there is nothing.
+    pub(super) fn lax_range(&self, querier: &Querier) -> Result<TimeRange, Error> {
+        let (start, end) = self.params.bounds(querier.shared.now())?;
+        match end < start {
+            true => Ok(TimeRange::new(start, start)),
+            false => self.range(querier),
+        }
+    }
+
+    /// Refuses ranges longer than the querier, or the request itself, allows.
+    pub(super) fn check_length(
+        &self,
+        querier: &Querier,
+        start: Timestamp,
+        end: Timestamp,
+    ) -> Result<(), Error> {
+        let own = querier.shared.config.query_length_max.as_nanos();
+        let own = i64::try_from(own).unwrap_or(i64::MAX);
+        let max = self.limits.length.smaller(own);
+        let length = end.saturating_sub(start);
+        if max == 0 || length <= max {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "the query time range exceeds the limit (query length: {}, limit: {})",
+            print_go_duration(length),
+            print_duration(max)
+        )))
+    }
+
+    /// Runs `work` when it is this request's turn, within its limits.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        querier: &Querier,
+        work: impl FnOnce(&TenantsSource, &Budget) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(T, Effort), Error> {
+        let shared = &querier.shared;
+        let time = self.limits.time(shared.config.query_timeout);
+        shared.run(&self.tenants, time, work).await
     }
 }
 

@@ -48,16 +48,14 @@ struct Halves {
 pub(super) async fn context(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
     let asked = asked(&querier, &call)?;
     let work = move |source: &TenantsSource, budget: &Budget| asked.find(source, budget);
-    let (halves, _) = querier.shared.run(&call.tenants, work).await?;
+    let (halves, _) = call.run(&querier, work).await?;
     let (before, after) = (by_stream(halves.before), by_stream(halves.after));
     let mut json = Json::default();
     json.object(|json| {
         json.key("status").string("success");
         json.key("data").object(|json| {
             json.key("resultType").string("streams");
-            if call.categorize_labels {
-                answer::encoding_flags(json);
-            }
+            answer::encoding_flags(json, &call);
             let result = json.key("result");
             answer::groups(result, &[&before, &after], call.categorize_labels);
         });

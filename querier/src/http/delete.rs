@@ -66,7 +66,7 @@ pub(super) async fn list(State(querier): State<Querier>, call: Call) -> Result<R
             });
         }
     });
-    Ok(super::json(json))
+    Ok(super::json_as("application/json", json))
 }
 
 /// `DELETE /loki/api/v1/delete`: takes a request back. What was removed from storage already is

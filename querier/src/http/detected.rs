@@ -20,6 +20,10 @@ pub(super) async fn fields(State(querier): State<Querier>, call: Call) -> Result
     let fields = detect(&querier, &call, None).await?;
     let mut json = Json::default();
     json.object(|json| {
+        // As Loki, without the keys if there are none.
+        if fields.is_empty() {
+            return;
+        }
         json.key("fields").array(|json| {
             for (name, field) in fields.iter().take(limit) {
                 json.object(|json| write(json, name, field));
@@ -44,12 +48,15 @@ pub(super) async fn values(
     let fields = detect(&querier, &call, Some(only)).await?;
     let mut json = Json::default();
     json.object(|json| {
+        if fields.is_empty() {
+            return;
+        }
+        json.key("limit").int(limit as u64);
         json.key("values").array(|json| {
             for value in fields.values().flat_map(Field::values) {
                 json.string(value);
             }
         });
-        json.key("limit").int(limit as u64);
     });
     Ok(super::json(json))
 }
@@ -74,8 +81,12 @@ async fn detect(querier: &Querier, call: &Call, only: Option<Only>) -> Result<Fi
             "fields are those of all lines: \"{stage}\" has no place in this query"
         )));
     }
+    call.limits.check_matchers(&selector)?;
     let selector = of_matchers(&selector)?;
     let range = call.range(querier)?;
+    // Checked as Loki does; they change nothing here.
+    call.params.limit("line_limit", 1)?;
+    call.params.step(range.start, range.end)?;
     let shared = &querier.shared;
     let values_max = only.as_ref().map(|only| only.values_max);
     let level = shared.config.discover_log_levels;
@@ -90,7 +101,7 @@ async fn detect(querier: &Querier, call: &Call, only: Option<Only>) -> Result<Fi
         }
         Ok(fields)
     };
-    let (fields, _) = shared.run(&call.tenants, work).await?;
+    let (fields, _) = call.run(querier, work).await?;
     Ok(fields)
 }
 

@@ -63,8 +63,8 @@ impl Json {
         self.quoted(text.as_bytes(), false);
     }
 
-    /// A log line: `<`, `>` and `&` are escaped as Loki does, and bytes that are no UTF-8 become
-    /// U+FFFD.
+    /// A log line: `<`, `>`, `&` and the two line separators of Unicode are escaped as Loki does, and
+    /// bytes that are no UTF-8 become U+FFFD.
     pub(crate) fn line(&mut self, line: &[u8]) {
         self.separate();
         self.quoted(line, true);
@@ -150,6 +150,13 @@ impl Json {
                 b'\t' => b"\\t",
                 0..0x20 => b"",
                 b'<' | b'>' | b'&' if html => b"",
+                0xe2 if html && matches!(bytes[at..], [_, 0x80, 0xa8 | 0xa9, ..]) => {
+                    self.out.extend_from_slice(&bytes[plain..at]);
+                    let escape = [&b"\\u2028"[..], b"\\u2029"][usize::from(bytes[at + 2] & 1)];
+                    self.out.extend_from_slice(escape);
+                    plain = at + 3;
+                    continue;
+                }
                 _ => continue,
             };
             self.out.extend_from_slice(&bytes[plain..at]);
@@ -224,14 +231,15 @@ mod tests {
             json.object(|json| {
                 json.key("a\n").string("<\"\\\u{1}é");
                 json.key("b").array(|json| {
-                    json.line(b"<&>\xff\t");
+                    json.line("<&>\u{2028}\u{2029}é".as_bytes());
+                    json.line(b"\xff\t");
                     json.int(-1);
                     json.object(|_| {});
                 });
                 json.key("c").raw("null");
             });
         });
-        let want = r#"{"a\n":"<\"\\\u0001é","b":["\u003c\u0026\u003e\ufffd\t",-1,{}],"c":null}"#;
+        let want = r#"{"a\n":"<\"\\\u0001é","b":["\u003c\u0026\u003e\u2028\u2029é","\ufffd\t",-1,{}],"c":null}"#;
         assert_eq!(text, want);
         let parsed: Result<serde_json::Value, _> = serde_json::from_str(&text);
         assert!(parsed.is_ok());

@@ -10,7 +10,7 @@ use model::{Labels, Selector, TimeRange};
 
 use super::call::Call;
 use super::json::Json;
-use super::selector::selector;
+use super::selector::optional_selector;
 use crate::source::Wanted;
 use crate::tenants::tagged;
 use crate::{Error, Querier};
@@ -39,22 +39,27 @@ pub(super) async fn detected(
     State(querier): State<Querier>,
     call: Call,
 ) -> Result<Response, Error> {
+    call.params.range(querier.shared.now())?;
     let streams = streams_of(&querier, &call).await?;
     let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (name, value) in streams.iter().flat_map(|labels| labels.iter()) {
         values.entry(name).or_default().insert(value);
     }
+    values.retain(|name, values| {
+        ALWAYS_DETECTED.contains(name) || !values.iter().all(|value| is_id(value))
+    });
     let mut json = Json::default();
     json.object(|json| {
+        // As Loki, without the key if there are none.
+        if values.is_empty() {
+            return;
+        }
         json.key("detectedLabels").array(|json| {
             for (name, values) in &values {
-                let useful = ALWAYS_DETECTED.contains(name) || !values.iter().all(|v| is_id(v));
-                if useful {
-                    json.object(|json| {
-                        json.key("label").string(name);
-                        json.key("cardinality").int(values.len() as u64);
-                    });
-                }
+                json.object(|json| {
+                    json.key("label").string(name);
+                    json.key("cardinality").int(values.len() as u64);
+                });
             }
         });
     });
@@ -86,8 +91,8 @@ fn distinct<'a>(texts: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
 }
 
 async fn streams_of(querier: &Querier, call: &Call) -> Result<Vec<Arc<Labels>>, Error> {
-    let selector = selector(call.params.query())?;
-    let range = call.range(querier)?;
+    let selector = optional_selector(call)?;
+    let range = call.lax_range(querier)?;
     streams(querier, call, vec![selector], range).await
 }
 
@@ -117,7 +122,7 @@ pub(super) async fn streams(
         }
         Ok(found)
     };
-    let (streams, _) = querier.shared.run(&call.tenants, work).await?;
+    let (streams, _) = call.run(querier, work).await?;
     Ok(streams)
 }
 

@@ -22,7 +22,7 @@ use super::call::Call;
 use super::json::Json;
 use super::plain::rfc3339;
 use super::watch::{Sight, Watch, text};
-use crate::tail::{OpenTail, flat};
+use crate::tail::{OpenTail, flat, live_query};
 use crate::{Error, Querier};
 
 /// How often the client hears that the connection lives.
@@ -37,7 +37,7 @@ pub(super) async fn stream(
     let call = Call::of(request.headers(), request.uri().query(), &[])?;
     let tenant = super::tail::only_tenant(&call)?;
     let expr = match (call.params.get("query"), call.params.get("labels")) {
-        (Some(query), _) => query::logql::parse_log(query)?,
+        (Some(query), _) => live_query(query)?,
         (None, Some(labels)) => of_labels(&parse_labels(labels)?),
         (None, None) => of_labels(&BTreeMap::new()),
     };
@@ -109,7 +109,7 @@ fn changed(message: &str) -> Result<LogExpr, Error> {
         return Err(wrong("message has another type than \"filter\""));
     }
     match (&message["query"], &message["labels"]) {
-        (serde_json::Value::String(query), _) => Ok(query::logql::parse_log(query)?),
+        (serde_json::Value::String(query), _) => live_query(query),
         (_, labels @ serde_json::Value::Object(_)) => {
             Ok(of_labels(&parse_labels(&labels.to_string())?))
         }

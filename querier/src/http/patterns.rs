@@ -56,7 +56,7 @@ pub(super) async fn patterns(
         }
         Ok(largest(counts, limit))
     };
-    let (found, _) = querier.shared.run(&call.tenants, work).await?;
+    let (found, _) = call.run(&querier, work).await?;
     Ok(super::json(answer(&found)))
 }
 
@@ -94,7 +94,7 @@ fn answer(found: &[Found]) -> Json {
         json.key("data").array(|json| {
             for found in found {
                 json.object(|json| {
-                    json.key("pattern").string(&found.pattern);
+                    json.key("pattern").line(found.pattern.as_bytes());
                     json.key("level").string(found.level);
                     json.key("samples").array(|json| {
                         for (at, lines) in &found.samples {

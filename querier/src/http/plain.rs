@@ -20,7 +20,8 @@ use crate::{Error, Querier};
 /// `{"series":[{"labels":{..},"points":[{"ts":RFC3339,"value":1.5}]}]}`.
 pub(super) async fn query(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
     let asked = call.params.range_query(querier.shared.now())?;
-    let (done, _) = route::run_range(&querier, &call, &asked).await?;
+    let expr = ::query::logql::parse(&asked.query)?;
+    let (done, _) = route::run_range(&querier, &call, expr, &asked).await?;
     let mut json = Json::with_capacity(answer::entries(&done.value) as usize * 100 + 100);
     json.object(|json| match &done.value {
         Value::Streams(streams) => {

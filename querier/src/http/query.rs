@@ -2,13 +2,14 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use model::Timestamp;
-use query::logql::ast::{Expr, MetricExpr, RangeInput};
-use query::logql::engine::{self, Answer};
+use model::{TimeRange, Timestamp};
+use query::logql::ast::Expr;
+use query::logql::engine::{self, Answer, Value};
 use query::logql::parse;
 
 use super::answer;
 use super::call::Call;
+use super::limits::longest_window;
 use super::params::{Direction, RangeQuery};
 use crate::run::Effort;
 use crate::{Error, Querier};
@@ -23,7 +24,7 @@ pub(super) async fn instant(State(querier): State<Querier>, call: Call) -> Resul
     if matches!(expr, Expr::Log(_)) {
         return Err(Error::Invalid(LOG_QUERY_AT_ONE_TIME.into()));
     }
-    check_length(&querier, &expr, asked.time, asked.time)?;
+    check_length(&querier, &call, &expr, asked.time, asked.time)?;
     let params = engine::Params {
         start: asked.time,
         end: asked.time,
@@ -40,18 +41,19 @@ pub(super) async fn instant(State(querier): State<Querier>, call: Call) -> Resul
 /// `/loki/api/v1/query_range`
 pub(super) async fn range(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
     let asked = call.params.range_query(querier.shared.now())?;
-    let (done, effort) = run_range(&querier, &call, &asked).await?;
+    let expr = parse(&asked.query)?;
+    let (done, effort) = run_range(&querier, &call, expr, &asked).await?;
     Ok(super::json(answer::envelope(&done, &effort, &call)))
 }
 
-/// Parses, checks against the limits, and runs.
+/// Checks against the limits, and runs.
 pub(super) async fn run_range(
     querier: &Querier,
     call: &Call,
+    expr: Expr,
     asked: &RangeQuery,
 ) -> Result<(Answer, Effort), Error> {
-    let expr = parse(&asked.query)?;
-    let entries_max = querier.shared.config.entries_max;
+    let entries_max = call.limits.entries(querier.shared.config.entries_max);
     if matches!(expr, Expr::Log(_)) && asked.limit > entries_max {
         return Err(Error::Invalid(format!(
             "max entries limit per query exceeded, limit > max_entries_limit_per_query \
@@ -59,7 +61,7 @@ pub(super) async fn run_range(
             asked.limit
         )));
     }
-    check_length(querier, &expr, asked.start, asked.end)?;
+    check_length(querier, call, &expr, asked.start, asked.end)?;
     let params = engine::Params {
         start: asked.start,
         end: asked.end,
@@ -80,8 +82,17 @@ pub(super) async fn execute(
     expr: Expr,
     params: engine::Params,
 ) -> Result<(Answer, Effort), Error> {
+    call.limits.check(&expr)?;
+    check_shards(call)?;
+    let now = querier.shared.now();
+    let range = TimeRange::new(params.start, params.end.max(params.start));
+    let kept = call.limits.kept(range, now);
+    if params.end < kept.start {
+        return Ok((nothing(&expr, &params), Effort::default()));
+    }
     let params = engine::Params {
-        now: Some(querier.shared.now()),
+        start: kept.start,
+        now: Some(now),
         ..params
     };
     let limits = engine::Limits {
@@ -89,16 +100,44 @@ pub(super) async fn execute(
         detect_level: querier.shared.config.discover_log_levels,
         series_partial: call.is_drilldown,
     };
+    let own = call.limits.clone();
     let work = move |source: &crate::tenants::TenantsSource, budget: &query::Budget| {
+        own.check_bytes(&expr, params.start, params.end, source, budget)?;
         engine::execute(&expr, &params, &limits, source, budget).map_err(Error::from)
     };
-    querier.shared.run(&call.tenants, work).await
+    call.run(querier, work).await
+}
+
+/// The answer to a query of times that may not be looked at.
+fn nothing(expr: &Expr, params: &engine::Params) -> Answer {
+    let value = match expr {
+        Expr::Log(_) => Value::Streams(Vec::new()),
+        Expr::Metric(_) if params.step == 0 => Value::Vector(Vec::new()),
+        Expr::Metric(_) => Value::Matrix(Vec::new()),
+    };
+    Answer {
+        value,
+        stats: query::ScanStats::default(),
+        warnings: Vec::new(),
+    }
+}
+
+/// Loki's query frontend asks for a query in shards. Here it is cut up inside, and so there is one
+/// shard: `index/shards` says so, and any other would be counted again and again.
+fn check_shards(call: &Call) -> Result<(), Error> {
+    match call.params.all("shards").find(|shard| *shard != "0_of_1") {
+        None => Ok(()),
+        Some(shard) => Err(Error::Invalid(format!(
+            "shard {shard:?} is not known: a query is one shard, 0_of_1; leave 'shards' out"
+        ))),
+    }
 }
 
 /// Refuses to look back further than one may ask for, be it by `start` or by `[..]`. An offset
 /// moves the range and makes it no longer.
 fn check_length(
     querier: &Querier,
+    call: &Call,
     expr: &Expr,
     start: Timestamp,
     end: Timestamp,
@@ -107,21 +146,7 @@ fn check_length(
         Expr::Log(_) => 0,
         Expr::Metric(expr) => longest_window(expr),
     };
-    querier.check_length(start.saturating_sub(window), end)
-}
-
-/// How far before its first evaluation an expression looks, offsets not counted; nanoseconds.
-fn longest_window(expr: &MetricExpr) -> i64 {
-    match expr {
-        MetricExpr::Range(aggregation) => match &aggregation.over {
-            RangeInput::Logs(logs) => logs.range,
-            RangeInput::Subquery { expr, range, .. } => range.saturating_add(longest_window(expr)),
-        },
-        MetricExpr::Vector(aggregation) => longest_window(&aggregation.expr),
-        MetricExpr::Binary(binary) => longest_window(&binary.lhs).max(longest_window(&binary.rhs)),
-        MetricExpr::LabelReplace { expr, .. } => longest_window(expr),
-        MetricExpr::ToVector(_) | MetricExpr::Number(_) => 0,
-    }
+    call.check_length(querier, start.saturating_sub(window), end)
 }
 
 fn limit(limit: u64) -> u32 {

@@ -6,14 +6,32 @@ use model::{LabelMatcher, MatchOp, Selector};
 use query::logql::ast::Matcher;
 use query::logql::regex::ValueRegex;
 
+use super::call::Call;
 use crate::Error;
 
-/// A selector such as `{app="a"}`; the empty text is the empty selector.
-pub(super) fn selector(text: &str) -> Result<Selector, Error> {
-    if text.trim().is_empty() {
-        return Ok(Selector::default());
+/// A selector such as `{app="a"}` or `{}`.
+pub(super) fn selector(call: &Call, text: &str) -> Result<Selector, Error> {
+    let matchers = query::logql::parse_selector(text)?;
+    call.limits.check_matchers(&matchers)?;
+    of_matchers(&matchers)
+}
+
+/// As [`selector`], but `{}` is refused.
+pub(super) fn narrow_selector(call: &Call, text: &str) -> Result<Selector, Error> {
+    let selector = selector(call, text)?;
+    if selector.matchers.is_empty() {
+        // Says why.
+        query::logql::parse(text)?;
     }
-    of_matchers(&query::logql::parse_selector(text)?)
+    Ok(selector)
+}
+
+/// The `query` of requests that may go without one; then it is every stream.
+pub(super) fn optional_selector(call: &Call) -> Result<Selector, Error> {
+    match call.params.get("query") {
+        None => selector(call, "{}"),
+        Some(text) => narrow_selector(call, text),
+    }
 }
 
 /// The model's form of parsed matchers.

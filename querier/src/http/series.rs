@@ -16,11 +16,13 @@ pub(super) async fn series(State(querier): State<Querier>, call: Call) -> Result
         .all("match[]")
         .chain(call.params.all("match"))
         .collect();
+    let mut texts = texts;
     if texts.is_empty() {
-        return Err(Error::Invalid("0 matcher groups supplied".into()));
+        texts.push("{}");
     }
-    let selectors: Result<Vec<_>, Error> = texts.into_iter().map(selector).collect();
-    let range = call.range(&querier)?;
+    let selectors = texts.into_iter().map(|text| selector(&call, text));
+    let selectors: Result<Vec<_>, Error> = selectors.collect();
+    let range = call.lax_range(&querier)?;
     let mut streams = streams(&querier, &call, selectors?, range).await?;
     streams.sort_unstable();
     let mut json = Json::default();

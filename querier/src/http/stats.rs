@@ -54,6 +54,7 @@ pub(super) fn write(json: &mut Json, scan: &ScanStats, effort: &Effort, returned
                 ..Store::default()
             };
             store.write(json.key("store"));
+            json.key("querierExecTime").float(exec_seconds);
         });
         json.key("ingester").object(|json| {
             json.key("totalReached")
@@ -68,15 +69,23 @@ pub(super) fn write(json: &mut Json, scan: &ScanStats, effort: &Effort, returned
                 ..Store::default()
             };
             store.write(json.key("store"));
+            json.key("recvWaitTime").int(0);
         });
         caches(json.key("cache"));
-        json.key("index").object(|json| {
-            json.key("totalChunks")
-                .int(scan.chunks + scan.chunks_skipped);
-            json.key("postFilterChunks").int(scan.chunks);
-            json.key("shardsDuration").int(0);
-            json.key("usedBloomFilters").raw("false");
-        });
+        index(json.key("index"), scan);
+    });
+}
+
+fn index(json: &mut Json, scan: &ScanStats) {
+    json.object(|json| {
+        json.key("totalChunks")
+            .int(scan.chunks + scan.chunks_skipped);
+        json.key("postFilterChunks").int(scan.chunks);
+        json.key("shardsDuration").int(0);
+        json.key("usedBloomFilters").raw("false");
+        for name in ["totalStreams", "chunkRefsLookupTime", "bloomFilterTime"] {
+            json.key(name).int(0);
+        }
     });
 }
 
@@ -101,6 +110,7 @@ impl Store {
             json.key("totalChunksDownloaded").int(self.chunks);
             json.key("chunksDownloadTime").int(self.read_nanos);
             json.key("queryReferencedStructuredMetadata").raw("false");
+            json.key("queryUsedV2Engine").raw("false");
             json.key("chunk").object(|json| {
                 for (name, value) in [
                     ("headChunkBytes", self.head_bytes),

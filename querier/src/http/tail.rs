@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -13,8 +14,9 @@ use query::logql::engine::{self, StreamResult, Value};
 use super::answer;
 use super::call::Call;
 use super::json::Json;
+use super::legacy::{self, with_regexp};
 use super::watch::{Sight, Watch};
-use crate::tail::{Dropped, OpenTail, Shown};
+use crate::tail::{Dropped, OpenTail, Shown, live_query};
 use crate::{Error, Querier};
 
 /// How long entries may be held back to come in order.
@@ -26,6 +28,13 @@ const HISTORY_ENTRIES: u64 = 100;
 /// How often the client hears that the connection lives.
 const PING_EVERY: Duration = Duration::from_secs(1);
 
+/// How frames are written.
+#[derive(Clone, Debug)]
+enum Form {
+    Loki(Box<Call>),
+    Legacy,
+}
+
 /// What a client asks to see.
 struct Asked {
     tenant: TenantId,
@@ -33,19 +42,48 @@ struct Asked {
     start: Timestamp,
     limit: u64,
     delay_nanos: i64,
-    categorize_labels: bool,
+    form: Form,
 }
+
+/// A handshake, or what is missing for one.
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
 /// `/loki/api/v1/tail`
 pub(super) async fn tail(
     State(querier): State<Querier>,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
     request: Request,
 ) -> Result<Response, Error> {
     let call = Call::of(request.headers(), request.uri().query(), &[])?;
-    let asked = asked(&querier, &call)?;
-    let open = open(&querier, &asked.tenant)?;
-    Ok(upgrade.on_upgrade(move |socket| show(querier, asked, call, open, socket)))
+    let form = Form::Loki(Box::new(call.clone()));
+    begin(querier, upgrade, call, form)
+}
+
+/// `/api/prom/tail`
+pub(super) async fn old_tail(
+    State(querier): State<Querier>,
+    upgrade: Upgrade,
+    request: Request,
+) -> Result<Response, Error> {
+    let call = Call::of(request.headers(), request.uri().query(), &[])?;
+    begin(querier, upgrade, call, Form::Legacy)
+}
+
+/// What is wrong with the request is said in its answer; that there are too many views already,
+/// as Loki does, when the socket is open.
+fn begin(querier: Querier, upgrade: Upgrade, call: Call, form: Form) -> Result<Response, Error> {
+    let asked = asked(&querier, &call, form)?;
+    let upgrade = upgrade
+        .map_err(|problem| Error::Invalid(format!("a live view is a WebSocket: {problem}")))?;
+    Ok(upgrade.on_upgrade(async move |mut socket| {
+        match open(&querier, &asked.tenant) {
+            Ok(open) => show(querier, asked, call, open, socket).await,
+            Err(error) => {
+                // The client may have gone already.
+                let _ = socket.send(super::watch::closing(&error)).await;
+            }
+        }
+    }))
 }
 
 /// Counts one more live view of a tenant.
@@ -62,9 +100,10 @@ pub(super) fn only_tenant(call: &Call) -> Result<TenantId, Error> {
     Ok(call.tenants.first().clone())
 }
 
-fn asked(querier: &Querier, call: &Call) -> Result<Asked, Error> {
+fn asked(querier: &Querier, call: &Call, form: Form) -> Result<Asked, Error> {
     let params = &call.params;
-    let expr = query::logql::parse_log(params.query())?;
+    let expr = with_regexp(live_query(params.query())?, params);
+    call.limits.check_matchers(&expr.selector)?;
     let delay = params.integer("delay_for")?.unwrap_or(0);
     if delay > DELAY_SECONDS_MAX {
         return Err(Error::Invalid(format!(
@@ -79,7 +118,7 @@ fn asked(querier: &Querier, call: &Call) -> Result<Asked, Error> {
         start,
         limit: limit.min(querier.shared.config.entries_max),
         delay_nanos: delay.max(0) * NANOS_PER_SECOND,
-        categorize_labels: call.categorize_labels,
+        form,
     })
 }
 
@@ -93,7 +132,7 @@ async fn show(querier: Querier, asked: Asked, call: Call, open: OpenTail, socket
         Ok(streams) => {
             let shown = Shown::of(&streams);
             if !streams.is_empty() {
-                watch.offer(frame(&streams, None, asked.categorize_labels));
+                watch.offer(frame(&streams, None, &asked.form));
             }
             shown
         }
@@ -130,7 +169,7 @@ async fn show(querier: Querier, asked: Asked, call: Call, open: OpenTail, socket
                     };
                     shown.remove_from(&mut streams);
                     if !streams.is_empty() || dropped.is_some() {
-                        watch.offer(frame(&streams, dropped.as_ref(), asked.categorize_labels));
+                        watch.offer(frame(&streams, dropped.as_ref(), &asked.form));
                     }
                 }
             },
@@ -166,23 +205,24 @@ async fn history(
 }
 
 /// `{"streams":[..],"dropped_entries":[..]}`
-fn frame(streams: &[StreamResult], dropped: Option<&Dropped>, categorize_labels: bool) -> Message {
+fn frame(streams: &[StreamResult], dropped: Option<&Dropped>, form: &Form) -> Message {
+    let Form::Loki(call) = form else {
+        return super::watch::text(legacy::frame(streams, dropped));
+    };
     let mut json = Json::default();
     json.object(|json| {
-        answer::streams(json.key("streams"), streams, categorize_labels);
+        answer::streams(json.key("streams"), streams, call.categorize_labels);
         if let Some(dropped) = dropped {
             json.key("dropped_entries").array(|json| {
                 for (labels, at) in &dropped.named {
                     json.object(|json| {
-                        json.key("labels").string(labels);
                         json.key("timestamp").nanos(*at);
+                        json.key("labels").label_set(labels);
                     });
                 }
             });
         }
-        if categorize_labels {
-            answer::encoding_flags(json);
-        }
+        answer::encoding_flags(json, call);
     });
     super::watch::text(json)
 }

@@ -9,7 +9,8 @@ use model::{Labels, Selector, TimeRange, Timestamp};
 
 use super::call::Call;
 use super::json::Json;
-use super::selector::selector;
+use super::limits::parse_size;
+use super::selector::{narrow_selector, selector};
 use super::stats;
 use crate::run::Effort;
 use crate::source::{Volumes, Wanted};
@@ -19,40 +20,65 @@ use crate::{Error, Querier};
 /// How many volumes are returned when the request does not say.
 const VOLUMES_DEFAULT: u64 = 100;
 
+/// Streams, chunks, bytes and entries, in the order in which they are answered.
+type Sums = [(&'static str, u64); 4];
+
 /// `/loki/api/v1/index/stats`
 pub(super) async fn stats(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
-    let selector = selector(call.params.query())?;
-    let range = call.range(&querier)?;
+    let (sums, _) = sums(&querier, &call).await?;
+    let mut json = Json::default();
+    json.object(|json| write_sums(json, &sums));
+    Ok(super::json(json))
+}
+
+/// `/loki/api/v1/index/shards`: a query is cut up inside, so to its clients it is one shard.
+pub(super) async fn shards(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
+    const NOT_POSITIVE: &str = "targetBytesPerShard must be a positive value";
+    let target = call.params.get("targetBytesPerShard");
+    let target = target.and_then(parse_size).filter(|bytes| *bytes > 0);
+    if target.is_none() {
+        return Err(Error::Invalid(NOT_POSITIVE.into()));
+    }
+    let (sums, effort) = sums(&querier, &call).await?;
+    let mut json = Json::default();
+    json.object(|json| {
+        json.key("shards").array(|json| {
+            json.object(|json| {
+                json.key("bounds").object(|json| {
+                    json.key("min").int(0);
+                    json.key("max").int(u64::MAX);
+                });
+                json.key("stats").object(|json| write_sums(json, &sums));
+            });
+        });
+        let scan = query::ScanStats::default();
+        stats::write(json.key("statistics"), &scan, &effort, 1);
+    });
+    Ok(super::json(json))
+}
+
+async fn sums(querier: &Querier, call: &Call) -> Result<(Sums, Effort), Error> {
+    let selector = narrow_selector(call, call.params.query())?;
+    let range = call.range(querier)?;
     let work = move |source: &TenantsSource, budget: &query::Budget| {
-        let mut sums = [0u64; 4];
+        let mut sums = ["streams", "chunks", "bytes", "entries"].map(|name| (name, 0));
         for (source, selector, _) in source.select(&selector) {
             let streams = source.streams(&selector, range, Wanted::Chunks, budget)?;
-            sums[0] += streams.totals.len() as u64;
-            sums[1] += streams.chunks;
-            sums[2] += streams
-                .totals
-                .values()
-                .map(|total| total.bytes)
-                .sum::<u64>();
-            sums[3] += streams
-                .totals
-                .values()
-                .map(|total| total.records)
-                .sum::<u64>();
+            let totals = || streams.totals.values();
+            sums[0].1 += totals().len() as u64;
+            sums[1].1 += streams.chunks;
+            sums[2].1 += totals().map(|total| total.bytes).sum::<u64>();
+            sums[3].1 += totals().map(|total| total.records).sum::<u64>();
         }
         Ok(sums)
     };
-    let (sums, _) = querier.shared.run(&call.tenants, work).await?;
-    let mut json = Json::default();
-    json.object(|json| {
-        for (name, sum) in ["streams", "chunks", "bytes", "entries"]
-            .into_iter()
-            .zip(sums)
-        {
-            json.key(name).int(sum);
-        }
-    });
-    Ok(super::json(json))
+    call.run(querier, work).await
+}
+
+fn write_sums(json: &mut Json, sums: &Sums) {
+    for (name, sum) in sums {
+        json.key(name).int(*sum);
+    }
 }
 
 /// What volumes are grouped by.
@@ -70,7 +96,7 @@ enum Grouping {
 pub(super) async fn instant(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
     let range = call.range(&querier)?;
     let (volumes, effort) = volumes(&querier, &call, range, None).await?;
-    Ok(super::json(envelope(&volumes, "vector", &effort)))
+    Ok(super::json(envelope(&volumes, &effort)))
 }
 
 /// `/loki/api/v1/index/volume_range`
@@ -78,7 +104,7 @@ pub(super) async fn range(State(querier): State<Querier>, call: Call) -> Result<
     let range = call.range(&querier)?;
     let step = call.params.step(range.start, range.end)?;
     let (volumes, effort) = volumes(&querier, &call, range, Some(step)).await?;
-    Ok(super::json(envelope(&volumes, "matrix", &effort)))
+    Ok(super::json(envelope(&volumes, &effort)))
 }
 
 /// Labels of a volume, and bytes by the end of the step.
@@ -90,8 +116,11 @@ async fn volumes(
     range: TimeRange,
     step: Option<i64>,
 ) -> Result<(Vec<Volume>, Effort), Error> {
-    let selector = selector(call.params.query())?;
-    let limit = call.params.limit("limit", VOLUMES_DEFAULT)?;
+    let selector = selector(call, call.params.query())?;
+    let limit = match call.params.integer("limit")?.unwrap_or(0) {
+        0 => VOLUMES_DEFAULT,
+        _ => call.params.limit("limit", VOLUMES_DEFAULT)?,
+    };
     let grouping = grouping(call, &selector)?;
     let work = move |source: &TenantsSource, budget: &query::Budget| {
         let mut groups: HashMap<Vec<(String, String)>, BTreeMap<Timestamp, u64>> = HashMap::new();
@@ -117,7 +146,7 @@ async fn volumes(
         }
         Ok(largest(groups, limit))
     };
-    querier.shared.run(&call.tenants, work).await
+    call.run(querier, work).await
 }
 
 fn largest(
@@ -179,7 +208,12 @@ impl Grouping {
     }
 }
 
-fn envelope(volumes: &[Volume], result_type: &str, effort: &Effort) -> Json {
+/// As Loki, a vector unless something has more than one point.
+fn envelope(volumes: &[Volume], effort: &Effort) -> Json {
+    let result_type = match volumes.iter().any(|(_, points)| points.len() > 1) {
+        true => "matrix",
+        false => "vector",
+    };
     let mut json = Json::default();
     let point = |json: &mut Json, (at, bytes): &(Timestamp, u64)| {
         json.array(|json| {
@@ -194,8 +228,11 @@ fn envelope(volumes: &[Volume], result_type: &str, effort: &Effort) -> Json {
             json.key("result").array(|json| {
                 for (labels, points) in volumes {
                     json.object(|json| {
-                        let pairs = labels.iter().map(|(n, v)| (&**n, &**v));
-                        json.key("metric").labels(pairs);
+                        json.key("metric").object(|json| {
+                            for (name, value) in labels {
+                                json.key(name).line(value.as_bytes());
+                            }
+                        });
                         match (result_type, points.as_slice()) {
                             ("vector", [only]) => point(json.key("value"), only),
                             (_, points) => json.key("values").array(|json| {

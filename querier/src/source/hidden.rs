@@ -43,6 +43,11 @@ impl Hiding {
         }
     }
 
+    /// The times whose records have not expired.
+    pub(crate) fn kept(&self, catalog: &Catalog, tenant: &TenantId, now: Timestamp) -> TimeRange {
+        catalog.kept(tenant, now, self.retention_nanos)
+    }
+
     /// # Errors
     /// `Unavailable` for a request that this release does not understand.
     pub(crate) fn of(
@@ -51,7 +56,7 @@ impl Hiding {
         tenant: &TenantId,
         now: Timestamp,
     ) -> Result<Hidden, SourceError> {
-        let kept = catalog.kept(tenant, now, self.retention_nanos);
+        let kept = self.kept(catalog, tenant, now);
         let mut deletes = Vec::new();
         for (id, request) in catalog.active_deletes(tenant, kept) {
             deletes.push((request.range, self.compile(catalog, id, request)?));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::{
-    Columns, Flow, Labels, LineColumn, LineFilter, LogBatch, RowBlock, Selector, TenantId,
-    TimeRange, Timestamp,
+    Columns, Flow, Labels, LineColumn, LineFilter, LogBatch, NANOS_PER_MILLI, RowBlock, Selector,
+    TenantId, TimeRange, Timestamp,
 };
 use query::{Budget, BudgetError, ScanOrder, ScanRequest, ScanStats, Sink, Source, SourceError};
 use rpc::SegmentMeta;
@@ -152,8 +152,9 @@ impl SnapshotSource {
         Ok(partial)
     }
 
-    /// Bytes of lines by stream and step. Steps end at multiples of `step`, the last one with the
-    /// range; each is named by its end.
+    /// Bytes of lines and metadata values by stream and step. Steps end at multiples of `step`, the
+    /// last one with the range; each is named by its end, and, as in Loki, by the millisecond before
+    /// it when it is not the last.
     ///
     /// # Errors
     /// As a scan.
@@ -171,7 +172,7 @@ impl SnapshotSource {
             columns: Columns {
                 timestamps: true,
                 lines: LineColumn::Lengths,
-                metadata: false,
+                metadata: true,
             },
             order: ScanOrder::Any,
         };
@@ -290,7 +291,7 @@ impl Sink for Counter {
     }
 }
 
-/// Sums line lengths by stream and step.
+/// Sums bytes by stream and step.
 struct Steps {
     step: i64,
     end: Timestamp,
@@ -302,8 +303,13 @@ impl Sink for Steps {
         let sums = self.volumes.entry_ref(block.labels).or_default();
         for (row, at) in block.timestamps.iter().enumerate() {
             let start = at - at.rem_euclid(self.step);
-            let end = start.saturating_add(self.step).min(self.end);
-            *sums.entry(end).or_default() += block.lines.line_length(row) as u64;
+            let end = match start.saturating_add(self.step) {
+                end if end < self.end => end - NANOS_PER_MILLI,
+                _ => self.end,
+            };
+            let pairs = block.metadata.map_or(&[][..], |rows| rows.row(row));
+            let metadata: usize = pairs.iter().map(|(_, value)| value.len()).sum();
+            *sums.entry(end).or_default() += (block.lines.line_length(row) + metadata) as u64;
         }
         Ok(Flow::Continue)
     }

@@ -64,7 +64,7 @@ async fn fields_of_a_query_are_those_that_its_stages_leave_and_make() {
 }
 
 fn labels(found: &Value) -> impl Iterator<Item = &str> {
-    let fields = found["fields"].as_array().unwrap().iter();
+    let fields = found["fields"].as_array().into_iter().flatten();
     fields.map(|field| field["label"].as_str().unwrap())
 }
 
@@ -159,7 +159,7 @@ proptest! {
             let found = ask(&world, "detected_fields", "{app=\"s\"} | drop detected_level", "").await;
             let names: Vec<&str> = labels(&found).collect();
             assert_eq!(names, want.keys().collect::<Vec<_>>());
-            for field in found["fields"].as_array().unwrap() {
+            for field in found["fields"].as_array().into_iter().flatten() {
                 let name = field["label"].as_str().unwrap();
                 let (values, parsers) = &want[name];
                 assert_eq!(field["cardinality"], values.len(), "{name}");

@@ -112,6 +112,7 @@ async fn a_tail_request_that_is_wrong_is_refused_before_the_upgrade() {
         ("{app=", 400),
         ("rate({app=\"a\"}[1m])", 400),
         ("{app=\"a\"}&delay_for=6", 400),
+        ("{app=\"a\"} | sort by (x)", 400),
     ] {
         let (query, rest) = query.split_once('&').unwrap_or((query, ""));
         let url = format!(
@@ -127,11 +128,31 @@ async fn a_tail_request_that_is_wrong_is_refused_before_the_upgrade() {
     }
     let path = format!("/loki/api/v1/tail?query={}", escape("{app=\"a\"}"));
     let _first = connect(address, &path).await;
-    assert!(
-        connect_async(format!("ws://{address}{path}"))
-            .await
-            .is_err()
+    let mut second = connect(address, &path).await;
+    let Message::Close(Some(close)) = second.next().await.unwrap().unwrap() else {
+        panic!("the second view was not closed");
+    };
+    assert_eq!(u16::from(close.code), 1011);
+    let reason = "max concurrent tail requests limit exceeded, count > limit (2 > 1)";
+    assert_eq!(&*close.reason, reason);
+}
+
+#[tokio::test]
+async fn the_old_tail_has_the_old_form() {
+    let world = World::new();
+    world.head(&[record("a", 10, "old <x>"), record("a", 9, "other")]);
+    let address = serve(&world).await;
+    let query = escape("{app=\"a\"}");
+    let mut socket = connect(
+        address,
+        &format!("/api/prom/tail?query={query}&regexp=x%3E"),
+    )
+    .await;
+    let labels = r#"{app=\"a\", detected_level=\"unknown\"}"#;
+    let want = format!(
+        r#"{{"streams":[{{"labels":"{labels}","entries":[{{"ts":"2023-11-14T22:13:10Z","line":"old \u003cx\u003e"}}]}}],"dropped_entries":null}}"#
     );
+    assert_eq!(text(&mut socket).await, want);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::super::ast::Grouping;
+use super::super::parse::quote;
 use super::super::pipeline::LabelPairs;
 
 /// The labels of a result: sorted by name, names unique. Unlike [`model::Labels`] a value may be
@@ -134,7 +135,7 @@ impl From<&LabelPairs> for LabelSet {
     }
 }
 
-/// `{a="x", b="y"}`
+/// `{a="x", b="y"}`, values quoted as in Go.
 impl fmt::Display for LabelSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{")?;
@@ -142,7 +143,7 @@ impl fmt::Display for LabelSet {
             if at > 0 {
                 f.write_str(", ")?;
             }
-            write!(f, "{name}={value:?}")?;
+            write!(f, "{name}={}", quote(value))?;
         }
         f.write_str("}")
     }
@@ -164,6 +165,12 @@ mod tests {
         assert_eq!(set.to_string(), r#"{a="", b="2"}"#);
         assert_eq!(set.get("a"), Some(""));
         assert_eq!(set.get("c"), None);
+    }
+
+    #[test]
+    fn values_are_printed_with_gos_escapes() {
+        let set = LabelSet::new([("a", "é\u{7f}\u{1}\n\"")]);
+        assert_eq!(set.to_string(), r#"{a="é\x7f\x01\n\""}"#);
     }
 
     #[test]

@@ -40,6 +40,11 @@ const WORDS: [(&str, &str); 9] = [
     ("info", "info"),
 ];
 
+/// Names of fields that hold a level, most telling first.
+pub fn level_fields() -> impl Iterator<Item = &'static str> {
+    FIELDS.iter().map(|(raw, _)| *raw)
+}
+
 /// The level of a record: one of `trace debug info warn error critical fatal unknown`.
 pub fn detect(line: &[u8], labels: &Labels, metadata: &[(&str, &str)]) -> &'static str {
     let from_metadata = |name: &str| {
