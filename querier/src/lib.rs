@@ -16,6 +16,7 @@
 #![warn(missing_docs)]
 
 mod admission;
+mod cluster;
 mod config;
 mod error;
 mod fields;
@@ -34,6 +35,7 @@ use model::Timestamp;
 use rpc::{MetaApi, SearchApi};
 use store::ObjectStorage;
 
+pub use cluster::ClusterSearch;
 pub use config::{Config, Options};
 pub use error::Error;
 pub use http::http_router;

@@ -1,0 +1,206 @@
+//! The recent records of a whole cluster: asks the ingesters, unites what they say.
+//!
+//! What it is: [`ClusterSearch`], a [`rpc::SearchApi`] over those of all ingesters. What it is
+//! *not*: it reads no segment and knows no query.
+//!
+//! ```text
+//! recent ─▶ every ingester ─▶ quorum.rs: enough owners of every shard? ─▶ union.rs: each batch once
+//! tail   ─▶ every ingester ─▶ tail.rs: each batch once, for as long as somebody listens
+//! ```
+//!
+//! Invariants:
+//! - A batch that was acknowledged before the question is in the answer or in the segments of a
+//!   catalog that is as new as the one known here when the answer is given; otherwise the answer is
+//!   an error.
+//! - A batch is there once, however many owners have it.
+
+mod quorum;
+mod tail;
+mod union;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use model::NodeId;
+use parking_lot::Mutex;
+use ring::Placements;
+use rpc::{
+    Catalog, Cluster, Error, MetaApi, Network, Recent, RecentRequest, SearchApi, TailReceiver,
+};
+
+use quorum::Quorum;
+
+/// How long to wait for the other ingesters once enough have answered. All of them mostly answer
+/// within it, so that what is not acknowledged yet is seen by one question as by the next.
+const GRACE: Duration = Duration::from_millis(200);
+/// How long to wait for the catalog of an ingester that knows a newer one.
+const CATALOG_PATIENCE: Duration = Duration::from_secs(5);
+/// How often to ask again because ingesters joined meanwhile.
+const ROUNDS_MAX: usize = 4;
+
+/// Searches the heads of all ingesters of a cluster.
+#[derive(Clone)]
+pub struct ClusterSearch {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    meta: Arc<dyn MetaApi>,
+    network: Arc<dyn Network>,
+    /// The ingester of this process, which is asked without a detour.
+    own: Option<(NodeId, Arc<dyn SearchApi>)>,
+    placements: Mutex<Placements>,
+}
+
+/// What the ingesters said.
+#[derive(Default)]
+struct Answers {
+    answered: BTreeSet<NodeId>,
+    failed: Vec<String>,
+    recent: Vec<Recent>,
+}
+
+impl ClusterSearch {
+    /// A search over the members of the catalog; `own` is the ingester of this very process.
+    pub fn new(
+        meta: Arc<dyn MetaApi>,
+        network: Arc<dyn Network>,
+        own: Option<(NodeId, Arc<dyn SearchApi>)>,
+    ) -> Self {
+        ClusterSearch {
+            shared: Arc::new(Shared {
+                meta,
+                network,
+                own,
+                placements: Mutex::default(),
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl SearchApi for ClusterSearch {
+    async fn recent(&self, request: RecentRequest) -> Result<Recent, Error> {
+        let shared = &self.shared;
+        let mut catalog = shared.meta.catalog();
+        let mut answers = Answers::default();
+        for _ in 0..ROUNDS_MAX {
+            shared.ask(&catalog.cluster, &request, &mut answers).await;
+            catalog = shared.as_new_as(&answers).await?;
+            // What changed while they were asked may need the answer of one that was not.
+            let asked_all = catalog
+                .cluster
+                .ingesters()
+                .all(|member| answers.answered.contains(&member.id));
+            let quorum = shared.quorum(&catalog.cluster);
+            match quorum.missing(&answers.answered) {
+                None => return Ok(union::unite(answers.recent, &catalog)),
+                Some(missing) if asked_all || !answers.failed.is_empty() => {
+                    return Err(too_few(&missing, &answers.failed));
+                }
+                Some(_) => {}
+            }
+        }
+        Err(Error::Unavailable(
+            "ingesters come and go faster than they can be asked; ask again".to_owned(),
+        ))
+    }
+
+    fn tail(&self) -> TailReceiver {
+        tail::merged(Arc::clone(&self.shared))
+    }
+}
+
+impl Shared {
+    fn port(&self, id: NodeId, address: &str) -> Arc<dyn SearchApi> {
+        match &self.own {
+            Some((own, port)) if *own == id => Arc::clone(port),
+            _ => self.network.search(address),
+        }
+    }
+
+    /// Asks those that have not answered yet, all at once. Returns when all have answered or failed,
+    /// or soon after enough have.
+    async fn ask(&self, cluster: &Cluster, request: &RecentRequest, answers: &mut Answers) {
+        answers.failed.clear();
+        let quorum = self.quorum(cluster);
+        let ingesters = cluster.ingesters();
+        let open = ingesters.filter(|member| !answers.answered.contains(&member.id));
+        let calls = open.map(|member| {
+            let (id, port) = (member.id, self.port(member.id, &member.address));
+            let request = request.clone();
+            async move { (id, port.recent(request).await) }
+        });
+        let mut calls: FuturesUnordered<_> = calls.collect();
+        let mut grace = None;
+        loop {
+            let next = match grace {
+                None => calls.next().await,
+                Some(end) => tokio::time::timeout_at(end, calls.next())
+                    .await
+                    .ok()
+                    .flatten(),
+            };
+            let Some((id, answer)) = next else {
+                return;
+            };
+            match answer {
+                Ok(recent) => {
+                    answers.answered.insert(id);
+                    answers.recent.push(recent);
+                }
+                Err(error) => answers.failed.push(format!("node {}: {error}", id.0)),
+            }
+            if grace.is_none() && quorum.missing(&answers.answered).is_none() {
+                grace = Some(tokio::time::Instant::now() + GRACE);
+            }
+        }
+    }
+
+    /// The catalog, at least as new as what the ingesters went by: a head that they have dropped is
+    /// in the segments of that one.
+    async fn as_new_as(&self, answers: &Answers) -> Result<Arc<Catalog>, Error> {
+        let needed = answers.recent.iter().map(|recent| recent.version).max();
+        let needed = needed.unwrap_or(0);
+        let catalog = self.meta.catalog();
+        if catalog.version >= needed {
+            return Ok(catalog);
+        }
+        let newer = self.meta.changed(needed.saturating_sub(1));
+        match tokio::time::timeout(CATALOG_PATIENCE, newer).await {
+            Ok(catalog) => Ok(catalog),
+            Err(_) => Err(Error::Unavailable(format!(
+                "the catalog here is at version {} and an ingester's at {needed}: this process does not hear from the coordinators",
+                self.meta.catalog().version
+            ))),
+        }
+    }
+
+    fn quorum(&self, cluster: &Cluster) -> Quorum {
+        Quorum::new(cluster, &mut self.placements.lock())
+    }
+}
+
+fn too_few(missing: &quorum::Missing, failed: &[String]) -> Error {
+    let why = match failed {
+        [] => String::new(),
+        failed => format!(" ({})", failed.join("; ")),
+    };
+    Error::Unavailable(format!(
+        "recent records cannot be read: of the owners of shard {} (ring {}) {} of {} answered, {} are needed{why}; ask again when the missing ingesters are back",
+        missing.shard.0, missing.ring.0, missing.answered, missing.owners, missing.needed
+    ))
+}
+
+impl std::fmt::Debug for ClusterSearch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterSearch").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,557 @@
+//! Goal: whatever ingesters fail, come or go, every acknowledged batch is in the answer or in the
+//! segments of the catalog, or there is no answer. Method: fake ingesters and a fake coordinator;
+//! tables for each rule, then random histories of a cluster.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use model::{
+    BatchId, HeadId, HeadKey, Labels, LogBatchBuilder, RingVersion, Selector, Shard, Signal, Slot,
+    StreamId, TenantId, TimeRange,
+};
+use proptest::prelude::*;
+use rpc::{
+    ClusterShape, Command, HeadBatches, HeldBatch, IngestApi, Member, MemberState, MetaPeerApi,
+    Outcome, OwnerApi, PastRing, Ring, RoleSet, TailError, TailSender,
+};
+use tokio::sync::watch;
+
+use super::*;
+
+const SHAPE: ClusterShape = ClusterShape {
+    shards: 4,
+    replicas: 3,
+    slot_nanos: 1,
+};
+
+fn batch() -> Arc<model::LogBatch> {
+    let tenant = TenantId::default();
+    let labels = Arc::new(Labels::new([("app", "a")]).unwrap());
+    let mut builder = LogBatchBuilder::new(tenant.clone());
+    builder.stream(StreamId::of(&tenant, Signal::Logs, &labels), &labels);
+    builder.push(1, b"line", &mut []);
+    Arc::new(builder.finish())
+}
+
+fn held(id: u128) -> HeldBatch {
+    HeldBatch {
+        id: BatchId(id),
+        batch: batch(),
+    }
+}
+
+fn head(ingester: u64, sequence: u64, ring: u64, shard: u32, ids: &[u128]) -> HeadBatches {
+    HeadBatches {
+        head: HeadId { ingester, sequence },
+        key: HeadKey {
+            shard: Shard(shard),
+            slot: Slot(0),
+            ring: RingVersion(ring),
+        },
+        batches: ids.iter().map(|id| held(*id)).collect(),
+    }
+}
+
+/// What an ingester does when it is asked.
+#[derive(Clone)]
+enum Behaviour {
+    Answers(Recent),
+    Fails,
+    Hangs,
+}
+
+struct Fake {
+    behaviour: Mutex<Behaviour>,
+    asked: AtomicUsize,
+    /// Calls that began and have not ended.
+    under_way: AtomicUsize,
+    tail: Mutex<TailSender>,
+}
+
+#[async_trait]
+impl SearchApi for Fake {
+    async fn recent(&self, _: RecentRequest) -> Result<Recent, Error> {
+        struct Left<'a>(&'a AtomicUsize);
+        impl Drop for Left<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        let _left = Left(&self.under_way);
+        let behaviour = self.behaviour.lock().clone();
+        match behaviour {
+            Behaviour::Answers(recent) => Ok(recent),
+            Behaviour::Fails => Err(Error::Unavailable("it is down".to_owned())),
+            Behaviour::Hangs => std::future::pending().await,
+        }
+    }
+
+    fn tail(&self) -> TailReceiver {
+        self.tail.lock().subscribe()
+    }
+}
+
+/// Ingester `n` is at address `n`.
+#[derive(Default)]
+struct World {
+    fakes: Mutex<BTreeMap<u64, Arc<Fake>>>,
+    catalog: watch::Sender<Arc<Catalog>>,
+}
+
+impl World {
+    fn new(ids: &[u64]) -> Arc<Self> {
+        let world = Arc::new(World::default());
+        world.change(|catalog| {
+            catalog.cluster.shape = Some(SHAPE);
+            catalog.cluster.ring = ring(1, ids);
+        });
+        for id in ids {
+            world.add(*id);
+        }
+        world
+    }
+
+    fn add(&self, id: u64) {
+        let fake = Fake {
+            behaviour: Mutex::new(Behaviour::Answers(Recent::default())),
+            asked: AtomicUsize::new(0),
+            under_way: AtomicUsize::new(0),
+            tail: Mutex::new(TailSender::new(64, 1 << 20)),
+        };
+        self.fakes.lock().insert(id, Arc::new(fake));
+        self.change(|catalog| {
+            let member = Member {
+                id: NodeId(id),
+                address: id.to_string().into(),
+                zone: "z".into(),
+                roles: RoleSet {
+                    ingester: true,
+                    ..RoleSet::default()
+                },
+                state: MemberState::Active,
+            };
+            catalog.cluster.members.insert(NodeId(id), member);
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Catalog)) {
+        self.catalog.send_modify(|catalog| {
+            let catalog = Arc::make_mut(catalog);
+            catalog.version += 1;
+            change(catalog);
+        });
+    }
+
+    fn fake(&self, id: u64) -> Arc<Fake> {
+        Arc::clone(&self.fakes.lock()[&id])
+    }
+
+    fn set(&self, id: u64, behaviour: Behaviour) {
+        *self.fake(id).behaviour.lock() = behaviour;
+    }
+
+    fn holds(&self, id: u64, heads: Vec<HeadBatches>) {
+        let version = self.catalog.borrow().version;
+        self.set(id, Behaviour::Answers(Recent { heads, version }));
+    }
+}
+
+fn ring(version: u64, ids: &[u64]) -> Ring {
+    Ring {
+        version: RingVersion(version),
+        members: ids.iter().map(|id| (NodeId(*id), "z".into())).collect(),
+    }
+}
+
+#[async_trait]
+impl MetaApi for World {
+    fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.borrow())
+    }
+
+    async fn changed(&self, version: u64) -> Arc<Catalog> {
+        let mut catalog = self.catalog.subscribe();
+        let newer = catalog.wait_for(|catalog| catalog.version > version).await;
+        Arc::clone(&newer.unwrap())
+    }
+
+    async fn propose(&self, _: Command) -> Result<Outcome, Error> {
+        unreachable!("a search changes nothing")
+    }
+}
+
+impl Network for World {
+    fn ingest(&self, _: &str) -> Arc<dyn IngestApi> {
+        unreachable!("a search sends nothing")
+    }
+
+    fn search(&self, address: &str) -> Arc<dyn SearchApi> {
+        self.fake(address.parse().unwrap())
+    }
+
+    fn owner(&self, _: &str) -> Arc<dyn OwnerApi> {
+        unreachable!("a search is no owner")
+    }
+
+    fn meta(&self, _: &str) -> Arc<dyn MetaPeerApi> {
+        unreachable!("a search asks its own coordinator")
+    }
+}
+
+fn search(world: &Arc<World>) -> ClusterSearch {
+    let meta = Arc::clone(world) as Arc<dyn MetaApi>;
+    ClusterSearch::new(meta, Arc::clone(world) as Arc<dyn Network>, None)
+}
+
+fn everything() -> RecentRequest {
+    RecentRequest {
+        tenant: TenantId::default(),
+        selector: Selector::default(),
+        range: TimeRange::ALL,
+    }
+}
+
+async fn found(world: &Arc<World>) -> Result<Vec<u128>, String> {
+    let recent = search(world).recent(everything()).await;
+    let recent = recent.map_err(|error| error.to_string())?;
+    let batches = recent.heads.into_iter().flat_map(|head| head.batches);
+    let mut ids: Vec<u128> = batches.map(|held| held.id.0).collect();
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_are_united_and_one_missing_owner_of_three_costs_nothing() {
+    let world = World::new(&[1, 2, 3]);
+    world.holds(1, vec![head(1, 1, 1, 0, &[7, 8])]);
+    world.holds(2, vec![head(2, 5, 1, 0, &[8, 9])]);
+    for third in [Behaviour::Fails, Behaviour::Hangs] {
+        world.set(3, third);
+        assert_eq!(found(&world).await, Ok(vec![7, 8, 9]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_few_owners_are_an_error_that_names_shard_and_reason() {
+    let world = World::new(&[1, 2, 3]);
+    world.set(1, Behaviour::Fails);
+    world.set(2, Behaviour::Fails);
+    let error = found(&world).await.unwrap_err();
+    for part in [
+        "shard 0 (ring 1)",
+        "1 of 3 answered, 2 are needed",
+        "node 2: it is down",
+    ] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_in_a_covered_head_of_one_owner_is_left_out_of_those_of_the_others() {
+    let world = World::new(&[1, 2, 3]);
+    world.holds(1, vec![head(1, 4, 1, 0, &[7, 8])]);
+    world.holds(2, vec![head(2, 9, 1, 0, &[8, 9])]);
+    world.change(|catalog| {
+        catalog.covered.entry(1).or_default().also.insert(4);
+    });
+    assert_eq!(found(&world).await, Ok(vec![9]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_waits_for_the_catalog_that_an_ingester_went_by() {
+    let world = World::new(&[1, 2, 3]);
+    for id in [1, 2, 3] {
+        let version = world.catalog.borrow().version + 1;
+        let heads = vec![head(id, 1, 1, 0, &[7])];
+        world.set(id, Behaviour::Answers(Recent { heads, version }));
+    }
+    let question = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { found(&world).await }
+    });
+    while world.fake(3).asked.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.change(|catalog| {
+        for id in [1, 2, 3] {
+            catalog.covered.entry(id).or_default().below = 2;
+        }
+    });
+    assert_eq!(question.await.unwrap(), Ok(vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_hears_nothing_of_the_newer_catalog_gives_up() {
+    let world = World::new(&[1]);
+    let version = world.catalog.borrow().version + 1;
+    let heads = Vec::new();
+    world.set(1, Behaviour::Answers(Recent { heads, version }));
+    let error = found(&world).await.unwrap_err();
+    assert!(
+        error.contains("does not hear from the coordinators"),
+        "{error}"
+    );
+}
+
+/// Ring 1 was replaced by ring 2; `undrained` and `lost` of ring 1.
+fn with_past(world: &World, past: &[u64], now: &[u64], undrained: &[u64], lost: &[u64]) {
+    world.change(|catalog| {
+        catalog.cluster.ring = ring(2, now);
+        let ids = |ids: &[u64]| ids.iter().map(|id| NodeId(*id)).collect();
+        let past = PastRing {
+            ring: ring(1, past),
+            undrained: ids(undrained),
+            lost: ids(lost),
+        };
+        catalog.cluster.past_rings.insert(RingVersion(1), past);
+        let members = &mut catalog.cluster.members;
+        members.retain(|id, _| !lost.contains(&id.0));
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn owners_of_a_past_ring_are_needed_until_they_have_drained() {
+    // (undrained, lost, failing) of ring 1 = {1, 2, 3}; ring 2 = {3, 4, 5}.
+    for (undrained, lost, failing, answers) in [
+        (&[1, 2, 3][..], &[][..], &[1][..], true),
+        (&[1, 2, 3], &[], &[1, 2], false),
+        (&[2, 3], &[], &[1, 2], true),
+        (&[3], &[1, 2], &[], false),
+        (&[2, 3], &[1], &[], true),
+        (&[2, 3], &[1], &[2], false),
+    ] {
+        let world = World::new(&[1, 2, 3]);
+        world.add(4);
+        world.add(5);
+        with_past(&world, &[1, 2, 3], &[3, 4, 5], undrained, lost);
+        for id in failing {
+            world.set(*id, Behaviour::Fails);
+        }
+        let found = found(&world).await;
+        assert_eq!(
+            found.is_ok(),
+            answers,
+            "{undrained:?} {lost:?} {failing:?}: {found:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ingester_that_joins_meanwhile_is_asked_too() {
+    let world = World::new(&[1]);
+    world.change(|catalog| {
+        catalog.cluster.shape = Some(ClusterShape {
+            replicas: 1,
+            ..SHAPE
+        })
+    });
+    let version = world.catalog.borrow().version + 2;
+    let heads = Vec::new();
+    world.set(1, Behaviour::Answers(Recent { heads, version }));
+    let question = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { found(&world).await }
+    });
+    while world.fake(1).asked.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.add(2);
+    world.holds(2, vec![head(2, 1, 2, 0, &[9])]);
+    world.change(|catalog| catalog.cluster.ring = ring(2, &[1, 2]));
+    assert_eq!(question.await.unwrap(), Ok(vec![9]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_stops_waiting_stops_the_calls() {
+    let world = World::new(&[1, 2, 3]);
+    for id in [1, 2, 3] {
+        world.set(id, Behaviour::Hangs);
+    }
+    let question = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { found(&world).await }
+    });
+    while world.fake(3).under_way.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    question.abort();
+    assert!(question.await.unwrap_err().is_cancelled());
+    assert_eq!(world.fake(1).under_way.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tail_gives_each_batch_once_and_follows_those_who_join_and_come_back() {
+    let world = World::new(&[1, 2]);
+    let mut tail = search(&world).tail();
+    let listens = |id: u64| {
+        let world = Arc::clone(&world);
+        async move {
+            while world.fake(id).tail.lock().receivers() == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    };
+    let send = |id: u64, batch: u128| world.fake(id).tail.lock().send(held(batch));
+    listens(1).await;
+    listens(2).await;
+    send(1, 5);
+    assert_eq!(tail.recv().await.unwrap().id, BatchId(5));
+    send(2, 5);
+    send(2, 6);
+    assert_eq!(tail.recv().await.unwrap().id, BatchId(6));
+    world.add(3);
+    world.change(|catalog| catalog.cluster.ring = ring(2, &[1, 2, 3]));
+    listens(3).await;
+    send(3, 7);
+    assert_eq!(tail.recv().await.unwrap().id, BatchId(7));
+    // Its process starts again: the old tail ends.
+    *world.fake(1).tail.lock() = TailSender::new(64, 1 << 20);
+    listens(1).await;
+    send(1, 8);
+    assert_eq!(tail.recv().await.unwrap().id, BatchId(8));
+    world.fake(2).tail.lock().missed(3);
+    assert_eq!(tail.recv().await, Err(TailError::Missed(3)));
+    drop(tail);
+    while world.fake(2).tail.lock().receivers() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A step in the life of a cluster.
+#[derive(Clone, Debug)]
+enum Step {
+    /// A batch goes to the owners of a shard; those of the mask get it.
+    Write { shard: u32, mask: u8 },
+    /// The heads of one ingester of a shard are flushed and covered.
+    Flush { ingester: u64, shard: u32 },
+    /// The ring is made of these.
+    Ring { mask: u8 },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0..4_u32, 0..8_u8).prop_map(|(shard, mask)| Step::Write { shard, mask }),
+        2 => (1..=5_u64, 0..4_u32).prop_map(|(ingester, shard)| Step::Flush { ingester, shard }),
+        1 => (1..32_u8).prop_map(|mask| Step::Ring { mask }),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+fn members_of(mask: u8) -> Vec<u64> {
+    (1..=5).filter(|id| mask >> (id - 1) & 1 == 1).collect()
+}
+
+/// The heads of all ingesters, the batches that were acknowledged, and those that are stored.
+#[derive(Default)]
+struct History {
+    heads: BTreeMap<u64, Vec<HeadBatches>>,
+    sequences: BTreeMap<u64, u64>,
+    acknowledged: BTreeSet<u128>,
+    stored: BTreeSet<u128>,
+    next: u128,
+}
+
+impl History {
+    fn write(&mut self, world: &World, shard: u32, mask: u8) {
+        let cluster = world.catalog().cluster.clone();
+        let members = cluster.ring.members.iter().map(|(id, zone)| (*id, zone));
+        let placement = ring::Placement::new(members, SHAPE.shards, SHAPE.replicas);
+        let owners = placement.owners(Shard(shard));
+        self.next += 1;
+        let id = self.next;
+        let reached = (0..).zip(owners).filter(|(at, _)| mask >> at & 1 == 1);
+        let reached: Vec<u64> = reached.map(|(_, owner)| owner.0).collect();
+        for owner in &reached {
+            let sequence = self.sequences.entry(*owner).or_default();
+            *sequence += 1;
+            let head = head(*owner, *sequence, cluster.ring.version.0, shard, &[id]);
+            self.heads.entry(*owner).or_default().push(head);
+        }
+        if reached.len() >= SHAPE.write_quorum(owners.len()) {
+            self.acknowledged.insert(id);
+        }
+    }
+
+    fn flush(&mut self, world: &World, ingester: u64, shard: u32) {
+        let heads = self.heads.entry(ingester).or_default();
+        let flushed = heads.extract_if(.., |head| head.key.shard == Shard(shard));
+        for head in flushed {
+            self.stored
+                .extend(head.batches.iter().map(|held| held.id.0));
+            world.change(|catalog| {
+                let covered = catalog.covered.entry(ingester).or_default();
+                covered.also.insert(head.head.sequence);
+            });
+        }
+    }
+
+    /// As the coordinator does; who has no head of a past ring has drained.
+    fn ring(&mut self, world: &World, ids: &[u64]) {
+        world.change(|catalog| {
+            let cluster = &mut catalog.cluster;
+            let version = cluster.ring.version.0 + 1;
+            let before = std::mem::replace(&mut cluster.ring, ring(version, ids));
+            let past = PastRing {
+                undrained: before.members.keys().copied().collect(),
+                lost: BTreeSet::new(),
+                ring: before,
+            };
+            cluster.past_rings.insert(past.ring.version, past);
+        });
+    }
+
+    fn drain(&self, world: &World) {
+        world.change(|catalog| {
+            for past in catalog.cluster.past_rings.values_mut() {
+                let version = past.ring.version;
+                past.undrained.retain(|id| {
+                    let heads = self.heads.get(&id.0);
+                    heads.is_some_and(|heads| heads.iter().any(|head| head.key.ring == version))
+                });
+            }
+            let rings = &mut catalog.cluster.past_rings;
+            rings.retain(|_, past| !past.undrained.is_empty());
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_acknowledged_batch_is_in_an_answer_or_in_the_segments(
+        steps in steps(),
+        drained in any::<bool>(),
+        down in 0..32_u8,
+    ) {
+        let world = World::new(&[1, 2, 3, 4, 5]);
+        let mut history = History::default();
+        for step in steps {
+            match step {
+                Step::Write { shard, mask } => history.write(&world, shard, mask),
+                Step::Flush { ingester, shard } => history.flush(&world, ingester, shard),
+                Step::Ring { mask } => history.ring(&world, &members_of(mask)),
+            }
+        }
+        if drained {
+            history.drain(&world);
+        }
+        for id in 1..=5 {
+            world.holds(id, history.heads.remove(&id).unwrap_or_default());
+        }
+        for id in members_of(down) {
+            world.set(id, Behaviour::Fails);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        if let Ok(found) = runtime.block_on(found(&world)) {
+            let shown: BTreeSet<u128> = found.iter().copied().collect();
+            prop_assert_eq!(shown.len(), found.len(), "a batch is there twice");
+            let lost: Vec<&u128> = history.acknowledged.iter().filter(|id| !shown.contains(id) && !history.stored.contains(id)).collect();
+            prop_assert!(lost.is_empty(), "lost {lost:?}");
+        } else {
+            prop_assert!(down != 0, "all are up");
+        }
+    }
+}
