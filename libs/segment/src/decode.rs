@@ -15,7 +15,7 @@ use model::{Columns, Flow, LineColumn, LineRows, MetadataRows, RowBlock, TimeRan
 use crate::Error;
 use crate::decode::blocks::{Blocks, Parts};
 use crate::decode::lines::LineIndex;
-use crate::decode::rebuild::Lines;
+use crate::decode::rebuild::{Lengths, Lines};
 use crate::decode::select::{Filter, Selection};
 use crate::decode::undecided::{Known, Needed, look_into_values, look_into_variables};
 use crate::decode::values::ValueHits;
@@ -50,6 +50,9 @@ struct Output {
     bytes: Vec<u8>,
     ends: Vec<u32>,
     row_ends: Vec<u32>,
+    lengths: Lengths,
+    /// Whether those are of the chunk at hand.
+    has_lengths: bool,
 }
 
 /// What decoding one chunk came to.
@@ -76,6 +79,8 @@ impl ChunkStats {
 enum Selected<'a> {
     Range(Range<usize>),
     List(&'a [u32]),
+    /// So many: no column is wanted.
+    Count(usize),
 }
 
 impl Selected<'_> {
@@ -83,6 +88,7 @@ impl Selected<'_> {
         match self {
             Selected::Range(range) => range.len(),
             Selected::List(rows) => rows.len(),
+            Selected::Count(rows) => *rows,
         }
     }
 
@@ -90,6 +96,7 @@ impl Selected<'_> {
         match self {
             Selected::Range(range) => range.clone().for_each(take),
             Selected::List(rows) => rows.iter().for_each(|row| take(*row as usize)),
+            Selected::Count(_) => {}
         }
     }
 }
@@ -268,6 +275,12 @@ impl Decoded<'_> {
         if self.wanted.patterns {
             patterns.fill(&self.lines.chunk.templates, self.lines.templates);
         }
+        let columns = self.wanted.columns;
+        let counts = !columns.timestamps && columns.lines == LineColumn::None && !columns.metadata;
+        out.has_lengths = columns.lines == LineColumn::Lengths && filter.is_none();
+        if out.has_lengths {
+            out.lengths.fill(&self.lines);
+        }
         let mut stats = ChunkStats::default();
         for stream in &chunk.streams {
             let mut rest = rows_in_range(stream, range(), self.timestamps);
@@ -276,6 +289,9 @@ impl Decoded<'_> {
                 stats.rows_processed += piece.len() as u64;
                 let selected = match &filter {
                     None => Selected::Range(piece),
+                    Some(filter) if counts => {
+                        Selected::Count(selection.count(&self.lines, piece, filter))
+                    }
                     Some(filter) => {
                         selection.select(&self.lines, piece, filter);
                         Selected::List(&selection.rows)
@@ -346,7 +362,7 @@ impl Decoded<'_> {
         let timestamps = match selected {
             _ if !columns.timestamps => &[],
             Selected::Range(range) => &self.timestamps[range.clone()],
-            Selected::List(_) => {
+            Selected::List(_) | Selected::Count(_) => {
                 selected.for_each(|row| out.timestamps.push(self.timestamps[row]));
                 out.timestamps.as_slice()
             }
@@ -354,7 +370,10 @@ impl Decoded<'_> {
         match columns.lines {
             LineColumn::None => {}
             LineColumn::Lengths => selected.for_each(|row| {
-                out.ends.push(self.lines.length(row));
+                out.ends.push(match out.has_lengths {
+                    true => out.lengths.get(row, self.lines.index),
+                    false => self.lines.length(row),
+                });
             }),
             LineColumn::Bytes if self.wanted.patterns => {}
             LineColumn::Bytes => selected.for_each(|row| {

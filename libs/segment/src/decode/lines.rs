@@ -230,6 +230,19 @@ impl LineIndex {
         (start, start + length)
     }
 
+    /// The length of all values of a column, if they have the same.
+    pub(crate) fn fixed_length(&self, column: &Column) -> Option<u32> {
+        (column.length != VARIED).then_some(column.length)
+    }
+
+    /// The length of each value of a column.
+    pub(crate) fn lengths(&self, column: &Column) -> impl Iterator<Item = u32> {
+        (0..column.values as usize).map(|value| {
+            let (start, end) = self.place(column, value);
+            (end - start) as u32
+        })
+    }
+
     /// The text of all values of a column.
     pub(crate) fn extent(&self, column: &Column) -> Range<usize> {
         match (column.values as usize).checked_sub(1) {

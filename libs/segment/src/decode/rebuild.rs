@@ -1,6 +1,6 @@
 //! Lines put together again from templates and variables.
 
-use crate::decode::lines::LineIndex;
+use crate::decode::lines::{Choice, LineIndex};
 use crate::footer::{ChunkEntry, Templates};
 
 /// The lines of one chunk.
@@ -77,5 +77,60 @@ impl Lines<'_> {
             length += end - start;
         }
         length as u32
+    }
+}
+
+/// The lengths of all lines of a chunk, added up column by column.
+#[derive(Debug, Default)]
+pub(crate) struct Lengths {
+    /// By template, then by row of the template.
+    of: Vec<u32>,
+    /// Where those of each template start.
+    bases: Vec<u32>,
+    /// Those of the values of one column.
+    values: Vec<u32>,
+}
+
+impl Lengths {
+    /// Replaces those of the chunk before.
+    pub(crate) fn fill(&mut self, lines: &Lines<'_>) {
+        self.of.clear();
+        self.bases.clear();
+        for local in 0..lines.index.counts.len() {
+            self.bases.push(self.of.len() as u32);
+            self.fill_template(lines, local);
+        }
+    }
+
+    fn fill_template(&mut self, lines: &Lines<'_>, local: usize) {
+        let columns = lines.index.columns(local).iter();
+        let fixed: u32 = columns.filter_map(|c| lines.index.fixed_length(c)).sum();
+        let text = lines.templates.text(lines.chunk.templates[local]).len() as u32;
+        let start = self.of.len();
+        let rows = lines.index.counts[local] as usize;
+        self.of.resize(start + rows, text + fixed);
+        let of = &mut self.of[start..];
+        for column in lines.index.columns(local) {
+            if lines.index.fixed_length(column).is_some() {
+                continue;
+            }
+            self.values.clear();
+            self.values.extend(lines.index.lengths(column));
+            let values = self.values.as_slice();
+            match column.choice {
+                Choice::Own => of.iter_mut().zip(values).for_each(|(of, n)| *of += n),
+                choice => {
+                    for (row, of) in of.iter_mut().enumerate() {
+                        *of += values[choice.value(row, lines.indices)];
+                    }
+                }
+            }
+        }
+    }
+
+    /// The length of a row's line.
+    pub(crate) fn get(&self, row: usize, index: &LineIndex) -> u32 {
+        let base = self.bases[usize::from(index.locals[row])];
+        self.of[(base + index.occurrences[row]) as usize]
     }
 }

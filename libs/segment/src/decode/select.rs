@@ -13,7 +13,7 @@ use crate::search::{Search, Verdict};
 pub(crate) struct Selection {
     /// The rows that pass, ascending.
     pub(crate) rows: Vec<u32>,
-    /// Whether each row of the piece passes.
+    /// Whether each row of the piece passes; when counting, each template.
     passes: Vec<bool>,
     /// Undecided rows, by template.
     open: Vec<u32>,
@@ -43,6 +43,28 @@ impl Filter<'_> {
 }
 
 impl Selection {
+    /// How many rows of the range pass.
+    pub(crate) fn count(
+        &mut self,
+        lines: &Lines<'_>,
+        range: Range<usize>,
+        filter: &Filter<'_>,
+    ) -> usize {
+        if filter.verdicts.contains(&Verdict::Maybe) {
+            self.select(lines, range, filter);
+            return self.rows.len();
+        }
+        self.passes.clear();
+        let passes = filter
+            .verdicts
+            .iter()
+            .map(|verdict| *verdict == Verdict::All);
+        self.passes.extend(passes);
+        let locals = lines.index.locals[range].iter();
+        let passing = locals.map(|local| u32::from(self.passes[usize::from(*local)]));
+        passing.sum::<u32>() as usize
+    }
+
     /// Finds the rows of the range that pass.
     pub(crate) fn select(&mut self, lines: &Lines<'_>, range: Range<usize>, filter: &Filter<'_>) {
         let locals = &lines.index.locals[range.clone()];

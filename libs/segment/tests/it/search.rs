@@ -7,7 +7,7 @@ use model::{
     TimeRange, TokenMatcher,
 };
 use proptest::prelude::*;
-use segment::{ScanSpec, Scratch};
+use segment::{ReadAt, ScanSpec, Scratch};
 
 use crate::round_trip::records;
 use crate::support::{Record, as_set, open, record, scan, write};
@@ -278,6 +278,51 @@ proptest! {
             .cloned()
             .collect();
         prop_assert_eq!(as_set(&found.records), as_set(&wanted));
+    }
+
+    #[test]
+    fn lengths_and_counts_are_those_of_the_lines(
+        records in records(),
+        needle in prop_oneof![Just(""), Just("error"), Just("1"), Just("a"), Just("GET /"), Just("7 ")],
+        range in (-6i64..40, 0i64..50),
+    ) {
+        let (object, _) = write(&records, 1 << 20);
+        let filter = match needle {
+            "" => LineFilter::default(),
+            needle => contains(needle),
+        };
+        let range = TimeRange::new(range.0, range.0 + range.1);
+        let all = Selector::default();
+        let found = scan(&object, "one", &all, range, &filter).unwrap();
+        let mut wanted: Vec<usize> = found.records.iter().map(|r| r.line.len()).collect();
+        let mut lengths = Vec::new();
+        let mut counted = 0;
+        let segment = open(&object).unwrap();
+        let tenant = TenantId::new("one").unwrap();
+        let spec = ScanSpec { tenant: &tenant, selector: &all, range, line_filter: &filter };
+        let plan = segment.plan(&spec);
+        let none = Columns { timestamps: false, lines: LineColumn::None, metadata: false };
+        let only_lengths = Columns { lines: LineColumn::Lengths, ..none };
+        let mut scratch = Scratch::default();
+        for chunk in plan.chunks() {
+            let mut decode = |columns, sink: &mut dyn FnMut(&model::RowBlock<'_>)| {
+                let reads = plan.reads(chunk, columns).into_iter();
+                let bytes: Vec<_> = reads.map(|range| object.read(range).unwrap()).collect();
+                let mut sink = |block: &model::RowBlock<'_>| {
+                    sink(block);
+                    Flow::Continue
+                };
+                plan.decode(chunk, columns, &bytes, &mut scratch, &mut sink).unwrap()
+            };
+            decode(none, &mut |block| counted += block.rows);
+            decode(only_lengths, &mut |block| {
+                lengths.extend((0..block.rows).map(|row| block.lines.line_length(row)));
+            });
+        }
+        wanted.sort_unstable();
+        lengths.sort_unstable();
+        prop_assert_eq!(counted, wanted.len());
+        prop_assert_eq!(lengths, wanted);
     }
 
     #[test]
