@@ -20,6 +20,7 @@
 
 mod budget;
 mod cache;
+mod cluster;
 mod config;
 mod error;
 mod grpc;
@@ -35,6 +36,7 @@ mod sources;
 mod status;
 mod streams;
 
+pub use cluster::{ClusterConfig, ClusterIngest, live_distributors};
 pub use config::{Config, Limits};
 pub use error::Error;
 pub use grpc::{GrpcService, grpc_service};

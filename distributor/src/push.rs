@@ -178,7 +178,8 @@ impl Distributor {
         let now = (inner.sources.now)();
         let sorted = self.decode(push, now).await?;
         let bytes = sorted.bytes;
-        match inner.rate.take(&tenant, bytes, now) {
+        let distributors = (inner.sources.distributors)();
+        match inner.rate.take(&tenant, bytes, now, distributors) {
             Ok(()) => {}
             Err(Exceeded::Never(burst)) => return Err(Error::LargerThanBurst { bytes, burst }),
             Err(Exceeded::Wait(retry_after_seconds)) => {

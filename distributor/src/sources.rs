@@ -12,6 +12,8 @@ pub struct Sources {
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// A batch id that was never given before, by any process.
     pub batch_id: Arc<dyn Fn() -> BatchId + Send + Sync>,
+    /// Among how many distributors the rate of a tenant is divided; 0 counts as 1.
+    pub distributors: Arc<dyn Fn() -> u32 + Send + Sync>,
 }
 
 impl Sources {
@@ -31,7 +33,14 @@ impl Sources {
         Sources {
             now,
             batch_id: Arc::new(batch_id),
+            distributors: Arc::new(|| 1),
         }
+    }
+
+    /// As one of so many distributors as `distributors` says from time to time.
+    pub fn among(mut self, distributors: impl Fn() -> u32 + Send + Sync + 'static) -> Self {
+        self.distributors = Arc::new(distributors);
+        self
     }
 }
 

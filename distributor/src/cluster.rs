@@ -1,0 +1,411 @@
+//! Stores batches at the owners of their shards, and answers when a quorum of them has each.
+//!
+//! What it is: [`ClusterIngest`], a [`rpc::IngestApi`] over those of all ingesters. What it is *not*:
+//! it keeps nothing once a batch has reached its owners, and it decides nothing about rings.
+//!
+//! ```text
+//! ingest ─▶ ring::Placement ─▶ Delivery (delivery.rs, pure) ─ Send ──▶ owners, side by side
+//!                                  ▲ acked, failed, newer ring, time │
+//!                                  └───────────────◀─────────────────┘─ Answer ─▶ caller
+//! ```
+//!
+//! Invariants:
+//! - `Ok` means that a write quorum of the owners of each batch, by one ring, has it on disk.
+//! - Only owners count, and only owners are asked. A node beyond the owners in ring order could take
+//!   a copy as well, but no reader would ask it: readers ask a quorum of the *owners* of each shard,
+//!   so that such a copy may not stand in for one of theirs. All owners are asked at once, so that
+//!   "the next owner" is under way already; an owner that is slow is asked a second time under the
+//!   same batch id, for the message may be lost, and the first answer counts.
+//! - An owner that acknowledged under an older ring still counts if the newer ring names it: it has
+//!   the batch in its log, answers readers from all its heads whatever their ring, and drops a head
+//!   only when the catalog covers it.
+//! - After the answer the other owners are still served, for a while and within
+//!   [`ClusterConfig::late_bytes_max`]; the flush fetches what they lack even so.
+
+mod delivery;
+mod patience;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use model::{NodeId, RingVersion};
+use parking_lot::Mutex;
+use ring::Placements;
+use rpc::{Catalog, Error, IngestApi, IngestRequest, MemberState, MetaApi, Network};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use delivery::{Action, CallId, Delivery, Placed};
+use patience::{Pace, Patience};
+
+/// How a [`ClusterIngest`] waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Without a quorum after this time, the caller gets `Unavailable`. 10 s by default.
+    pub patience: Duration,
+    /// Batches that a quorum has and that are still on their way to other owners, all together,
+    /// bytes; beyond, those owners are left to fetch them when they flush. 64 MiB by default.
+    pub late_bytes_max: usize,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        ClusterConfig {
+            patience: Duration::from_secs(10),
+            late_bytes_max: 64 << 20,
+        }
+    }
+}
+
+/// One try to reach an owner may take so long.
+const CALL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long after the answer the other owners are served.
+const LATE_PATIENCE: Duration = Duration::from_secs(10);
+const LATE_TRIES_MAX: u32 = 3;
+const FULL_DISK_PATIENCE: Duration = Duration::from_secs(3);
+/// After so many failures in a row an owner is served only as long as a quorum needs it.
+const SUSPECT_FAILURES: u32 = 3;
+/// Late bytes are counted in these.
+const LATE_UNIT_BYTES: usize = 1024;
+
+/// Ingests into a cluster; cheap to clone.
+#[derive(Clone)]
+pub struct ClusterIngest {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: ClusterConfig,
+    meta: Arc<dyn MetaApi>,
+    network: Arc<dyn Network>,
+    /// The ingester of this process, which is reached without a detour.
+    own: Option<(NodeId, Arc<dyn IngestApi>)>,
+    placements: Mutex<Placements>,
+    pace: Mutex<Pace>,
+    /// Failures in a row, by node; none is not there.
+    failing: Mutex<HashMap<NodeId, u32>>,
+    late: Arc<Semaphore>,
+}
+
+type Done = (CallId, NodeId, Duration, Result<(), Error>);
+
+impl ClusterIngest {
+    /// Ingests into the owners that the catalog names; `own` is the ingester of this very process.
+    pub fn new(
+        meta: Arc<dyn MetaApi>,
+        network: Arc<dyn Network>,
+        own: Option<(NodeId, Arc<dyn IngestApi>)>,
+    ) -> Self {
+        Self::with(ClusterConfig::default(), meta, network, own)
+    }
+
+    /// As [`new`](Self::new), with other bounds than the defaults.
+    pub fn with(
+        config: ClusterConfig,
+        meta: Arc<dyn MetaApi>,
+        network: Arc<dyn Network>,
+        own: Option<(NodeId, Arc<dyn IngestApi>)>,
+    ) -> Self {
+        let units = (config.late_bytes_max / LATE_UNIT_BYTES).min(Semaphore::MAX_PERMITS);
+        ClusterIngest {
+            shared: Arc::new(Shared {
+                late: Arc::new(Semaphore::new(units)),
+                config,
+                meta,
+                network,
+                own,
+                placements: Mutex::default(),
+                pace: Mutex::default(),
+                failing: Mutex::default(),
+            }),
+        }
+    }
+}
+
+/// How many distributors there are: each lets its part of a tenant's rate pass. At least 1.
+pub fn live_distributors(catalog: &Catalog) -> u32 {
+    let members = catalog.cluster.members.values();
+    let live = members.filter(|m| m.roles.distributor && m.state == MemberState::Active);
+    (live.count() as u32).max(1)
+}
+
+#[async_trait]
+impl IngestApi for ClusterIngest {
+    async fn ingest(&self, mut requests: Vec<IngestRequest>) -> Result<(), Error> {
+        requests.retain(|request| !request.batch.is_empty());
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let shared = &self.shared;
+        let catalog = shared.meta.catalog();
+        let placed = shared.place(&catalog, &requests);
+        if let Some(own) = shared.alone(&placed) {
+            stamp(&mut requests, placed.ring);
+            match own.ingest(requests.clone()).await {
+                // The ring has changed meanwhile.
+                Err(Error::Conflict(_)) => {}
+                result => return result,
+            }
+        }
+        let (tell, told) = oneshot::channel();
+        let courier = Courier {
+            shared: Arc::clone(shared),
+            requests,
+            version: catalog.version,
+            calls: JoinSet::new(),
+        };
+        // A task of its own, because it goes on after the answer; it ends when nobody waits for one.
+        tokio::spawn(courier.deliver(placed, tell));
+        told.await.unwrap_or_else(|_| {
+            let text = "the delivery of a batch ended without an answer, a defect";
+            Err(Error::Internal(text.to_owned()))
+        })
+    }
+
+    async fn flush(&self) -> Result<(), Error> {
+        let catalog = self.shared.meta.catalog();
+        let mut flushes = JoinSet::new();
+        for member in catalog.cluster.ingesters() {
+            let (id, port) = (member.id, self.shared.port(member.id, &member.address));
+            flushes.spawn(async move { (id, port.flush().await) });
+        }
+        let mut first = Ok(());
+        while let Some(done) = flushes.join_next().await {
+            if let Ok((id, Err(error))) = done
+                && first.is_ok()
+            {
+                first = Err(of_node(id, error));
+            }
+        }
+        first
+    }
+}
+
+impl Shared {
+    fn place(&self, catalog: &Catalog, requests: &[IngestRequest]) -> Placed {
+        let ring = &catalog.cluster.ring;
+        let nobody = Placed {
+            ring: ring.version,
+            owners: vec![Vec::new(); requests.len()],
+            needed: vec![1; requests.len()],
+        };
+        let Some(shape) = &catalog.cluster.shape else {
+            return nobody;
+        };
+        let members = ring.members.iter().map(|(id, zone)| (*id, zone));
+        let mut placements = self.placements.lock();
+        let placement = placements.of(ring.version, members, shape.shards, shape.replicas);
+        drop(placements);
+        let mut placed = nobody;
+        for (at, request) in requests.iter().enumerate() {
+            let owners = placement.owners(request.shard);
+            placed.owners[at] = owners.to_vec();
+            placed.needed[at] = shape.write_quorum(owners.len());
+        }
+        placed
+    }
+
+    /// The ingester of this process, if it alone owns all the batches.
+    fn alone(&self, placed: &Placed) -> Option<&Arc<dyn IngestApi>> {
+        let (own, port) = self.own.as_ref()?;
+        let mut owners = placed.owners.iter();
+        owners.all(|owners| owners[..] == [*own]).then_some(port)
+    }
+
+    fn port(&self, id: NodeId, address: &str) -> Arc<dyn IngestApi> {
+        match &self.own {
+            Some((own, port)) if *own == id => Arc::clone(port),
+            _ => self.network.ingest(address),
+        }
+    }
+
+    fn patience(&self) -> Patience {
+        Patience {
+            deadline: self.config.patience,
+            hedge_after: self.pace.lock().slow_after(),
+            late: LATE_PATIENCE,
+            late_tries_max: LATE_TRIES_MAX,
+            full_disk: FULL_DISK_PATIENCE,
+        }
+    }
+
+    /// Keeps count of who fails, and how long it takes who does not.
+    fn learn(&self, node: NodeId, took: Duration, result: &Result<(), Error>) {
+        match result {
+            Ok(()) => {
+                self.failing.lock().remove(&node);
+                self.pace.lock().took(took);
+            }
+            Err(Error::Unavailable(_)) => *self.failing.lock().entry(node).or_default() += 1,
+            Err(_) => {}
+        }
+    }
+
+    fn is_suspect(&self, node: NodeId) -> bool {
+        let failing = self.failing.lock();
+        failing.get(&node).is_some_and(|n| *n >= SUSPECT_FAILURES)
+    }
+}
+
+/// Does what a [`Delivery`] decides.
+struct Courier {
+    shared: Arc<Shared>,
+    requests: Vec<IngestRequest>,
+    /// Of the catalog by which owners were chosen last.
+    version: u64,
+    /// Ended when the courier is dropped.
+    calls: JoinSet<Done>,
+}
+
+impl Courier {
+    async fn deliver(mut self, placed: Placed, tell: oneshot::Sender<Result<(), Error>>) {
+        let batches = self.requests.iter().map(|r| (r.batch_id, r.shard));
+        let mut delivery = Delivery::new(self.shared.patience(), batches.collect(), placed);
+        let began = Instant::now();
+        let mut tell = Some(tell);
+        let mut late = None;
+        loop {
+            let shared = Arc::clone(&self.shared);
+            let mut may_hedge = || shared.pace.lock().may_hedge();
+            for action in delivery.step(began.elapsed(), &mut may_hedge) {
+                match action {
+                    Action::Send {
+                        call,
+                        node,
+                        ring,
+                        batches,
+                        hedge,
+                    } => self.send(call, node, ring, &batches, hedge),
+                    Action::Answer(result) => {
+                        // Who asked may have left.
+                        let _ = tell.take().map(|tell| tell.send(result));
+                    }
+                }
+            }
+            if delivery.is_answered() && late.is_none() {
+                late = self.admit_late(&delivery);
+                if late.is_none() {
+                    return;
+                }
+            }
+            if delivery.is_done(began.elapsed()) {
+                return;
+            }
+            let wake = began + delivery.wake_at();
+            let gone = async {
+                match &mut tell {
+                    Some(tell) => tell.closed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(done) = self.calls.join_next() => {
+                    if let Ok((call, node, took, result)) = done {
+                        self.shared.learn(node, took, &result);
+                        match result {
+                            Ok(()) => delivery.acked(call),
+                            Err(error) => delivery.failed(began.elapsed(), call, error),
+                        }
+                    }
+                }
+                catalog = self.shared.meta.changed(self.version), if delivery.wants_newer_ring() => {
+                    self.version = catalog.version;
+                    if catalog.cluster.ring.version > delivery.ring() {
+                        delivery.placed_anew(self.shared.place(&catalog, &self.requests));
+                    }
+                }
+                () = tokio::time::sleep_until(wake) => {}
+                () = gone => return,
+            }
+        }
+    }
+
+    /// Room to go on after the answer; `None` when there is none, or nobody is worth it.
+    fn admit_late(&self, delivery: &Delivery) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let mut unserved = delivery.unserved();
+        if unserved.all(|node| self.shared.is_suspect(node)) {
+            return None;
+        }
+        let bytes = self.requests.iter().map(|r| r.batch.memory_bytes());
+        let units = bytes.sum::<usize>().div_ceil(LATE_UNIT_BYTES);
+        let units = u32::try_from(units).ok()?;
+        Arc::clone(&self.shared.late)
+            .try_acquire_many_owned(units)
+            .ok()
+    }
+
+    fn send(
+        &mut self,
+        call: CallId,
+        node: NodeId,
+        ring: RingVersion,
+        batches: &[usize],
+        hedge: bool,
+    ) {
+        let shared = &self.shared;
+        let catalog = shared.meta.catalog();
+        let port = match catalog.cluster.members.get(&node) {
+            Some(member) => Ok(shared.port(node, &member.address)),
+            None => Err(Error::Unavailable("it has left the cluster".to_owned())),
+        };
+        let mut requests: Vec<IngestRequest> = batches
+            .iter()
+            .map(|at| self.requests[*at].clone())
+            .collect();
+        stamp(&mut requests, ring);
+        if hedge {
+            tracing::debug!(node = node.0, "an owner is slow; asking it a second time");
+        } else {
+            shared.pace.lock().called();
+        }
+        self.calls.spawn(async move {
+            let began = Instant::now();
+            let result = match port {
+                Ok(port) => tokio::time::timeout(CALL_PATIENCE, port.ingest(requests)).await,
+                Err(error) => Ok(Err(error)),
+            };
+            let result = result.unwrap_or_else(|_| {
+                let waited = CALL_PATIENCE.as_millis();
+                Err(Error::Unavailable(format!("no answer within {waited} ms")))
+            });
+            (call, node, began.elapsed(), result)
+        });
+    }
+}
+
+fn stamp(requests: &mut [IngestRequest], ring: RingVersion) {
+    for request in requests {
+        request.ring = ring;
+    }
+}
+
+/// The same error, saying whose it is.
+fn of_node(id: NodeId, error: Error) -> Error {
+    let text = format!("node {}: {error}", id.0);
+    match error {
+        Error::OutOfSpace(_) => Error::OutOfSpace(text),
+        Error::Exhausted {
+            retry_after_seconds,
+            ..
+        } => Error::Exhausted {
+            reason: text,
+            retry_after_seconds,
+        },
+        Error::Internal(_) | Error::Corrupt(_) => Error::Internal(text),
+        _ => Error::Unavailable(text),
+    }
+}
+
+impl std::fmt::Debug for ClusterIngest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterIngest")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
