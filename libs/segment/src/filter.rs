@@ -82,15 +82,25 @@ pub(crate) fn token_hashes(token: &[u8], mut take: impl FnMut(TokenHash)) {
 
 /// Gives the grams of all long runs in `text`; false when there is no such run.
 pub(crate) fn gram_hashes(text: &[u8], take: &mut impl FnMut(TokenHash)) -> bool {
+    let is_run = text
+        .iter()
+        .fold(true, |is, byte| is & byte.is_ascii_alphanumeric());
+    if is_run {
+        return gram_hashes_of_run(text, take);
+    }
     let mut any = false;
     for run in text.split(|byte| !byte.is_ascii_alphanumeric()) {
-        if run.len() < RUN_BYTES_MIN || !run.iter().any(u8::is_ascii_digit) {
-            continue;
-        }
-        any = true;
-        run_hashes(run, take);
+        any |= gram_hashes_of_run(run, take);
     }
     any
+}
+
+fn gram_hashes_of_run(run: &[u8], take: &mut impl FnMut(TokenHash)) -> bool {
+    let is_long = run.len() >= RUN_BYTES_MIN && run.iter().any(u8::is_ascii_digit);
+    if is_long {
+        run_hashes(run, take);
+    }
+    is_long
 }
 
 /// Gives the least gram of each window, one that windows side by side share once. The least of a

@@ -18,8 +18,27 @@ pub(crate) struct BlockWriter<'a> {
     compressor: Compressor<'static>,
     /// For lines stored whole, which have no columns to help the compressor.
     whole_compressor: Compressor<'static>,
+    /// Blocks of lines stored whole so far, and whether the latter compressor serves them better.
+    whole_blocks: usize,
+    whole_pays: bool,
     timestamps: ChunkConfig,
     buffer: Vec<u8>,
+}
+
+/// One of so many blocks of lines stored whole is sampled, in pieces of this length.
+const BLOCKS_PER_SAMPLE: usize = 4;
+const PIECE_BYTES: usize = 32 << 10;
+
+/// How many bytes the text takes if each byte is coded by how frequent it is, and by nothing else.
+fn entropy_bytes(text: &[u8]) -> f64 {
+    let mut counts = [0u32; 256];
+    for byte in text {
+        counts[usize::from(*byte)] += 1;
+    }
+    let total = text.len() as f64;
+    let counts = counts.iter().filter(|count| **count > 0);
+    let bits = counts.map(|count| f64::from(*count) * (total / f64::from(*count)).log2());
+    bits.sum::<f64>() / 8.0
 }
 
 impl<'a> BlockWriter<'a> {
@@ -35,6 +54,8 @@ impl<'a> BlockWriter<'a> {
             position: 0,
             compressor,
             whole_compressor,
+            whole_blocks: 0,
+            whole_pays: true,
             timestamps,
             buffer: Vec::new(),
         })
@@ -66,6 +87,29 @@ impl<'a> BlockWriter<'a> {
                 limit: BLOCK_RAW_MAX,
             });
         }
+        let whole = whole && self.pays(raw)?;
+        self.compress(raw, whole)?;
+        self.write_buffer(raw.len())
+    }
+
+    /// Whether there is something in the text that the compressor for lines stored whole can find: in
+    /// random text it cannot, but takes its time. Seen from four pieces of one block of some.
+    fn pays(&mut self, raw: &[u8]) -> Result<bool, Error> {
+        self.whole_blocks += 1;
+        if self.whole_blocks % BLOCKS_PER_SAMPLE == 1 && raw.len() >= 4 * PIECE_BYTES {
+            let pieces = raw.chunks(raw.len() / 4).take(4);
+            let sample: Vec<u8> = pieces
+                .flat_map(|piece| &piece[..PIECE_BYTES])
+                .copied()
+                .collect();
+            self.compress(&sample, true)?;
+            self.whole_pays = (self.buffer.len() as f64) < 0.97 * entropy_bytes(&sample);
+        }
+        Ok(self.whole_pays)
+    }
+
+    /// Compresses into the buffer.
+    fn compress(&mut self, raw: &[u8], whole: bool) -> Result<(), Error> {
         self.buffer.clear();
         self.buffer
             .reserve(zstd::zstd_safe::compress_bound(raw.len()));
@@ -73,10 +117,8 @@ impl<'a> BlockWriter<'a> {
             true => &mut self.whole_compressor,
             false => &mut self.compressor,
         };
-        compressor
-            .compress_to_buffer(raw, &mut self.buffer)
-            .map_err(compress)?;
-        self.write_buffer(raw.len())
+        let written = compressor.compress_to_buffer(raw, &mut self.buffer);
+        written.map(|_| ()).map_err(compress)
     }
 
     pub(crate) fn write_timestamps(&mut self, times: &[Timestamp]) -> Result<BlockPlace, Error> {

@@ -153,18 +153,18 @@ impl ChunkBuilder {
     fn index_raw(&mut self, dictionary: &mut Dictionary, length: usize) {
         let padded = self.line.bytes();
         let longest = &mut dictionary.raw_token_longest;
-        let mut take = |token: Token| {
+        let mut take = |filter: &mut FilterBuilder, token: Token| {
             if token.has_digit() {
                 let (start, end) = token.place();
                 *longest = (*longest).max(end - start);
-                self.filter
-                    .insert_token(&padded[start as usize..end as usize]);
+                filter.insert_token(&padded[start as usize..end as usize]);
             }
-            true
         };
         match self.split.all_tokens() {
-            Some(found) => found.iter().for_each(|token| _ = take(*token)),
-            None => tokens(padded, length, take),
+            Some(found) => found
+                .iter()
+                .for_each(|token| take(&mut self.filter, *token)),
+            None => tokens(padded, length, &mut self.filter, take, |_| true),
         }
     }
 

@@ -24,8 +24,10 @@ pub(crate) struct Dictionary {
     /// Hashes seen once while few lines share a template.
     candidates: HashSet<u64>,
     rows: u64,
-    /// By way to cut.
-    tries: [Tries; 2],
+    /// How many templates were taken, and how many lines had one of them of late, by way to cut.
+    taken: [Taken; 2],
+    /// How lines did of late, by way to cut and by kind of line.
+    tries: [[Tries; KINDS]; 2],
     /// Length of the longest token in a line that is stored whole.
     pub(crate) raw_token_longest: u32,
 }
@@ -43,28 +45,33 @@ const FIRSTS_FREE: [u32; 2] = [256, 64];
 const SECONDS_FREE: [u32; 2] = [512, 256];
 const SECOND_PER_HITS: u32 = 8;
 
-/// How one way to cut lines did of late.
+/// Templates of one way to cut.
 #[derive(Clone, Copy, Debug, Default)]
-struct Tries {
-    lines: u32,
+struct Taken {
     hits: u32,
     admitted: u32,
 }
 
-impl Tries {
-    /// What was taken in vain stays in mind: else it would be taken again and again.
-    fn forget(&mut self) {
-        if self.is_vain() {
-            return;
-        }
-        self.lines /= 2;
-        self.hits /= 2;
-        self.admitted /= 2;
-    }
+/// Lines are of one kind if they have equally many tokens, and equally many of them have a digit;
+/// from 15 on all count as equally many.
+const KINDS: usize = 256;
 
+fn kind(split: &Split) -> usize {
+    let (tokens, digits) = split.counts();
+    tokens.min(15) << 4 | digits.min(15)
+}
+
+/// How one way to cut did for one kind of line: those that have no templates need not be cut.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tries {
+    lines: u32,
+    hits: u32,
+}
+
+impl Tries {
     /// Whether hardly a line had a template.
     fn is_vain(&self) -> bool {
-        self.lines >= 512 && self.hits < self.lines / 8
+        self.lines >= 256 && self.hits < self.lines / 8
     }
 }
 
@@ -82,7 +89,8 @@ impl Dictionary {
             stamps: vec![Stamp::default()],
             candidates: HashSet::new(),
             rows: 0,
-            tries: [Tries::default(); 2],
+            taken: [Taken::default(); 2],
+            tries: [[Tries::default(); KINDS]; 2],
             raw_token_longest: 0,
         }
     }
@@ -95,17 +103,23 @@ impl Dictionary {
     pub(crate) fn number(&mut self, split: &mut Split, padded: &[u8], length: usize) -> u32 {
         self.rows += 1;
         if self.rows.is_multiple_of(FORGET_ROWS) {
-            self.tries.iter_mut().for_each(Tries::forget);
+            self.forget();
         }
         if !split.scan(padded, length) {
             return RAW;
         }
+        let kind = kind(split);
         for cut in [Cut::Digits, Cut::Shape] {
+            let tries = &mut self.tries[cut as usize][kind];
             // A way that did not lead to templates long enough is tried now and then only.
-            let vain = self.tries[cut as usize].is_vain() && !self.rows.is_multiple_of(16);
-            if !vain && split.cut(padded, length, cut) {
+            if tries.is_vain() && !self.rows.is_multiple_of(16) {
+                continue;
+            }
+            tries.lines += 1;
+            if split.cut(padded, length, cut) {
                 let number = self.find(split, cut as usize);
                 if number != RAW {
+                    self.tries[cut as usize][kind].hits += 1;
                     return number;
                 }
             }
@@ -113,22 +127,38 @@ impl Dictionary {
         RAW
     }
 
+    /// What was seen long ago counts half. What was tried in vain stays in mind: else it would be tried
+    /// again and again.
+    fn forget(&mut self) {
+        for tries in self.tries.iter_mut().flatten() {
+            if !tries.is_vain() {
+                tries.lines /= 2;
+                tries.hits /= 2;
+            }
+        }
+        for Taken { hits, admitted } in &mut self.taken {
+            if *hits >= *admitted * 4 {
+                *hits /= 2;
+                *admitted /= 2;
+            }
+        }
+    }
+
     fn find(&mut self, split: &Split, cut: usize) -> u32 {
         let hash = split.hash();
-        self.tries[cut].lines += 1;
         let found = self.table.find(hash, |number| {
             self.entries[*number as usize].hash == hash
                 && self.text(*number) == split.text()
                 && self.slots(*number) == split.slots
         });
         if let Some(number) = found {
-            self.tries[cut].hits += 1;
+            self.taken[cut].hits += 1;
             return *number;
         }
         if !self.admits(hash, split, cut) {
             return RAW;
         }
-        self.tries[cut].admitted += 1;
+        self.taken[cut].admitted += 1;
         let number = self.entries.len() as u32;
         self.text.extend_from_slice(split.text());
         self.slots.extend_from_slice(&split.slots);
@@ -151,7 +181,7 @@ impl Dictionary {
         let full = self.entries.len() >= TEMPLATES_MAX
             || self.text.len() + split.text().len() > TEMPLATE_TEXT_MAX * 64
             || self.slots.len() + split.slots.len() > SLOTS_TOTAL_MAX;
-        let Tries { admitted, hits, .. } = self.tries[cut];
+        let Taken { admitted, hits } = self.taken[cut];
         if full || admitted >= SECONDS_FREE[cut] + hits / SECOND_PER_HITS {
             return false;
         }

@@ -12,6 +12,7 @@
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::format::{SLOTS_MAX, TEMPLATE_TEXT_MAX};
+use crate::template::is_token;
 
 /// Bytes that may be read behind a text: zeros, which are no token.
 pub(crate) const PAD: usize = BLOCK_BYTES;
@@ -67,82 +68,100 @@ impl Token {
     }
 }
 
-/// Which of the first `length` bytes, up to 64, belong to tokens, and which are digits; the first
-/// byte is the lowest bit. Of bytes behind these none is said to be either if they are zeros.
+/// Which of 64 bytes belong to tokens, and which are digits; the first byte is the lowest bit.
 #[inline]
-fn classify(block: &[u8; BLOCK_BYTES], length: usize) -> (u64, u64) {
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    // Adding these to seven bits sets the eighth from the byte named on.
-    const fn from(byte: u8) -> u64 {
-        (0x80 - byte as u64) * 0x0101_0101_0101_0101
+fn classify(block: &[u8; BLOCK_BYTES]) -> (u64, u64) {
+    let (mut tokens, mut digits) = ([0; BLOCK_BYTES], [0; BLOCK_BYTES]);
+    // Without a branch, so that the compiler does it for many bytes at a time.
+    for ((byte, token), digit) in block.iter().zip(&mut tokens).zip(&mut digits) {
+        let is_digit = byte.wrapping_sub(b'0') < 10;
+        let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+        let is_other = (*byte == b'_') | (*byte >= 0x80);
+        *digit = u8::from(is_digit);
+        *token = u8::from(is_digit | is_letter | is_other);
     }
-    let (mut tokens, mut digits) = (0, 0);
-    let words = block.as_chunks::<8>().0;
-    for (at, bytes) in words.iter().take(length.div_ceil(8)).enumerate() {
-        let word = u64::from_le_bytes(*bytes);
-        let low = word & !HIGH;
-        let digit = (low + from(b'0')) & !(low + from(b'9' + 1)) & !word & HIGH;
-        let lower = low | 0x2020_2020_2020_2020;
-        let letter = (lower + from(b'a')) & !(lower + from(b'z' + 1));
-        let underscore = !((low ^ 0x5f5f_5f5f_5f5f_5f5f) + !HIGH);
-        let token = (word | digit | letter | underscore) & HIGH;
-        tokens |= gather(token) << (8 * at);
-        digits |= gather(digit) << (8 * at);
-    }
-    (tokens, digits)
+    (gather(&tokens), gather(&digits))
 }
 
-/// The highest bits of the eight bytes side by side.
+/// The lowest bits of the bytes side by side.
 #[inline]
-fn gather(high: u64) -> u64 {
-    (high >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+fn gather(bytes: &[u8; BLOCK_BYTES]) -> u64 {
+    let words = bytes.as_chunks::<8>().0.iter().enumerate();
+    words.fold(0, |bits, (at, word)| {
+        let bit = u64::from_le_bytes(*word).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        bits | bit << (8 * at)
+    })
 }
 
-/// Gives the tokens of the line of `length` bytes that `padded` begins with, until `take` says
-/// false. Behind the line [`PAD`] bytes follow, those up to the next multiple of 64 zeros.
+/// Gives the tokens of the line of `length` bytes that `padded` begins with, until `go_on`, asked
+/// after each 64 bytes, says false. Behind the line at least [`PAD`] bytes follow: zeros.
 #[inline]
-pub(crate) fn tokens(padded: &[u8], length: usize, mut take: impl FnMut(Token) -> bool) {
-    // Of a token that goes on from the block before: where it starts, and whether it had a digit.
-    let mut open: Option<(usize, bool)> = None;
-    let mut before = 0;
-    let mut base = 0;
-    while let Some(block) = padded[base..].first_chunk()
-        && base < length
+pub(crate) fn tokens<T>(
+    padded: &[u8],
+    length: usize,
+    state: &mut T,
+    mut take: impl FnMut(&mut T, Token),
+    mut go_on: impl FnMut(&mut T) -> bool,
+) {
+    if length <= TINY_BYTES {
+        tiny_tokens(&padded[..length], |token| take(state, token));
+        go_on(state);
+        return;
+    }
+    // Whether a token goes on from the block before, where it starts, whether it had a digit.
+    let (mut open, mut start, mut seen) = (0, 0, 0);
+    for (block, base) in padded
+        .as_chunks()
+        .0
+        .iter()
+        .zip((0..length).step_by(BLOCK_BYTES))
     {
-        let (token, digit) = classify(block, length - base);
-        let shifted = token << 1 | before;
+        let (token, digit) = classify(block);
+        let shifted = token << 1 | open;
         let mut starts = token & !shifted;
         let mut ends = shifted & !token;
-        before = token >> 63;
+        // Added to its token, a digit carries over to the bit behind: where the token ends.
+        let (carried, seen_last) = token.overflowing_add(digit | seen & token);
+        let with_digit = carried | seen;
+        if open == 0 {
+            start = base + starts.trailing_zeros() as usize;
+            starts &= starts.wrapping_sub(1);
+        }
         while ends != 0 {
             let end = ends.trailing_zeros();
             ends &= ends - 1;
-            let upto = digit & ((1 << end) - 1);
-            let (start, seen) = match open.take() {
-                Some((start, seen)) => (start, seen | (upto != 0)),
-                None => {
-                    let start = starts.trailing_zeros();
-                    starts &= starts.wrapping_sub(1);
-                    (base + start as usize, upto >> start != 0)
-                }
-            };
-            if !take(Token::new(start, base + end as usize, seen)) {
-                return;
-            }
+            let has_digit = with_digit >> end & 1 == 1;
+            take(state, Token::new(start, base + end as usize, has_digit));
+            start = base + starts.trailing_zeros() as usize;
+            starts &= starts.wrapping_sub(1);
         }
-        if before == 1 {
-            open = match open {
-                Some((start, seen)) => Some((start, seen | (digit != 0))),
-                None => {
-                    let start = starts.trailing_zeros();
-                    Some((base + start as usize, digit >> start != 0))
-                }
-            };
+        (open, seen) = (token >> 63, u64::from(seen_last));
+        if !go_on(state) {
+            return;
         }
-        base += BLOCK_BYTES;
     }
-    if let Some((start, seen)) = open {
-        take(Token::new(start, length, seen));
+    if open == 1 {
+        take(state, Token::new(start, length, seen == 1));
+    }
+}
+
+/// Lines up to this length are looked at byte by byte, which is less work than a block.
+const TINY_BYTES: usize = 12;
+
+fn tiny_tokens(line: &[u8], mut take: impl FnMut(Token)) {
+    let (mut start, mut digit) = (0, false);
+    for (at, byte) in line.iter().enumerate() {
+        if is_token(*byte) {
+            digit |= byte.is_ascii_digit();
+            continue;
+        }
+        if at > start {
+            take(Token::new(start, at, digit));
+        }
+        (start, digit) = (at + 1, false);
+    }
+    if line.len() > start {
+        take(Token::new(start, line.len(), digit));
     }
 }
 
@@ -161,6 +180,8 @@ pub(crate) struct Split {
     /// Tokens of the line that was scanned last, and whether they are all.
     tokens: Vec<Token>,
     complete: bool,
+    /// How many of them have a digit.
+    digits: usize,
     /// The template's text and what was copied behind it in haste.
     text: Vec<u8>,
     text_bytes: usize,
@@ -178,15 +199,23 @@ impl Split {
     /// cannot have a template, however it is cut.
     pub(crate) fn scan(&mut self, padded: &[u8], length: usize) -> bool {
         self.tokens.clear();
-        let (mut digits, found) = (0, &mut self.tokens);
-        self.complete = true;
-        tokens(padded, length, |token| {
-            found.push(token);
-            digits += usize::from(token.has_digit());
-            self.complete = digits <= SLOTS_MAX && found.len() <= TOKENS_MAX;
-            self.complete
-        });
+        let mut found = (&mut self.tokens, 0);
+        let fits = |found: &mut (&mut Vec<Token>, usize)| {
+            found.1 <= SLOTS_MAX && found.0.len() <= TOKENS_MAX
+        };
+        let take = |found: &mut (&mut Vec<Token>, usize), token: Token| {
+            found.0.push(token);
+            found.1 += usize::from(token.has_digit());
+        };
+        tokens(padded, length, &mut found, take, fits);
+        self.complete = fits(&mut found);
+        self.digits = found.1;
         self.complete
+    }
+
+    /// How many tokens the line has that was scanned last, and how many of them have a digit.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.tokens.len(), self.digits)
     }
 
     /// The tokens of the line that was scanned last; `None` if it has too many.
@@ -254,7 +283,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::template::{has_digit, is_token};
+    use crate::template::has_digit;
 
     fn split(line: &[u8]) -> (Vec<u8>, Vec<u32>, Vec<&[u8]>) {
         let mut split = Split::default();
@@ -301,11 +330,11 @@ mod tests {
         let mut text = PaddedText::default();
         text.set(line);
         let mut found = Vec::new();
-        tokens(text.bytes(), line.len(), |token| {
+        let take = |found: &mut Vec<_>, token: Token| {
             let (start, end) = token.place();
             found.push((start, end, token.has_digit()));
-            true
-        });
+        };
+        tokens(text.bytes(), line.len(), &mut found, take, |_| true);
         assert_eq!(found, naive(line), "{:?}", String::from_utf8_lossy(line));
     }
 
@@ -316,6 +345,7 @@ mod tests {
                 let mut line = vec![b' '; 66];
                 line[at] = byte;
                 check(&line);
+                check(&line[at..66.min(at + 5)]);
                 let mut line = vec![b'x'; 130];
                 line[at] = byte;
                 check(&line);
