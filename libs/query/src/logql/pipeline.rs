@@ -334,45 +334,35 @@ impl Pipeline {
     /// Names of the labels that anybody reads (`None`: any), and what parsers may leave out.
     fn plan(&self, need: &LabelNeed, names: &mut Names) -> (Option<Vec<String>>, Hints) {
         let mut places = Vec::new();
-        let mut visit = |place: Place| places.push(place);
         let mut known = true;
+        let mut wanted_places = Vec::new();
         for step in &self.inner.steps {
-            known &= step.visit_reads(&mut visit);
+            known &= step.visit_reads(&mut |place| places.push(place));
+            step.visit_wanted(&mut |place| wanted_places.push(place));
         }
+        let mut visit = |place: Place| {
+            places.push(place);
+            wanted_places.push(place);
+        };
         if let Some(unwrap) = &self.inner.unwrap {
             visit(Place::Label(unwrap.label));
             for filter in &unwrap.filters {
                 filter.visit_places(&mut visit);
             }
         }
-        let mut reads: Vec<String> = Vec::new();
-        let mut read = |name: &str| {
-            if !reads.iter().any(|known| known == name) {
-                reads.push(name.to_owned());
-            }
-        };
-        for place in places {
-            match place {
-                Place::Label(id) => read(names.text(id)),
-                Place::Error => read(ERROR_LABEL),
-                Place::ErrorDetails => read(ERROR_DETAILS_LABEL),
-            }
-        }
-        if let LabelNeed::Only(list) = need {
-            list.iter().for_each(|name| read(name));
-        }
-        let preserve_error =
-            matches!(need, LabelNeed::Only(_)) && reads.iter().any(|name| name == ERROR_LABEL);
-        if !known || !matches!(need, LabelNeed::Only(_)) {
+        let LabelNeed::Only(list) = need else {
             let hints = Hints {
                 wanted: None,
-                preserve_error,
+                preserve_error: false,
                 early: self.early(need),
             };
             return (None, hints);
-        }
+        };
+        let mut reads = texts(&places, list, names);
+        let wanted_texts = texts(&wanted_places, list, names);
+        let preserve_error = wanted_texts.iter().any(|name| name == ERROR_LABEL);
         let mut wanted: Vec<NameId> = Vec::new();
-        for name in &reads {
+        for name in &wanted_texts {
             for name in [Some(name.as_str()), without_suffix(name)] {
                 let id = name.map(|name| names.id(name));
                 wanted.extend(id.filter(|id| !wanted.contains(id)));
@@ -385,8 +375,24 @@ impl Pipeline {
         };
         let labels_only = |name: &String| name != ERROR_LABEL && name != ERROR_DETAILS_LABEL;
         reads.retain(labels_only);
-        (Some(reads), hints)
+        (known.then_some(reads), hints)
     }
+}
+
+/// Names of places and names of others, each once.
+fn texts(places: &[Place], others: &[String], names: &Names) -> Vec<String> {
+    let places = places.iter().map(|place| match place {
+        Place::Label(id) => names.text(*id),
+        Place::Error => ERROR_LABEL,
+        Place::ErrorDetails => ERROR_DETAILS_LABEL,
+    });
+    let mut texts: Vec<String> = Vec::new();
+    for name in places.chain(others.iter().map(String::as_str)) {
+        if !texts.iter().any(|known| known == name) {
+            texts.push(name.to_owned());
+        }
+    }
+    texts
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use std::cmp::Reverse;
+
 use hashbrown::HashMap;
 use model::Timestamp;
 
@@ -90,14 +92,16 @@ pub struct Sample {
 }
 
 /// The streams as clients see them that do not tell label categories apart: parsed labels win over
-/// metadata, metadata over stream labels. Streams by labels, or by their first entry if the query
-/// sorts.
+/// metadata, metadata over stream labels, and labels whose value is empty are left out. Streams by
+/// labels, or by their first entry if the query sorts; entries in the order asked for, also where
+/// several streams become one.
 pub fn merged(streams: &[StreamResult]) -> Vec<MergedStream<'_>> {
     let mut index: HashMap<LabelSet, usize> = HashMap::new();
     let mut out: Vec<MergedStream<'_>> = Vec::new();
     let mut sorts = false;
     for (entry, labels) in in_place(streams) {
         sorts |= entry.place.is_some();
+        let labels = labels.without_empty();
         let at = *index.entry(labels).or_insert_with_key(|labels| {
             out.push(MergedStream {
                 labels: labels.clone(),
@@ -109,8 +113,24 @@ pub fn merged(streams: &[StreamResult]) -> Vec<MergedStream<'_>> {
     }
     if !sorts {
         out.sort_by(|a, b| a.labels.cmp(&b.labels));
+        let forward = is_forward(streams);
+        for stream in &mut out {
+            match forward {
+                true => stream.entries.sort_by_key(|(at, _)| *at),
+                false => stream.entries.sort_by_key(|(at, _)| Reverse(*at)),
+            }
+        }
     }
     out
+}
+
+/// Whether the oldest entries come first; not, if that cannot be seen.
+fn is_forward(streams: &[StreamResult]) -> bool {
+    let ends = streams.iter().map(|stream| {
+        let first = stream.entries.first().map(|entry| entry.at);
+        (first, stream.entries.last().map(|entry| entry.at))
+    });
+    ends.into_iter().any(|(first, last)| first < last)
 }
 
 /// All entries with their labels of all categories: stream after stream, or in their places if the

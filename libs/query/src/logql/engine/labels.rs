@@ -83,6 +83,15 @@ impl LabelSet {
         }
     }
 
+    /// What makes two series belong to one group: unlike [`group`](Self::group) with labels whose
+    /// value is empty.
+    pub(super) fn group_key(&self, grouping: Option<&Grouping>) -> LabelSet {
+        match grouping {
+            Some(grouping) if grouping.without => self.project(&grouping.labels, false),
+            other => self.group(other),
+        }
+    }
+
     /// What is left after `by` or `without`; no grouping is `by ()`.
     pub(super) fn group(&self, grouping: Option<&Grouping>) -> LabelSet {
         match grouping {

@@ -20,8 +20,6 @@ pub(super) struct Evaluation<'q, S> {
     /// Resolution of subqueries that name none.
     pub(super) default_step: i64,
     pub(super) detect_level: bool,
-    /// Whether the query is evaluated at one time only.
-    pub(super) instant: bool,
     pub(super) now: Option<Timestamp>,
     pub(super) stats: ScanStats,
 }
@@ -36,6 +34,11 @@ pub(super) fn execute<S: Source>(
     source: &S,
     budget: &Budget,
 ) -> Result<Answer, EngineError> {
+    if params.step != 0 && has_sketch(expr) {
+        return Err(EngineError::Invalid(
+            "count min sketches are only supported on instant queries".into(),
+        ));
+    }
     let steps = Steps::new(params.start, params.end, params.step);
     // Room for one series before any is made: so many steps may be asked for that none fits.
     let one_series = Points::memory_bytes(steps.count);
@@ -49,7 +52,6 @@ pub(super) fn execute<S: Source>(
             step => step,
         },
         detect_level: limits.detect_level,
-        instant: params.step == 0,
         now: params.now,
         stats: ScanStats::default(),
     };
@@ -206,13 +208,8 @@ impl<S: Source> Evaluation<'_, S> {
         self.budget.take_memory(result.memory_bytes())
     }
 
-    /// What `approx_topk` counts. As in Loki it works at one time only.
+    /// What `approx_topk` counts.
     fn sketched(&mut self, expr: &MetricExpr, steps: &Steps) -> Result<Operand, EngineError> {
-        if !self.instant {
-            return Err(EngineError::Invalid(
-                "count min sketches are only supported on instant queries".into(),
-            ));
-        }
         match self.eval(expr, steps) {
             Ok(Operand::Scalar(_)) => Err(empty_result()),
             Err(EngineError::Invalid(_) | EngineError::Pipeline { .. }) => Err(empty_result()),
@@ -263,6 +260,22 @@ impl<S: Source> Evaluation<'_, S> {
         let result = Operand::Rows(rows);
         self.recharge(before, &result)?;
         Ok(result)
+    }
+}
+
+/// Whether `approx_topk` stands anywhere: as in Loki it works at one time only.
+fn has_sketch(expr: &MetricExpr) -> bool {
+    match expr {
+        MetricExpr::Vector(vector) => {
+            matches!(vector.op, VectorOp::ApproxTopK(_)) || has_sketch(&vector.expr)
+        }
+        MetricExpr::Binary(binary) => has_sketch(&binary.lhs) || has_sketch(&binary.rhs),
+        MetricExpr::LabelReplace { expr, .. } => has_sketch(expr),
+        MetricExpr::Range(aggregation) => match &aggregation.over {
+            RangeInput::Subquery { expr, .. } => has_sketch(expr),
+            RangeInput::Logs(_) => false,
+        },
+        MetricExpr::ToVector(_) | MetricExpr::Number(_) => false,
     }
 }
 

@@ -78,13 +78,13 @@ impl<'q> Folder<'q> {
     /// Adds a series. Series must come in order of labels. Returns by how many bytes the state
     /// grew.
     pub(super) fn add(&mut self, row: &Row) -> u64 {
-        let labels = row.labels.group(self.grouping);
+        let key = row.labels.group_key(self.grouping);
         let mut grown = 0;
-        let at = match self.index.get(&labels) {
+        let at = match self.index.get(&key) {
             Some(at) => *at,
             None => {
-                self.index.insert(labels.clone(), self.groups.len());
-                let group = Group::new(self.op, labels, self.steps);
+                self.index.insert(key.clone(), self.groups.len());
+                let group = Group::new(self.op, row.labels.group(self.grouping), self.steps);
                 grown = group.memory_bytes();
                 self.groups.push(group);
                 self.groups.len() - 1
@@ -171,12 +171,12 @@ fn group_rows(rows: &[Row], grouping: Option<&Grouping>) -> Vec<(LabelSet, Vec<u
     let mut index: HashMap<LabelSet, usize> = HashMap::new();
     let mut groups: Vec<(LabelSet, Vec<usize>)> = Vec::new();
     for (at, row) in rows.iter().enumerate() {
-        let labels = row.labels.group(grouping);
-        match index.get(&labels) {
+        let key = row.labels.group_key(grouping);
+        match index.get(&key) {
             Some(group) => groups[*group].1.push(at),
             None => {
-                index.insert(labels.clone(), groups.len());
-                groups.push((labels, vec![at]));
+                index.insert(key.clone(), groups.len());
+                groups.push((key, vec![at]));
             }
         }
     }

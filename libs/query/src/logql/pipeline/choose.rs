@@ -3,7 +3,7 @@
 use super::CompileError;
 use super::label_filter::{Place, TextCondition};
 use super::names::{NameId, Names};
-use super::row::{PRESERVE_ERROR_LABEL, Row};
+use super::row::{ERROR_DETAILS_LABEL, ERROR_LABEL, PRESERVE_ERROR_LABEL, Row};
 use crate::logql::ast::LabelChoice;
 
 /// One label that is named, with or without a condition on its value.
@@ -60,10 +60,12 @@ pub(super) fn drop_labels(row: &mut Row, choices: &[Choice]) {
 pub(super) fn keep_labels(row: &mut Row, choices: &[Choice], gone: &mut Vec<NameId>) {
     gone.clear();
     let kept = |id: NameId| {
-        row.names.text(id) == PRESERVE_ERROR_LABEL
-            || choices
-                .iter()
-                .any(|c| c.place() == Place::Label(id) && c.applies(row))
+        matches!(
+            row.names.text(id),
+            PRESERVE_ERROR_LABEL | ERROR_LABEL | ERROR_DETAILS_LABEL
+        ) || choices
+            .iter()
+            .any(|c| c.place() == Place::Label(id) && c.applies(row))
     };
     let base = row.visible_base().map(|(_, id, _)| id);
     let entries = row.entries().map(|e| e.name);

@@ -94,6 +94,8 @@ pub(super) struct Row {
     details: String,
     /// How many of `hints.wanted` stages made in this row.
     found: usize,
+    /// A stage took a label away in this row, whether the row had it or not.
+    any_deleted: bool,
     /// A condition that was tried early failed.
     stopped: bool,
     /// By name.
@@ -131,6 +133,7 @@ impl Row {
             error: String::new(),
             details: String::new(),
             found: 0,
+            any_deleted: false,
             stopped: false,
             slots: Vec::new(),
             row_number: 1,
@@ -173,6 +176,7 @@ impl Row {
             self.any_hidden = false;
         }
         self.found = 0;
+        self.any_deleted = false;
         self.stopped = false;
         self.row_number = self.row_number.wrapping_add(1);
         let forgot = self.names.forget_if_many();
@@ -276,6 +280,7 @@ impl Row {
 
     /// Takes a label away, wherever it stands.
     pub(super) fn delete(&mut self, id: NameId) {
+        self.any_deleted = true;
         let number = self.row_number;
         self.slot_mut(id).deleted = number;
         if let Some(at) = self.entry_at(id) {
@@ -406,6 +411,13 @@ impl Row {
         &self.details
     }
 
+    /// `__error_details__`, where the row shows it. As in Loki, when the error itself was dropped
+    /// it is only shown beside other changes of the labels.
+    pub(super) fn shown_details(&self) -> &str {
+        let changed = self.has_error() || self.any_deleted || self.entries().next().is_some();
+        if changed { &self.details } else { "" }
+    }
+
     pub(super) fn reset_error(&mut self) {
         self.error.clear();
     }
@@ -417,6 +429,11 @@ impl Row {
     /// Whether the row has exactly its stream's labels.
     pub(super) fn is_plain(&self) -> bool {
         !self.any_hidden && !self.has_error() && self.entries().next().is_none()
+    }
+
+    /// Whether the row has any label, an error included.
+    pub(super) fn has_labels(&self) -> bool {
+        self.has_error() || self.entries().next().is_some() || self.visible_base().next().is_some()
     }
 
     pub(super) fn any_hidden(&self) -> bool {

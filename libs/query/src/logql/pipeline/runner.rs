@@ -212,7 +212,7 @@ impl<'a> RowLabels<'a> {
     pub fn parsed(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         let row = self.row;
         let error = (ERROR_LABEL, row.error());
-        let details = (ERROR_DETAILS_LABEL, row.error_details());
+        let details = (ERROR_DETAILS_LABEL, row.shown_details());
         entries(row, Category::Parsed).chain(
             [error, details]
                 .into_iter()

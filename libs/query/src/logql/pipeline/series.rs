@@ -83,7 +83,7 @@ impl SeriesTable {
     }
 
     fn is_as_stream(&self, row: &Row) -> bool {
-        if row.is_plain() {
+        if row.is_plain() && row.shown_details().is_empty() {
             return true;
         }
         match &self.grouping {
@@ -174,8 +174,8 @@ fn each_label(grouping: &Grouping, row: &Row, mut visit: impl FnMut(LabelName, &
                 }
             });
             // Left over when the error itself was dropped.
-            if gone.is_empty() && !row.is_plain() && !row.error_details().is_empty() {
-                visit(LabelName::Text(ERROR_DETAILS_LABEL), row.error_details());
+            if gone.is_empty() && !row.shown_details().is_empty() {
+                visit(LabelName::Text(ERROR_DETAILS_LABEL), row.shown_details());
             }
         }
     }

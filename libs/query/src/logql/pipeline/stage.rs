@@ -131,7 +131,7 @@ fn logfmt_fields(
     fields: &[Extraction],
     names: &mut Names,
 ) -> Result<Vec<LogfmtField>, CompileError> {
-    let compile = |field: &Extraction| {
+    let mut compile = |field: &Extraction| {
         let key = parse_key(&field.path)
             .map_err(|problem| CompileError::Path(field.path.clone(), problem))?;
         Ok(LogfmtField {
@@ -139,7 +139,16 @@ fn logfmt_fields(
             key: key.into(),
         })
     };
-    fields.iter().map(compile).collect()
+    let mut compiled: Vec<LogfmtField> = Vec::with_capacity(fields.len());
+    for field in fields {
+        let field = compile(field)?;
+        // As in Loki, of two fields of one label the later one counts.
+        match compiled.iter_mut().find(|known| known.label == field.label) {
+            Some(known) => *known = field,
+            None => compiled.push(field),
+        }
+    }
+    Ok(compiled)
 }
 
 impl Step {
@@ -280,11 +289,11 @@ impl Step {
 
     /// Calls `visit` with every label it reads. False if it may read any.
     pub(super) fn visit_reads(&self, visit: &mut impl FnMut(Place)) -> bool {
+        let mut known = true;
         match self {
             Step::Condition(condition) => condition.visit_places(visit),
-            Step::LineFormat(template) => return visit_template(template, visit),
+            Step::LineFormat(template) => known = visit_template(template, visit),
             Step::LabelFormat(assignments) => {
-                let mut known = true;
                 for assignment in assignments {
                     match assignment {
                         Assignment::Rename { from, .. } => visit(Place::Label(*from)),
@@ -293,12 +302,31 @@ impl Step {
                         }
                     }
                 }
-                return known;
             }
             Step::Distinct(_) | Step::Sort(_) => return false,
             _ => {}
         }
-        true
+        known
+    }
+
+    /// Calls `visit` with every label that parsers before it must find.
+    pub(super) fn visit_wanted(&self, visit: &mut impl FnMut(Place)) {
+        match self {
+            Step::LineFormat(template) => template.wanted().for_each(visit),
+            Step::LabelFormat(assignments) => {
+                for assignment in assignments {
+                    match assignment {
+                        Assignment::Rename { from, .. } => visit(Place::Label(*from)),
+                        Assignment::Template { template, .. } => {
+                            template.wanted().for_each(&mut *visit);
+                        }
+                    }
+                }
+            }
+            other => {
+                other.visit_reads(visit);
+            }
+        }
     }
 }
 
@@ -354,16 +382,27 @@ fn format_line(template: &Template, work: &mut Work<'_>) {
 }
 
 /// All templates of one stage see the labels as they were when the first of them ran: after the
-/// renames before it. The results are set in the order of the assignments.
+/// renames before it. The results are set in the order of the assignments. As in Loki, a row
+/// without any label is looked at anew for each template, as long as it has none.
 fn format_labels(assignments: &[Assignment], work: &mut Work<'_>) {
     let is_rename = |a: &Assignment| matches!(a, Assignment::Rename { .. });
     let leading = assignments.iter().take_while(|a| is_rename(a)).count();
-    let (before, rest) = assignments.split_at(leading);
+    let (before, mut rest) = assignments.split_at(leading);
     for assignment in before {
         if let Assignment::Rename { to, from } = assignment {
             work.row.rename(*from, *to);
         }
     }
+    while rest.len() > 1 && !work.row.has_labels() {
+        let (first, others) = rest.split_at(1);
+        assign(first, work);
+        rest = others;
+    }
+    assign(rest, work);
+}
+
+/// Does assignments whose templates all see the same labels.
+fn assign(rest: &[Assignment], work: &mut Work<'_>) {
     let text = &mut work.scratch.text;
     text.clear();
     let moment = Moment {

@@ -3,11 +3,13 @@
 //! Templates of texts and plain labels, which most are, are copied together without the template
 //! engine.
 
+mod builtins;
 mod decimal;
 mod functions;
 mod layout;
 mod math;
 mod rewrite;
+mod sites;
 mod strings;
 mod times;
 
@@ -19,6 +21,7 @@ use gotmpl::parse::{CommandNode, Expr, ListNode, Node, PipeNode};
 use gotmpl::{MissingKey, Value};
 
 pub(super) use self::math::seconds;
+use self::sites::{Site, Sites};
 
 use super::label_filter::Place;
 use super::names::Names;
@@ -43,6 +46,10 @@ struct Context {
     line: Option<Arc<str>>,
     timestamp: i64,
     now: i64,
+    /// The call that was reached last, if it is not done.
+    site: Option<usize>,
+    /// Labels that the template names and the row lacks, if it looks at all of them.
+    absent: Vec<Arc<str>>,
 }
 
 /// What a rendering sees besides the labels.
@@ -61,6 +68,8 @@ pub(super) struct Template {
     body: Body,
     /// Labels that it names.
     fields: Vec<(Arc<str>, Place)>,
+    /// Those of them that parsers know it to name.
+    plain: Vec<Place>,
     /// It may look at any label.
     all: bool,
     line: bool,
@@ -69,7 +78,7 @@ pub(super) struct Template {
 #[derive(Clone)]
 enum Body {
     Parts(Arc<[Part]>),
-    Go(Arc<gotmpl::Template>),
+    Go(Arc<gotmpl::Template>, Arc<[Site]>),
 }
 
 enum Part {
@@ -104,6 +113,7 @@ impl Template {
         let mut parts = None;
         for name in template.templates() {
             if let Some(tree) = template.lookup(name) {
+                seen.is_main = name == kind;
                 seen.list(tree);
             }
         }
@@ -111,6 +121,12 @@ impl Template {
             && let Some(tree) = template.lookup(kind)
         {
             parts = simple_parts(tree, names);
+            // As in Loki, `line_format` of just one label looks for no error.
+            if let (LINE, Some([Part::Label(place)])) = (kind, parts.as_deref_mut())
+                && !matches!(place, Place::Label(_))
+            {
+                parts = Some(Vec::new());
+            }
         }
         if let Some(unknown) = seen
             .functions
@@ -121,7 +137,7 @@ impl Template {
                 "template: {kind}:1: function {unknown:?} not defined"
             ));
         }
-        let template = as_go_prints(template);
+        let (template, sites) = as_go_prints(template, kind, text);
         let fields = seen
             .fields
             .iter()
@@ -131,12 +147,23 @@ impl Template {
             kind,
             body: match parts {
                 Some(parts) => Body::Parts(parts.into()),
-                None => Body::Go(Arc::new(template)),
+                None => Body::Go(Arc::new(template), sites),
             },
             fields,
+            plain: seen
+                .plain
+                .iter()
+                .map(|name| Place::of(name, names))
+                .collect(),
             all: seen.all,
             line: seen.line,
         })
+    }
+
+    /// The labels that parsers must find for it. As in Loki these are not all that it looks at:
+    /// not what `.` alone, a variable or a member of a call's result lead to.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = Place> {
+        self.plain.iter().copied()
     }
 
     /// The labels that it may look at; `None` for all of them.
@@ -156,7 +183,7 @@ impl Template {
         moment: Moment<'_>,
         out: &mut String,
     ) -> Result<(), String> {
-        let template = match &self.body {
+        let (template, sites) = match &self.body {
             Body::Parts(parts) => {
                 for part in parts.iter() {
                     match part {
@@ -167,7 +194,7 @@ impl Template {
                 }
                 return Ok(());
             }
-            Body::Go(template) => template,
+            Body::Go(template, sites) => (template, sites),
         };
         CONTEXT.with_borrow_mut(|context| {
             context.line = self
@@ -175,6 +202,17 @@ impl Template {
                 .then(|| String::from_utf8_lossy(moment.line).into());
             context.timestamp = moment.timestamp;
             context.now = moment.now;
+            context.site = None;
+            context.absent.clear();
+            if self.all {
+                let absent = self
+                    .fields
+                    .iter()
+                    .filter(|(_, place)| !is_present(row, *place));
+                context
+                    .absent
+                    .extend(absent.map(|(name, _)| Arc::clone(name)));
+            }
         });
         let mut bounded = Bounded { out };
         let data = self.data(row);
@@ -182,7 +220,7 @@ impl Template {
             Some(_) => template.execute_template_fmt(&mut bounded, self.kind, &data),
             None => template.execute_fmt(&mut bounded, &data),
         }
-        .map_err(|error| error.to_string())
+        .map_err(|error| sites::explained(self.kind, sites, &error.to_string()))
     }
 
     fn data(&self, row: &Row) -> Value {
@@ -202,10 +240,20 @@ impl Template {
             }
             if row.has_error() {
                 insert(ERROR_LABEL.into(), row.error());
-                insert(ERROR_DETAILS_LABEL.into(), row.error_details());
+            }
+            if !row.shown_details().is_empty() {
+                insert(ERROR_DETAILS_LABEL.into(), row.shown_details());
             }
         }
         Value::Map(Arc::new(map))
+    }
+}
+
+fn is_present(row: &Row, place: Place) -> bool {
+    match place {
+        Place::Label(id) => row.get(id).is_some(),
+        Place::Error => row.has_error(),
+        Place::ErrorDetails => !row.shown_details().is_empty(),
     }
 }
 
@@ -232,16 +280,25 @@ impl std::fmt::Write for Bounded<'_> {
     }
 }
 
-/// The template with all its parts rewritten so that numbers look as in Go.
-fn as_go_prints(template: gotmpl::Template) -> gotmpl::Template {
+/// The template with all its parts rewritten so that numbers look as in Go, and its calls.
+fn as_go_prints(
+    template: gotmpl::Template,
+    kind: &str,
+    source: &str,
+) -> (gotmpl::Template, Arc<[Site]>) {
+    let mut sites = Sites::new(kind, source);
     let parts: Vec<(String, ListNode)> = template
         .templates()
         .into_iter()
-        .filter_map(|name| Some((name.to_owned(), rewrite::list(template.lookup(name)?))))
+        .filter_map(|name| {
+            let list = rewrite::list(template.lookup(name)?, &mut sites);
+            Some((name.to_owned(), list))
+        })
         .collect();
-    parts.into_iter().fold(template, |template, (name, tree)| {
+    let template = parts.into_iter().fold(template, |template, (name, tree)| {
         template.add_parse_tree(&name, tree)
-    })
+    });
+    (template, sites.found.into())
 }
 
 /// The template as texts and labels, if it is nothing else.
@@ -271,6 +328,10 @@ fn simple_parts(tree: &ListNode, names: &mut Names) -> Option<Vec<Part>> {
 #[derive(Default)]
 struct Seen {
     fields: Vec<String>,
+    /// Names behind a point, wherever they stand in the main template but for members of calls and
+    /// variables.
+    plain: Vec<String>,
+    is_main: bool,
     functions: Vec<String>,
     all: bool,
     line: bool,
@@ -292,6 +353,7 @@ impl Seen {
             }
             // The dot goes to another template, which is looked through by itself.
             Node::Template(template) => template.pipe.iter().for_each(|pipe| {
+                let is_main = std::mem::take(&mut self.is_main);
                 let only_dot = matches!(
                     &pipe.commands[..],
                     [command] if matches!(&command.args[..], [Expr::Dot(_)])
@@ -299,6 +361,7 @@ impl Seen {
                 if !only_dot {
                     self.pipe(pipe);
                 }
+                self.is_main = is_main;
             }),
             Node::Define(define) => self.list(&define.body),
             Node::Text(_) | Node::Break(_) | Node::Continue(_) => {}
@@ -330,7 +393,12 @@ impl Seen {
     fn expr(&mut self, expr: &Expr) {
         match expr {
             Expr::Dot(_) => self.all = true,
-            Expr::Field(_, chain) => chain.first().into_iter().for_each(|name| self.field(name)),
+            Expr::Field(_, chain) => {
+                if self.is_main {
+                    self.plain.extend(chain.iter().map(|name| name.to_string()));
+                }
+                chain.first().into_iter().for_each(|name| self.field(name));
+            }
             Expr::Variable(_, variable, chain) if variable == "$" => match chain.first() {
                 Some(name) => self.field(name),
                 None => self.all = true,
@@ -340,7 +408,11 @@ impl Seen {
                 self.functions.push(name.to_string());
             }
             Expr::Pipe(_, pipe) => self.pipe(pipe),
-            Expr::Chain(_, inner, _) => self.expr(inner),
+            Expr::Chain(_, inner, _) => {
+                let is_main = std::mem::take(&mut self.is_main);
+                self.expr(inner);
+                self.is_main = is_main;
+            }
             Expr::Variable(..)
             | Expr::String(..)
             | Expr::Number(..)

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use gotmpl::{FuncMap, TemplateError, Value};
 
-use super::{CONTEXT, math, rewrite, strings, times};
+use super::{CONTEXT, builtins, math, rewrite, sites, strings, times};
 
 /// What a function gives.
 pub(super) type Outcome = Result<Value, TemplateError>;
@@ -19,6 +19,7 @@ static FUNCTIONS: LazyLock<FuncMap> = LazyLock::new(|| {
     let mut map = FuncMap::new();
     strings::register(&mut map);
     math::register(&mut map);
+    builtins::register(&mut map);
     times::register(&mut map);
     rewrite::register(&mut map);
     add(&mut map, "__line__", 0, |_| {
@@ -72,7 +73,7 @@ pub(super) fn text(args: &[Value], at: usize) -> Result<&str, TemplateError> {
     match args.get(at) {
         Some(Value::String(text)) => Ok(text),
         Some(Value::Nil) => Ok(""),
-        other => Err(wrong_type("string", other)),
+        other => Err(wrong_type("string", other, at)),
     }
 }
 
@@ -81,7 +82,7 @@ pub(super) fn int(args: &[Value], at: usize) -> Result<i64, TemplateError> {
     match args.get(at) {
         Some(Value::Int(n)) => Ok(*n),
         Some(Value::Uint(n)) => Ok(*n as i64),
-        other => Err(wrong_type("int", other)),
+        other => Err(wrong_type("int", other, at)),
     }
 }
 
@@ -93,9 +94,8 @@ pub(super) fn string(text: impl Into<Arc<str>>) -> Outcome {
     Ok(Value::String(text.into()))
 }
 
-fn wrong_type(want: &str, got: Option<&Value>) -> TemplateError {
-    fail(format!(
-        "wrong type for value; expected {want}; got {}",
-        got.map_or("nothing", Value::type_name)
-    ))
+fn wrong_type(want: &str, got: Option<&Value>, at: usize) -> TemplateError {
+    let got = got.map_or("nothing", Value::type_name);
+    let problem = format!("wrong type for value; expected {want}; got {got}");
+    fail(sites::wrong_argument(at, &problem))
 }

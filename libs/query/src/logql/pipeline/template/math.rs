@@ -95,12 +95,23 @@ fn decimals(
     args: &[Value],
     apply: impl Fn(Decimal, Decimal) -> Result<Decimal, DivisionByZero>,
 ) -> Outcome {
-    let mut total = Decimal::from_f64(to_float(&args[0]));
+    let mut total = decimal(&args[0])?;
     for arg in &args[1..] {
-        total = apply(total, Decimal::from_f64(to_float(arg)))
-            .map_err(|DivisionByZero| fail("decimal division by 0"))?;
+        total =
+            apply(total, decimal(arg)?).map_err(|DivisionByZero| fail("decimal division by 0"))?;
     }
     Ok(Value::Float(total.to_f64()))
+}
+
+fn decimal(value: &Value) -> Result<Decimal, TemplateError> {
+    let number = to_float(value);
+    let refused = match number {
+        f64::INFINITY => "+Inf",
+        f64::NEG_INFINITY => "-Inf",
+        number if number.is_nan() => "NaN",
+        number => return Ok(Decimal::from_f64(number)),
+    };
+    Err(fail(format!("Cannot create a Decimal from {refused}")))
 }
 
 fn divide_by_zero() -> TemplateError {
@@ -118,10 +129,10 @@ fn to_int(value: &Value) -> i64 {
     }
 }
 
-/// `strconv.ParseInt` with base 0, after zeros behind a point were left out.
+/// `strconv.ParseInt` with base 0, after digits behind a point were left out.
 fn text_to_int(text: &str) -> Option<i64> {
     let text = match text.split_once('.') {
-        Some((whole, fraction)) if fraction.bytes().all(|b| b == b'0') => whole,
+        Some((whole, fraction)) if fraction.bytes().all(|b| b.is_ascii_digit()) => whole,
         _ => text,
     };
     let (sign, digits) = match text.as_bytes().first()? {

@@ -4,17 +4,20 @@
 //! Each action gets a last command that shows its value, and `printf` gets its format from a
 //! function that asks for `%g` where a number meets `%v`.
 
-use gotmpl::parse::{ActionNode, CommandNode, Expr, ListNode, Node, PipeNode};
+use gotmpl::parse::{ActionNode, CommandNode, Expr, ListNode, Node, Number, PipeNode, Pos};
 use gotmpl::{FuncMap, Value};
 
-use super::functions::{add, string, text};
-use super::times;
+use super::functions::{add, fail, int, string, text};
+use super::sites::{FAIL, MARK, Sites};
+use super::{CONTEXT, sites, times};
 
 const SHOW: &str = "__show__";
+/// Gives the labels without those that the row lacks: all that a template names are there for it.
+const PRESENT: &str = "__present__";
 const FORMAT: &str = "__format__";
 /// Methods of Go's `time.Time` that templates may call: `__timestamp__.Unix`,
 /// `(toDate "2006-01-02" .day).Format "Jan 2"`.
-const METHODS: [&str; 14] = [
+const METHODS: [&str; 15] = [
     "Day",
     "Format",
     "Hour",
@@ -29,12 +32,37 @@ const METHODS: [&str; 14] = [
     "UnixNano",
     "Weekday",
     "Year",
+    "YearDay",
 ];
 
 pub(super) fn register(map: &mut FuncMap) {
-    add(map, SHOW, 1, |args| match &args[0] {
-        Value::Nil | Value::String(_) => Ok(args[0].clone()),
-        value => string(shown(value)),
+    add(map, SHOW, 1, |args| {
+        CONTEXT.with_borrow_mut(|context| context.site = None);
+        match &args[0] {
+            Value::Nil | Value::String(_) => Ok(args[0].clone()),
+            value => string(shown(value)),
+        }
+    });
+    add(map, PRESENT, 1, |args| match &args[0] {
+        Value::Map(labels) => CONTEXT.with_borrow(|context| {
+            if context.absent.is_empty() {
+                return Ok(args[0].clone());
+            }
+            let mut labels = (**labels).clone();
+            for name in &context.absent {
+                labels.remove(name);
+            }
+            Ok(Value::Map(labels.into()))
+        }),
+        other => Ok(other.clone()),
+    });
+    add(map, MARK, 2, |args| {
+        let site = usize::try_from(int(args, 0)?).ok();
+        CONTEXT.with_borrow_mut(|context| context.site = site);
+        Ok(args[1].clone())
+    });
+    add(map, FAIL, 1, |args| {
+        Err(fail(sites::complete(text(args, 0)?)))
     });
     add(map, FORMAT, 1, |args| {
         string(with_numbers_as_g(text(args, 0)?, &args[1..]))
@@ -44,30 +72,35 @@ pub(super) fn register(map: &mut FuncMap) {
 }
 
 /// The template with numbers shown as Go shows them.
-pub(super) fn list(list: &ListNode) -> ListNode {
+pub(super) fn list(list: &ListNode, sites: &mut Sites<'_>) -> ListNode {
     ListNode {
         pos: list.pos,
-        nodes: list.nodes.iter().map(node).collect(),
+        nodes: list.nodes.iter().map(|inner| node(inner, sites)).collect(),
     }
 }
 
-fn node(node: &Node) -> Node {
+fn node(node: &Node, sites: &mut Sites<'_>) -> Node {
     let mut node = node.clone();
     match &mut node {
-        Node::List(inner) => *inner = list(inner),
+        Node::List(inner) => *inner = list(inner, sites),
         Node::Action(action) => {
-            action.pipe = pipe(&action.pipe);
+            action.pipe = pipe(&action.pipe, sites);
             if action.pipe.decl.is_empty() {
                 action.pipe.commands.push(show(action));
             }
         }
         Node::If(branch) | Node::With(branch) | Node::Range(branch) => {
-            branch.pipe = pipe(&branch.pipe);
-            branch.body = list(&branch.body);
-            branch.else_body = branch.else_body.as_ref().map(list);
+            branch.pipe = pipe(&branch.pipe, sites);
+            branch.body = list(&branch.body, sites);
+            branch.else_body = branch.else_body.as_ref().map(|body| list(body, sites));
         }
-        Node::Template(template) => template.pipe = template.pipe.as_ref().map(pipe),
-        Node::Define(define) => define.body = list(&define.body),
+        Node::Template(template) => {
+            let only_dot = |inner: &PipeNode| matches!(&inner.commands[..], [command] if matches!(&command.args[..], [Expr::Dot(_)]));
+            if template.pipe.as_ref().is_some_and(|inner| !only_dot(inner)) {
+                template.pipe = template.pipe.as_ref().map(|inner| pipe(inner, sites));
+            }
+        }
+        Node::Define(define) => define.body = list(&define.body, sites),
         Node::Text(_) | Node::Break(_) | Node::Continue(_) => {}
     }
     node
@@ -80,23 +113,34 @@ fn show(action: &ActionNode) -> CommandNode {
     }
 }
 
-fn pipe(pipe: &PipeNode) -> PipeNode {
+fn pipe(pipe: &PipeNode, sites: &mut Sites<'_>) -> PipeNode {
     let mut commands: Vec<CommandNode> = Vec::with_capacity(pipe.commands.len());
-    for command in &pipe.commands {
+    for original in &pipe.commands {
+        let piped = !commands.is_empty();
+        if let Some(message) = sites.refusal(original, piped) {
+            commands.push(failing(original.pos, &message));
+            continue;
+        }
+        let mut args = Vec::with_capacity(original.args.len());
+        for (at, arg) in original.args.iter().enumerate() {
+            args.push(match (at, arg) {
+                (_, Expr::Dot(pos)) if !is_lookup(original) => present(*pos),
+                (0, arg) => inside(arg, sites),
+                (_, arg) => expr(arg, sites),
+            });
+        }
         let mut command = CommandNode {
-            pos: command.pos,
-            args: command
-                .args
-                .iter()
-                .enumerate()
-                .map(|(at, arg)| if at == 0 { inside(arg) } else { expr(arg) })
-                .collect(),
+            pos: original.pos,
+            args,
         };
         call_method(&mut command);
-        let is_printf = matches!(&command.args[0], Expr::Identifier(_, name) if name == "printf");
-        if is_printf {
+        let called = match original.args.first() {
+            Some(Expr::Identifier(_, name)) => name.as_str(),
+            _ => "",
+        };
+        if called == "printf" {
             // What is piped in becomes the last argument, so that the format can see it.
-            if !commands.is_empty() {
+            if piped {
                 let before = PipeNode {
                     pos: pipe.pos,
                     decl: Vec::new(),
@@ -107,6 +151,10 @@ fn pipe(pipe: &PipeNode) -> PipeNode {
             }
             add_format(&mut command);
         }
+        if !matches!(called, "" | "and" | "or") {
+            let site = sites.add(original);
+            mark(&mut command, &mut commands, site);
+        }
         commands.push(command);
     }
     PipeNode {
@@ -114,6 +162,61 @@ fn pipe(pipe: &PipeNode) -> PipeNode {
         decl: pipe.decl.clone(),
         commands,
         is_assign: pipe.is_assign,
+    }
+}
+
+/// `index . "name"`, for which an absent label is an empty one.
+fn is_lookup(command: &CommandNode) -> bool {
+    matches!(&command.args[..], [Expr::Identifier(_, name), Expr::Dot(_), ..] if name == "index")
+}
+
+fn present(pos: Pos) -> Expr {
+    let command = CommandNode {
+        pos,
+        args: vec![Expr::Identifier(pos, PRESENT.into()), Expr::Dot(pos)],
+    };
+    let pipe = PipeNode {
+        pos,
+        decl: Vec::new(),
+        commands: vec![command],
+        is_assign: false,
+    };
+    Expr::Pipe(pos, pipe)
+}
+
+fn failing(pos: Pos, message: &str) -> CommandNode {
+    CommandNode {
+        pos,
+        args: vec![
+            Expr::Identifier(pos, FAIL.into()),
+            Expr::String(pos, message.into()),
+        ],
+    }
+}
+
+/// Puts the mark of a call where it is reached last before the call: at its last argument, or
+/// behind what is piped in.
+fn mark(command: &mut CommandNode, before: &mut Vec<CommandNode>, site: usize) {
+    let pos = command.pos;
+    let mut args = vec![
+        Expr::Identifier(pos, MARK.into()),
+        Expr::Number(pos, Number::Int(site as i64)),
+    ];
+    if command.args.len() == 1 {
+        if !before.is_empty() {
+            before.push(CommandNode { pos, args });
+        }
+        return;
+    }
+    if let Some(last) = command.args.last_mut() {
+        args.push(last.clone());
+        let marked = PipeNode {
+            pos,
+            decl: Vec::new(),
+            commands: vec![CommandNode { pos, args }],
+            is_assign: false,
+        };
+        *last = Expr::Pipe(pos, marked);
     }
 }
 
@@ -142,8 +245,8 @@ fn add_format(command: &mut CommandNode) {
 }
 
 /// An argument, with its own parts changed and a method call as a pipeline.
-fn expr(expr: &Expr) -> Expr {
-    let expr = inside(expr);
+fn expr(expr: &Expr, sites: &mut Sites<'_>) -> Expr {
+    let expr = inside(expr, sites);
     let pos = expr.pos();
     let mut command = CommandNode {
         pos,
@@ -162,11 +265,11 @@ fn expr(expr: &Expr) -> Expr {
 }
 
 /// The expression with its own parts changed.
-fn inside(expr: &Expr) -> Expr {
+fn inside(expr: &Expr, sites: &mut Sites<'_>) -> Expr {
     match expr {
-        Expr::Pipe(pos, inner) => Expr::Pipe(*pos, pipe(inner)),
+        Expr::Pipe(pos, inner) => Expr::Pipe(*pos, pipe(inner, sites)),
         Expr::Chain(pos, inner, chain) => {
-            Expr::Chain(*pos, Box::new(self::expr(inner)), chain.clone())
+            Expr::Chain(*pos, Box::new(self::expr(inner, sites)), chain.clone())
         }
         other => other.clone(),
     }

@@ -108,7 +108,7 @@ fn register_sprig(map: &mut FuncMap) {
         };
         if start > end || end > length || end < 0 {
             return Err(fail(format!(
-                "slice bounds out of range [{start}:{end}] with length {length}"
+                "runtime error: slice bounds out of range [{start}:{end}]"
             )));
         }
         bytes_of(source, start as usize, end as usize)
@@ -181,6 +181,11 @@ fn register_coding(map: &mut FuncMap) {
             .chars()
             .filter(|c| !matches!(c, '\r' | '\n'))
             .collect();
+        // Loki adds missing padding to the text as it was.
+        let clean = match source.len() % 4 {
+            0 | 1 => clean,
+            rest => clean + &"=".repeat(4 - rest),
+        };
         match STANDARD.decode(&clean) {
             Ok(bytes) => clean_string(&bytes),
             // Like sprig: the error's words are the result.

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use super::CONTEXT;
 use super::functions::{Outcome, add, fail, string, text};
 use super::layout::{GoTime, parse};
+use super::sites::wrong_argument;
 
 /// Calls a method of a time: its name, the time, arguments.
 pub(super) const METHOD: &str = "__method__";
@@ -73,6 +74,7 @@ fn method(args: &[Value]) -> Outcome {
         "Weekday" => string(time.format("Monday")),
         "Day" => part("2"),
         "Hour" => part("15"),
+        "YearDay" => part("002"),
         "Minute" => part("4"),
         "Second" => part("5"),
         other => Err(fail(format!(
@@ -90,8 +92,8 @@ fn give(time: &GoTime) -> Outcome {
 }
 
 fn time_of(args: &[Value]) -> Result<GoTime, TemplateError> {
-    GoTime::read(text(args, 0)?)
-        .ok_or_else(|| fail("wrong type for value; expected time.Time; got string"))
+    let problem = "wrong type for value; expected time.Time; got string";
+    GoTime::read(text(args, 0)?).ok_or_else(|| fail(wrong_argument(0, problem)))
 }
 
 /// Days, seconds, milliseconds, microseconds or nanoseconds, by the number of digits.
@@ -108,7 +110,8 @@ fn unix_to_time(epoch: &str) -> Outcome {
         13 => 1_000_000,
         16 => 1_000,
         19 => 1,
-        _ => return Err(wrong("want 5, 10, 13, 16 or 19 digits")),
+        // Loki's own words for an error that is not there.
+        _ => return Err(wrong("%!w(<nil>)")),
     };
     let nanos = number
         .checked_mul(unit)

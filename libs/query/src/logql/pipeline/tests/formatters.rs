@@ -60,9 +60,14 @@ fn line_format_writes_the_line_from_labels() {
         ),
         (r#"| line_format "{{.}}""#, "x", "map[app:web pod:p-1] |"),
         (
+            r#"| json | line_format "{{.__error__}}!""#,
+            "x",
+            "JSONParserErr! | __error__=JSONParserErr __error_details__=Value looks like object, but can't find closing '}' symbol",
+        ),
+        (
             r#"| json | line_format "{{.__error__}}""#,
             "x",
-            "JSONParserErr | __error__=JSONParserErr __error_details__=Value looks like object, but can't find closing '}' symbol",
+            " | __error__=JSONParserErr __error_details__=Value looks like object, but can't find closing '}' symbol",
         ),
         (
             r#"| line_format "{{define `t`}}<{{.app}}>{{end}}{{template `t` .}}""#,
@@ -260,9 +265,11 @@ fn sprig_arithmetic() {
             ("{{ mod .i 4 }}", "3"),
             ("{{ mod .neg 4 }}", "-3"),
             ("{{ mod .i 0 }}", "TemplateFormatErr..."),
-            ("{{ int .f }}", "0"),
+            ("{{ int .f }}", "2"),
             ("{{ int 2.9 }}", "2"),
             ("{{ int .d }}", "12"),
+            ("{{ addf \"Inf\" 1 }}", "TemplateFormatErr..."),
+            ("{{ int 1 2 }}", "TemplateFormatErr..."),
             ("{{ int .w }}", "0"),
             ("{{ int \"0x10\" }}", "16"),
             ("{{ int true }}", "1"),
