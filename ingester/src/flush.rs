@@ -123,7 +123,8 @@ impl Flusher {
         let head = write.heads[0];
         let unique = format!("h{:x}-{}", head.sequence, write.attempt);
         let path = objects::path(Signal::Logs, now, head.ingester, &unique);
-        let batches = write.batches.clone();
+        let batches = write.batches.iter().map(|held| Arc::clone(&held.batch));
+        let batches: Vec<_> = batches.collect();
         let encoding = tokio::task::spawn_blocking(move || {
             let mut object = Vec::new();
             let written = codec::encode(&batches, &mut object)?;

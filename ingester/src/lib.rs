@@ -26,6 +26,7 @@ mod deletes;
 mod error;
 mod flush;
 mod handle;
+mod lease;
 mod maintenance;
 mod merge;
 mod metrics;

@@ -1,19 +1,22 @@
 //! Merging, retention, delete requests, deletion of condemned and orphaned objects: one job at a
-//! time, in a task of its own, on a clock or on request.
+//! time, in a task of its own, on a clock or on request. Where there are several ingesters, each job
+//! is done under a lease, so that they do different ones.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use model::Kind;
-use rpc::{Command, MetaApi, SegmentMeta};
+use model::{Kind, NodeId, Timestamp};
+use rpc::{Catalog, Command, MetaApi, Network, SegmentMeta};
 use store::ObjectStorage;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::config::nanos;
-use crate::merge::{Merger, PlanOptions, plan_merges};
+use crate::lease::Leases;
+use crate::merge::{MergePlan, Merger, PlanOptions, plan_merges};
 use crate::metrics::Metrics;
 use crate::start::{Clock, Deps};
 use crate::task::Message;
@@ -24,7 +27,10 @@ mod deletes;
 /// Requests queued; they come from people and tests.
 const REQUESTS_MAX: usize = 8;
 /// Orphans are looked for once in so many rounds: listing a bucket costs money.
-const ROUNDS_PER_ORPHAN_SEARCH: u64 = 360;
+const ROUNDS_PER_ORPHAN_SEARCH: u32 = 360;
+/// The lease of deleting objects, and the one that says that orphans were looked for lately.
+const CLEAN_LEASE: &str = "clean";
+const ORPHANS_LEASE: &str = "orphans";
 
 /// The handle of the maintenance task.
 #[derive(Debug)]
@@ -43,6 +49,16 @@ enum Request {
     Stop,
 }
 
+/// What came of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Merged {
+    Here,
+    /// Another ingester is at it.
+    Elsewhere,
+    /// The catalog has moved on.
+    Outdated,
+}
+
 struct Worker {
     storage: ObjectStorage,
     meta: Arc<dyn MetaApi>,
@@ -54,6 +70,10 @@ struct Worker {
     stop: Arc<AtomicBool>,
     /// The task that has the heads.
     heads: mpsc::WeakSender<Message>,
+    node: NodeId,
+    network: Option<Arc<dyn Network>>,
+    owner_timeout: Duration,
+    leases: Leases,
 }
 
 impl Maintenance {
@@ -83,6 +103,15 @@ impl Maintenance {
             orphan_age: nanos(config.orphan_age),
             stop: Arc::clone(&stop),
             heads,
+            node: deps.node,
+            network: deps.network.clone(),
+            owner_timeout: config.owner_timeout,
+            leases: Leases {
+                meta: Arc::clone(&deps.meta),
+                node: deps.node,
+                clock: Arc::clone(&deps.clock),
+                duration: config.lease_duration,
+            },
         };
         let task = tokio::spawn(worker.run(receiver));
         Maintenance {
@@ -134,7 +163,7 @@ impl Worker {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick comes at once.
         tick.tick().await;
-        let (mut round, mut more) = (0_u64, false);
+        let (mut round, mut more) = (0_u32, false);
         loop {
             tokio::select! {
                 request = requests.recv() => match request {
@@ -150,7 +179,7 @@ impl Worker {
                     }
                 },
                 _ = tick.tick(), if self.merger.enabled() => {
-                    round += u64::from(!more);
+                    round = round.wrapping_add(u32::from(!more));
                     more = self.round(round, more).await;
                     if more {
                         tick.reset_immediately();
@@ -161,20 +190,27 @@ impl Worker {
     }
 
     /// At most one segment searched for deleted records, and one merge, so that a request never waits
-    /// for more than that. Returns whether more segments are to be searched: then the next round
-    /// follows at once, which `again` says.
-    async fn round(&mut self, round: u64, again: bool) -> bool {
-        let more = self.delete_one(false).await.unwrap_or_else(|error| {
+    /// for more than that. Returns whether there may be more to search or to merge: then the next round
+    /// follows at once, which `again` says, so that merging keeps up with what arrives.
+    async fn round(&mut self, round: u32, again: bool) -> bool {
+        let mut more = self.delete_one(false).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot remove deleted records; it is tried again");
             false
         });
         if !more && let Err(error) = self.finish_deletes().await {
             tracing::warn!(%error, "cannot finish delete requests; it is tried again");
         }
-        if let Err(error) = self.merge(false, false).await {
-            tracing::warn!(%error, "cannot merge segments; it is tried again");
+        match self.merge(false, false).await {
+            Ok(merged) => more |= merged > 0,
+            Err(error) => tracing::warn!(%error, "cannot merge segments; it is tried again"),
         }
-        let orphans = !again && round % ROUNDS_PER_ORPHAN_SEARCH == 1;
+        let due = !again && round % ROUNDS_PER_ORPHAN_SEARCH == 1;
+        let orphans = due
+            && self
+                .leases
+                .take(ORPHANS_LEASE, self.orphan_pause())
+                .await
+                .unwrap_or(false);
         if let Err(error) = self.clean(orphans).await {
             tracing::warn!(%error, "cannot remove objects; it is tried again");
         }
@@ -198,25 +234,49 @@ impl Worker {
         while !self.stop.load(Ordering::Relaxed) {
             let (catalog, now) = (self.meta.catalog(), (self.clock)());
             let plans = plan_merges(&catalog, now, &self.options);
-            let Some(plan) = plans.into_iter().next() else {
-                break;
-            };
-            let inputs = plan.inputs.clone();
-            match self.merger.run(plan, &catalog, now, until_done).await {
-                Ok(()) => merged += 1,
-                // Another one was faster: plan again from the new catalog.
-                Err(error) if error.kind() == Kind::Conflict => {}
-                Err(_) if self.stop.load(Ordering::Relaxed) => break,
-                Err(error) => {
-                    self.failed(&error, &inputs);
-                    return Err(error);
+            let mut done = Merged::Elsewhere;
+            for plan in plans {
+                done = self.merge_one(plan, &catalog, now, until_done).await?;
+                if done != Merged::Elsewhere {
+                    break;
                 }
             }
-            if !until_done {
+            merged += u64::from(done == Merged::Here);
+            if done == Merged::Elsewhere || !until_done {
                 break;
             }
         }
         Ok(merged)
+    }
+
+    /// Executes a plan, unless another ingester does.
+    async fn merge_one(
+        &mut self,
+        plan: MergePlan,
+        catalog: &Arc<Catalog>,
+        now: Timestamp,
+        urgent: bool,
+    ) -> Result<Merged, Error> {
+        let inputs = plan.inputs.clone();
+        let first = inputs.iter().map(|segment| segment.id.0).min();
+        let lease = format!("merge {}", first.unwrap_or_default());
+        let merge = self.merger.run(plan, catalog, now, urgent);
+        match self.leases.hold(&lease, merge).await {
+            Ok(Some(())) => Ok(Merged::Here),
+            Ok(None) => Ok(Merged::Elsewhere),
+            // Another one was faster: plan again from the new catalog.
+            Err(error) if error.kind() == Kind::Conflict => Ok(Merged::Outdated),
+            Err(_) if self.stop.load(Ordering::Relaxed) => Ok(Merged::Outdated),
+            Err(error) => {
+                self.failed(&error, &inputs);
+                Err(error)
+            }
+        }
+    }
+
+    /// A little less than the time between two searches of one ingester.
+    fn orphan_pause(&self) -> Duration {
+        self.merger.interval() * (ROUNDS_PER_ORPHAN_SEARCH / 10 * 9)
     }
 
     /// A damaged segment is left alone until the next start, so that it does not hold up the others.
@@ -239,18 +299,29 @@ impl Worker {
     }
 
     async fn clean(&self, orphans: bool) -> Result<u64, Error> {
-        let mut removed = self.remove_condemned().await?;
-        if orphans {
-            removed += self.remove_orphans().await?;
+        if !orphans && self.condemned().is_empty() {
+            return Ok(0);
         }
-        self.metrics.deleted_objects.inc_by(removed);
-        Ok(removed)
+        let clean = async {
+            let mut removed = self.remove_condemned().await?;
+            if orphans {
+                removed += self.remove_orphans().await?;
+            }
+            self.metrics.deleted_objects.inc_by(removed);
+            Ok(removed)
+        };
+        Ok(self.leases.hold(CLEAN_LEASE, clean).await?.unwrap_or(0))
+    }
+
+    /// Objects that may go now.
+    fn condemned(&self) -> Vec<Arc<str>> {
+        let (catalog, now) = (self.meta.catalog(), (self.clock)());
+        let due = catalog.condemned.iter().filter(|(_, after)| **after <= now);
+        due.map(|(path, _)| Arc::clone(path)).collect()
     }
 
     async fn remove_condemned(&self) -> Result<u64, Error> {
-        let (catalog, now) = (self.meta.catalog(), (self.clock)());
-        let due = catalog.condemned.iter().filter(|(_, after)| **after <= now);
-        let due: Vec<Arc<str>> = due.map(|(path, _)| Arc::clone(path)).collect();
+        let due = self.condemned();
         if due.is_empty() {
             return Ok(0);
         }
@@ -264,7 +335,8 @@ impl Worker {
 
     /// Removes segments that no catalog entry names and that are too old to be an upload whose
     /// commit is still to come. Lists before it reads the catalog: what is committed in between is
-    /// then in the catalog.
+    /// then in the catalog. That is at least as new as the lease under which this is done: on a
+    /// catalog that is behind, live objects of others would look like orphans.
     async fn remove_orphans(&self) -> Result<u64, Error> {
         let oldest = (self.clock)().saturating_sub(self.orphan_age);
         let listed = self.storage.list(objects::FOLDER).await?;

@@ -35,7 +35,7 @@ pub(crate) struct Write {
     /// Heads that the commit covers, own ones first.
     pub(crate) heads: Vec<HeadId>,
     pub(crate) digest: Digest,
-    pub(crate) batches: Vec<Arc<LogBatch>>,
+    pub(crate) batches: Vec<HeldBatch>,
     /// Batches besides those of the job's heads that are in segments after the commit.
     pub(crate) stored: Vec<BatchId>,
     /// How many of the batches came from other owners.
@@ -50,7 +50,7 @@ impl FlushJob {
             key: self.key,
             heads: self.heads,
             digest: self.digest,
-            batches: self.batches.into_iter().map(|held| held.batch).collect(),
+            batches: self.batches,
             stored: Vec::new(),
             pulled: 0,
             attempt: self.attempt,
@@ -146,7 +146,8 @@ impl Gathering {
         for (id, batch) in own.chain(pulled) {
             if !self.flushed.contains(&id) && written.insert(id) {
                 digest.add(id);
-                batches.push(Arc::clone(batch));
+                let batch = Arc::clone(batch);
+                batches.push(HeldBatch { id, batch });
             }
         }
         let known: HashSet<BatchId> = self.job.flushed.iter().copied().collect();

@@ -20,6 +20,7 @@ use crate::wal::LogFiles;
 use crate::wal::tests::Sim;
 use crate::{Config, Deps, Metrics};
 
+mod cluster;
 mod deletes;
 
 use deletes::{delete, numbers};
@@ -73,6 +74,7 @@ impl World {
             ..Config::default()
         };
         config.merge.enabled = false;
+        config.merge.inputs_max = 64;
         World {
             meta: Arc::new(Flaky {
                 meta: Arc::new(LocalMeta::open(folder.path().join("meta")).unwrap()),

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use model::Kind;
-use rpc::{Catalog, Command, DeleteRequest, HeadBatches, SegmentMeta};
+use model::{Kind, Selector};
+use rpc::{Catalog, Command, DeleteRequest, HeadBatches, RecentRequest, SegmentMeta};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::Worker;
 use crate::Error;
 use crate::deletes::Deletes;
 use crate::task::Message;
+
+/// The lease of ending delete requests.
+const FINISH_LEASE: &str = "finish deletes";
 
 impl Worker {
     /// Searches one pending segment, and rewrites it if need be; `false` when there is none.
@@ -21,12 +25,14 @@ impl Worker {
         let Some(segment) = self.next_pending(&catalog) else {
             return Ok(false);
         };
-        let done = self
+        let lease = format!("delete {}", segment.id.0);
+        let delete = self
             .merger
-            .delete(Arc::clone(&segment), &catalog, now, urgent)
-            .await;
-        match done {
-            Ok(()) => Ok(true),
+            .delete(Arc::clone(&segment), &catalog, now, urgent);
+        match self.leases.hold(&lease, delete).await {
+            // Another ingester is at this one.
+            Ok(None) => Ok(false),
+            Ok(Some(())) => Ok(true),
             // The catalog has moved on: look again.
             Err(error) if error.kind() == Kind::Conflict => Ok(true),
             Err(error) => {
@@ -51,6 +57,17 @@ impl Worker {
     /// # Errors
     /// What the coordinator answered.
     pub(super) async fn finish_deletes(&self) -> Result<(), Error> {
+        let catalog = self.meta.catalog();
+        let mut deletes = catalog.deletes.values();
+        if !deletes.any(|delete| delete.pending.is_empty()) {
+            return Ok(());
+        }
+        drop(catalog);
+        let finished = self.leases.hold(FINISH_LEASE, self.finish_all()).await;
+        finished.map(drop)
+    }
+
+    async fn finish_all(&self) -> Result<(), Error> {
         let catalog = self.meta.catalog();
         for (id, delete) in &catalog.deletes {
             let compiled = Deletes::one(*id, &delete.request);
@@ -83,7 +100,8 @@ impl Worker {
         Ok(())
     }
 
-    /// What the heads hold; `None` when the ingester has stopped.
+    /// What the heads of all ingesters hold; `None` when one of them does not tell: what it holds
+    /// would be stored after the request is finished.
     async fn recent(&self, request: &DeleteRequest) -> Option<Vec<HeadBatches>> {
         let (reply, answer) = oneshot::channel();
         let message = Message::Recent {
@@ -92,6 +110,27 @@ impl Worker {
             reply,
         };
         self.heads.upgrade()?.send(message).await.ok()?;
-        answer.await.ok()
+        let mut heads = answer.await.ok()?;
+        let catalog = self.meta.catalog();
+        for other in catalog.cluster.ingesters().filter(|m| m.id != self.node) {
+            let recent = RecentRequest {
+                tenant: request.tenant.clone(),
+                selector: Selector::default(),
+                range: request.range,
+            };
+            let search = self.network.as_ref()?.search(&other.address);
+            let recent = timeout(self.owner_timeout, search.recent(recent)).await;
+            match recent {
+                Ok(Ok(recent)) => heads.extend(recent.heads),
+                _ => {
+                    tracing::info!(
+                        node = other.id.0,
+                        "delete requests wait for an ingester that does not answer"
+                    );
+                    return None;
+                }
+            }
+        }
+        Some(heads)
     }
 }

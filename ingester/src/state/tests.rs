@@ -1,6 +1,7 @@
 //! Goal: every decision of the state machine, as tables of events and the actions they bring.
 
 mod histories;
+mod owners;
 
 use std::sync::Arc;
 use std::time::Duration;
