@@ -35,8 +35,8 @@ runtime::options! {
         merge_interval: Duration as DurationText = "10s",
         /// So many segments of one day and of about the same size are merged into one; at least 2.
         merge_inputs_min: usize = "8",
-        /// At most so many segments are merged at once.
-        merge_inputs_max: usize = "64",
+        /// At most so many segments are merged at once. Each takes about 5 MB of memory meanwhile.
+        merge_inputs_max: usize = "16",
         /// A merge on request leaves segments of this size alone.
         merge_small_bytes_max: u64 as ByteText = "64MiB",
         /// A merged segment is planned to be at most this large.
