@@ -28,7 +28,9 @@ pub use block::{Columns, Flow, LineColumn, LineRows, MetadataRows, RowBlock};
 pub use error::Kind;
 pub use identity::{BatchId, Digest, RecordIdentity, StreamId};
 pub use labels::{Labels, LabelsError, is_valid_label_name};
-pub use line_test::{LineClause, LineFilter, LineMatcher, LineTest, TokenMatcher};
+pub use line_test::{
+    LineClause, LineFilter, LineMatcher, LineTest, STRETCH_BYTES_MAX, TextMatcher,
+};
 pub use matcher::{LabelMatcher, MatchOp, Selector, ValuePattern};
 pub use placement::{HeadId, HeadKey, NodeId, RingVersion, Shard, Slot, SlotLength};
 pub use tenant::{TenantError, TenantId};

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A test of a line that only its own code understands (a regular expression, an address range, a
@@ -18,21 +19,31 @@ pub trait LineMatcher: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Given when what a line passes for always lies inside one of its tokens, the longest runs of
-    /// ASCII letters, digits, `_` and bytes from 0x80 on: then a line passes exactly if one of its
-    /// tokens, taken as a line, does.
-    fn tokens(&self) -> Option<&dyn TokenMatcher> {
+    /// Given when a line passes for a short stretch of it, whatever stands around that: then many
+    /// lines can be looked through at one go.
+    fn in_text(&self) -> Option<&dyn TextMatcher> {
         None
     }
 }
 
-/// Finds what a [`LineMatcher`] looks for in much text at once.
-pub trait TokenMatcher {
-    /// Where the first find that starts at or behind `from` starts: nothing that is found at or
-    /// behind `from` starts before it. `None` if nothing is found any more; `from` is at most the
-    /// length of the text.
-    fn find(&self, text: &[u8], from: usize) -> Option<usize>;
+/// Finds the stretches for which a [`LineMatcher`] lets lines pass. A text passes exactly if such a
+/// stretch is in it.
+pub trait TextMatcher {
+    /// The first stretch that starts at or behind `from`: none that is found there starts before
+    /// it. It has at least one byte and at most [`STRETCH_BYTES_MAX`]. `None` if there is none any
+    /// more; `from` is at most the length of the text.
+    fn find(&self, text: &[u8], from: usize) -> Option<Range<usize>>;
+
+    /// Whether all stretches are made of ASCII letters, digits, `_` and bytes from 0x80 on: then a
+    /// line passes exactly if one of its longest runs of such bytes does.
+    fn is_of_tokens(&self) -> bool {
+        false
+    }
 }
+
+/// Most bytes that a [`TextMatcher`] finds: a find that straddles two lines has to be looked for
+/// again in one of them, and that must not cost more than a line does.
+pub const STRETCH_BYTES_MAX: usize = 256;
 
 /// One test of a line.
 #[derive(Clone, Debug)]

@@ -5,10 +5,11 @@
 //! backtracking, because a variable is a longest run of token bytes: where a needle meets a slot,
 //! the needle's own separators say how much of it the variable must be.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use memchr::memmem::Finder;
-use model::{LineFilter, LineMatcher, LineTest};
+use model::{LineFilter, LineMatcher, LineTest, TextMatcher};
 
 use crate::filter::{TokenHash, gram_hashes, token_hashes};
 use crate::footer::Templates;
@@ -94,7 +95,7 @@ pub(crate) struct Test {
 #[derive(Debug)]
 struct Clause {
     negated: bool,
-    tests: std::ops::Range<usize>,
+    tests: Range<usize>,
 }
 
 /// Which probes a chunk's filter lacks: for each test a bit per probe.
@@ -188,6 +189,17 @@ impl Search {
         })
     }
 
+    /// The filter as one that many lines can be looked through with at one go.
+    pub(crate) fn in_text(&self) -> Option<InText<'_>> {
+        match (self.clauses.as_slice(), self.tests.as_slice()) {
+            ([clause], [test]) if test.condition.is_in_text() => Some(InText {
+                negated: clause.negated,
+                test,
+            }),
+            _ => None,
+        }
+    }
+
     /// A text that open lines hold inside their variables, if one is known.
     pub(crate) fn required(&self) -> Option<Required<'_>> {
         let clauses = self.clauses.iter();
@@ -212,6 +224,40 @@ impl Search {
     }
 }
 
+/// A filter of one test, which looks for stretches whatever stands around them.
+pub(crate) struct InText<'a> {
+    negated: bool,
+    test: &'a Test,
+}
+
+impl InText<'_> {
+    /// Calls `take` for the lines that pass, in order; they stand side by side in `text`, and `ends`
+    /// are their ends.
+    pub(crate) fn each_match(&self, text: &[u8], ends: &[u32], mut take: impl FnMut(usize)) {
+        let (mut from, mut line) = (0, 0);
+        while let Some(found) = self.test.condition.find(text, from) {
+            let before = line;
+            line += ends[before..].partition_point(|end| *end as usize <= found.start);
+            if self.negated {
+                (before..line).for_each(&mut take);
+            }
+            let end = ends[line] as usize;
+            // What straddles two lines is in neither, but there may be more in the first.
+            let start = line
+                .checked_sub(1)
+                .map_or(0, |before| ends[before] as usize);
+            let passes = found.end <= end || self.test.is_match(&text[start..end]);
+            if passes != self.negated {
+                take(line);
+            }
+            (from, line) = (end, line + 1);
+        }
+        if self.negated {
+            (line..ends.len()).for_each(take);
+        }
+    }
+}
+
 /// A test that each value decides by itself: a line whose template leaves it open passes if one of
 /// its values, taken as a line, does.
 pub(crate) struct OfValues<'a> {
@@ -229,16 +275,9 @@ impl OfValues<'_> {
         self.test.verdict(template, refuted) == Verdict::Maybe
     }
 
-    /// Where the first find that starts at or behind `from` starts; it may straddle values.
-    pub(crate) fn find(&self, text: &[u8], from: usize) -> Option<usize> {
-        let condition = &self.test.condition;
-        match condition.matcher.as_ref().and_then(|m| m.tokens()) {
-            Some(tokens) => tokens.find(text, from),
-            None => {
-                let needle = condition.needles.first()?;
-                needle.finder.find(text.get(from..)?).map(|at| from + at)
-            }
-        }
+    /// The first find that starts at or behind `from`; it may straddle values.
+    pub(crate) fn find(&self, text: &[u8], from: usize) -> Option<Range<usize>> {
+        self.test.condition.find(text, from)
     }
 
     /// Whether a value passes.
@@ -327,12 +366,34 @@ impl Condition {
     /// Whether a line passes exactly if one of its tokens does.
     fn is_of_values(&self) -> bool {
         match (&self.matcher, self.needles.as_slice()) {
-            (Some(matcher), _) => matcher.always().is_none() && matcher.tokens().is_some(),
+            (Some(matcher), _) => {
+                let of_tokens = matcher.in_text().is_some_and(TextMatcher::is_of_tokens);
+                matcher.always().is_none() && of_tokens
+            }
             (None, [needle]) => {
                 !needle.bytes.is_empty() && token_run(&needle.bytes) == needle.bytes.len()
             }
             _ => false,
         }
+    }
+
+    /// Whether a line passes exactly if [`find`](Self::find) finds something in it.
+    fn is_in_text(&self) -> bool {
+        match (&self.matcher, self.needles.as_slice()) {
+            (Some(matcher), _) => matcher.always().is_none() && matcher.in_text().is_some(),
+            (None, [needle]) => !needle.bytes.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// The first find that starts at or behind `from`.
+    fn find(&self, text: &[u8], from: usize) -> Option<Range<usize>> {
+        if let Some(matcher) = &self.matcher {
+            return matcher.in_text()?.find(text, from);
+        }
+        let needle = self.needles.first()?;
+        let at = from + needle.finder.find(text.get(from..)?)?;
+        Some(at..at + needle.bytes.len())
     }
 
     /// The last of the classes of text that hold all needles.
@@ -355,7 +416,7 @@ impl Condition {
         if template != RAW && slots.is_empty() {
             return Verdict::of(matcher.is_match(text));
         }
-        if matcher.tokens().is_some() && stretches(text, slots).any(|part| matcher.is_match(part)) {
+        if self.is_of_values() && stretches(text, slots).any(|part| matcher.is_match(part)) {
             return Verdict::All;
         }
         Verdict::Maybe.and(found.fold(Verdict::All, Verdict::and))

@@ -14,7 +14,9 @@ mod literal;
 pub(super) mod simplify;
 mod translate;
 
-use model::{LineMatcher, LineTest, TokenMatcher, ValuePattern};
+use std::ops::Range;
+
+use model::{LineMatcher, LineTest, TextMatcher, ValuePattern};
 
 pub use literal::required_literals;
 pub use translate::translate;
@@ -149,7 +151,8 @@ pub struct LineRegex {
     regex: regex::bytes::Regex,
     required: Vec<Box<[u8]>>,
     always: Option<bool>,
-    of_tokens: bool,
+    /// Whether its finds are free of what is around them, and if so, inside of tokens.
+    stretches: Option<bool>,
 }
 
 impl LineRegex {
@@ -162,7 +165,7 @@ impl LineRegex {
             regex: compile_bytes(text)?,
             required: required_literals(text),
             always: literal::always(text),
-            of_tokens: literal::is_of_tokens(text),
+            stretches: literal::stretches(text),
         })
     }
 
@@ -185,14 +188,18 @@ impl LineMatcher for LineRegex {
         self.always
     }
 
-    fn tokens(&self) -> Option<&dyn TokenMatcher> {
-        self.of_tokens.then_some(self as &dyn TokenMatcher)
+    fn in_text(&self) -> Option<&dyn TextMatcher> {
+        self.stretches.map(|_| self as &dyn TextMatcher)
     }
 }
 
-impl TokenMatcher for LineRegex {
-    fn find(&self, text: &[u8], from: usize) -> Option<usize> {
-        self.regex.find_at(text, from).map(|found| found.start())
+impl TextMatcher for LineRegex {
+    fn find(&self, text: &[u8], from: usize) -> Option<Range<usize>> {
+        self.regex.find_at(text, from).map(|found| found.range())
+    }
+
+    fn is_of_tokens(&self) -> bool {
+        self.stretches == Some(true)
     }
 }
 

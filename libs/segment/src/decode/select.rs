@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::decode::rebuild::Lines;
 use crate::decode::values::ValueHits;
 use crate::footer::ChunkEntry;
-use crate::search::{Search, Verdict};
+use crate::search::{InText, Search, Verdict};
 
 /// Buffers, kept from piece to piece.
 #[derive(Debug, Default)]
@@ -19,8 +19,13 @@ pub(crate) struct Selection {
     open: Vec<u32>,
     /// Where the undecided rows of each template end.
     ends: Vec<u32>,
+    /// A line, or lines side by side.
     line: Vec<u8>,
+    line_ends: Vec<u32>,
 }
+
+/// So many bytes of lines are looked through at one go: they stay in the fastest cache.
+const LINES_BYTES: usize = 16 << 10;
 
 /// A line filter, and what was found out about it in a chunk.
 pub(crate) struct Filter<'a> {
@@ -107,37 +112,87 @@ impl Selection {
 
     /// Decides the undecided rows, on their values where those tell, else on their lines.
     fn decide(&mut self, lines: &Lines<'_>, first: usize, filter: &Filter<'_>) {
+        let in_text = filter.search.in_text();
         let mut start = 0;
-        for (local, end) in self.ends.iter().enumerate() {
-            let rows = &self.open[start..*end as usize];
-            start = *end as usize;
-            let masks = filter.hits.masks(local);
-            let mut known = None;
-            for at in rows {
-                let row = lines.index.occurrences[first + *at as usize] as usize;
-                let mask = masks.map_or(0, |masks| masks[row]);
-                let verdict = match known {
-                    Some((of, verdict)) if of == mask => verdict,
-                    _ => {
-                        let verdict = filter.search.verdict_with(
-                            lines.chunk.templates[local],
-                            filter.refuted,
-                            filter.hits.decided,
-                            mask,
-                        );
-                        known.insert((mask, verdict)).1
-                    }
-                };
-                self.passes[*at as usize] = match verdict {
-                    Verdict::No => false,
-                    Verdict::All => true,
-                    Verdict::Maybe => {
-                        self.line.clear();
-                        lines.append_of(local, row, &mut self.line);
-                        filter.search.is_match(&self.line)
-                    }
-                };
+        for local in 0..self.ends.len() {
+            let end = self.ends[local] as usize;
+            let rows = start..end;
+            start = end;
+            if rows.is_empty() {
+                continue;
             }
+            match &in_text {
+                Some(search) if filter.hits.decided == 0 => {
+                    self.search_lines(lines, first, local, rows, search);
+                }
+                _ => self.test_rows(lines, first, local, rows, filter),
+            }
+        }
+    }
+
+    /// Looks through many lines of a template at one go; `rows` are places among the undecided.
+    fn search_lines(
+        &mut self,
+        lines: &Lines<'_>,
+        first: usize,
+        local: usize,
+        rows: Range<usize>,
+        search: &InText<'_>,
+    ) {
+        let mut rest = &self.open[rows];
+        while !rest.is_empty() {
+            self.line.clear();
+            self.line_ends.clear();
+            while let Some(at) = rest.get(self.line_ends.len())
+                && self.line.len() < LINES_BYTES
+            {
+                let row = lines.index.occurrences[first + *at as usize] as usize;
+                lines.append_of(local, row, &mut self.line);
+                self.line_ends.push(self.line.len() as u32);
+            }
+            let (these, after) = rest.split_at(self.line_ends.len());
+            rest = after;
+            search.each_match(&self.line, &self.line_ends, |line| {
+                self.passes[these[line] as usize] = true;
+            });
+        }
+    }
+
+    /// Looks at one row of a template after the other.
+    fn test_rows(
+        &mut self,
+        lines: &Lines<'_>,
+        first: usize,
+        local: usize,
+        rows: Range<usize>,
+        filter: &Filter<'_>,
+    ) {
+        let masks = filter.hits.masks(local);
+        let mut known = None;
+        for at in &self.open[rows] {
+            let row = lines.index.occurrences[first + *at as usize] as usize;
+            let mask = masks.map_or(0, |masks| masks[row]);
+            let verdict = match known {
+                Some((of, verdict)) if of == mask => verdict,
+                _ => {
+                    let verdict = filter.search.verdict_with(
+                        lines.chunk.templates[local],
+                        filter.refuted,
+                        filter.hits.decided,
+                        mask,
+                    );
+                    known.insert((mask, verdict)).1
+                }
+            };
+            self.passes[*at as usize] = match verdict {
+                Verdict::No => false,
+                Verdict::All => true,
+                Verdict::Maybe => {
+                    self.line.clear();
+                    lines.append_of(local, row, &mut self.line);
+                    filter.search.is_match(&self.line)
+                }
+            };
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Tests that one value of a line decides, made on the values of a chunk: each value is looked at
 //! once, however many rows have it, and no line is put together.
 
+use std::ops::Range;
+
 use crate::decode::lines::{Choice, Column, LineIndex};
 use crate::format::TEXTS;
 use crate::search::{OfValues, Verdict};
@@ -93,7 +95,7 @@ impl ValueHits {
                     return true;
                 }
                 let extent = values.index.extent(column);
-                let is_here = |at: &usize| extent.contains(at);
+                let is_here = |found: &Range<usize>| extent.contains(&found.start);
                 if !next.as_ref().is_some_and(is_here) {
                     continue;
                 }
@@ -102,11 +104,11 @@ impl ValueHits {
                     continue;
                 }
                 self.values.clear();
-                while let Some(at) = next.filter(is_here) {
-                    let value = values.index.value_at(column, at);
+                while let Some(found) = next.clone().filter(is_here) {
+                    let value = values.index.value_at(column, found.start);
                     let (from, to) = values.index.place(column, value);
-                    // What was found may reach into the next value.
-                    if test.is_match(&text[from..to]) {
+                    // What straddles two values is in neither, but there may be more in the first.
+                    if found.end <= to || test.is_match(&text[from..to]) {
                         self.values.push(value as u32);
                     }
                     match left.checked_sub(1) {

@@ -1,10 +1,11 @@
 //! Filters and templates leave out what they can, and nothing else.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use model::{
     Columns, Flow, LineClause, LineColumn, LineFilter, LineMatcher, LineTest, Selector, TenantId,
-    TimeRange, TokenMatcher,
+    TextMatcher, TimeRange,
 };
 use proptest::prelude::*;
 use segment::{ReadAt, ScanSpec, Scratch};
@@ -40,7 +41,8 @@ impl LineMatcher for Between {
     }
 }
 
-/// A digit followed by one of these letters, as `[0-9][..]` would say: that is inside of one token.
+/// A digit followed by one of these, as `[0-9][..]` would say: inside of one token, unless a space
+/// is among them.
 #[derive(Debug)]
 struct DigitAnd(&'static [u8]);
 
@@ -54,14 +56,18 @@ impl LineMatcher for DigitAnd {
     fn is_match(&self, line: &[u8]) -> bool {
         self.find(line, 0).is_some()
     }
-    fn tokens(&self) -> Option<&dyn TokenMatcher> {
+    fn in_text(&self) -> Option<&dyn TextMatcher> {
         Some(self)
     }
 }
 
-impl TokenMatcher for DigitAnd {
-    fn find(&self, text: &[u8], from: usize) -> Option<usize> {
-        (from..text.len()).find(|at| self.starts(&text[*at..]))
+impl TextMatcher for DigitAnd {
+    fn find(&self, text: &[u8], from: usize) -> Option<Range<usize>> {
+        let start = (from..text.len()).find(|at| self.starts(&text[*at..]))?;
+        Some(start..start + 2)
+    }
+    fn is_of_tokens(&self) -> bool {
+        !self.0.contains(&b' ')
     }
 }
 
@@ -181,7 +187,7 @@ fn a_part_of_a_token_is_found_whether_few_values_have_it_or_all() {
         find(&records, needle);
     }
     let (object, _) = write(&records, 1 << 20);
-    for letters in [&b"a"[..], b"y", b"0123456789", b"Z"] {
+    for letters in [&b"a"[..], b" ", b"y", b"0123456789", b"Z"] {
         for negated in [false, true] {
             let any = vec![LineTest::Matches(Arc::new(DigitAnd(letters)))];
             let filter = LineFilter {
@@ -257,7 +263,7 @@ proptest! {
                 0 => LineTest::Contains(cut(index, *at, *bytes)),
                 1 => LineTest::Matches(Arc::new(DigitAnd(match bytes % 3 {
                     0 => b"abcdef",
-                    1 => b"78",
+                    1 => b" 8",
                     _ => b"1\xc3",
                 }))),
                 _ => LineTest::Matches(Arc::new(Between(vec![

@@ -1,5 +1,6 @@
 //! What the syntax tree of an expression tells about the lines that match.
 
+use model::STRETCH_BYTES_MAX;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::{NESTING_MAX, translate};
@@ -28,13 +29,14 @@ pub(super) fn always(text: &str) -> Option<bool> {
     matches_everywhere(&hir).then_some(true)
 }
 
-/// Whether everything that is found lies inside one token of the line, and depends on nothing
-/// around it: see [`model::LineMatcher::tokens`].
-pub(super) fn is_of_tokens(text: &str) -> bool {
-    syntax_tree(text).is_some_and(|hir| {
-        let properties = hir.properties();
-        properties.minimum_len() > Some(0) && properties.look_set().is_empty() && has_tokens(&hir)
-    })
+/// Whether a search finds short stretches of which each depends on nothing around it: see
+/// [`model::LineMatcher::in_text`]; and whether all of them lie inside tokens.
+pub(super) fn stretches(text: &str) -> Option<bool> {
+    let hir = syntax_tree(text)?;
+    let properties = hir.properties();
+    let is_short = properties.maximum_len()? <= STRETCH_BYTES_MAX;
+    let is_free = properties.minimum_len() > Some(0) && properties.look_set().is_empty();
+    (is_short && is_free).then(|| has_tokens(&hir))
 }
 
 fn has_tokens(hir: &Hir) -> bool {
