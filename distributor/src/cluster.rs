@@ -95,15 +95,6 @@ type Done = (CallId, NodeId, Duration, Result<(), Error>);
 impl ClusterIngest {
     /// Ingests into the owners that the catalog names; `own` is the ingester of this very process.
     pub fn new(
-        meta: Arc<dyn MetaApi>,
-        network: Arc<dyn Network>,
-        own: Option<(NodeId, Arc<dyn IngestApi>)>,
-    ) -> Self {
-        Self::with(ClusterConfig::default(), meta, network, own)
-    }
-
-    /// As [`new`](Self::new), with other bounds than the defaults.
-    pub fn with(
         config: ClusterConfig,
         meta: Arc<dyn MetaApi>,
         network: Arc<dyn Network>,

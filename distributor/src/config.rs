@@ -49,9 +49,13 @@ pub struct Limits {
     pub creation_grace_nanos: i64,
     /// Records may be at most this old, nanoseconds; 0 = any age is taken, also the year 1970.
     pub record_age_nanos_max: i64,
-    /// Bytes of lines and metadata per second and tenant, on average; 0 = no limit.
+    /// Bytes of lines and metadata per second and tenant, on average, of all distributors together;
+    /// 0 = no limit.
     pub rate_bytes_per_second: u64,
     /// Bytes that a tenant may send at once beyond the average; a single request can never be
     /// larger.
     pub rate_burst_bytes: u64,
+    /// Bytes of lines and metadata per second that one shard gets of one stream; a stream that gets
+    /// more is spread over as many shards as it needs. 0 = each stream stays in its shard.
+    pub shard_stream_bytes_per_second: u64,
 }

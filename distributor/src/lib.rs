@@ -24,6 +24,7 @@ mod cluster;
 mod config;
 mod error;
 mod grpc;
+mod heat;
 mod http;
 mod metrics;
 mod options;

@@ -1,7 +1,7 @@
 use model::SlotLength;
 use runtime::{ByteText, DurationText};
 
-use crate::{Config, Limits};
+use crate::{ClusterConfig, Config, Limits};
 
 runtime::options! {
     /// What an operator may decide about a distributor.
@@ -35,14 +35,30 @@ runtime::options! {
         creation_grace: i64 as DurationText = "10m",
         /// Records may be at most this old; 0 takes any age.
         record_age_max: i64 as DurationText = "0",
-        /// Bytes of lines and metadata per second and tenant, on average; 0 is no limit.
+        /// How long to wait for a quorum of the owners of each record before the request is refused.
+        ingest_patience: std::time::Duration as DurationText = "15s",
+        /// Batches that a quorum has and that are still on their way to other owners, all together; beyond, those owners fetch
+        /// them when they flush.
+        late_bytes_max: usize as ByteText = "64MiB",
+        /// Bytes of lines and metadata per second and tenant, on average, divided among all distributors; 0 is no limit.
         rate_bytes_per_second: u64 as ByteText = "0",
         /// Bytes that a tenant may send at once beyond the average; no request can be larger.
         rate_burst_bytes: u64 as ByteText = "64MiB",
+        /// Bytes of lines and metadata per second that one shard gets of one stream from this process; a stream that gets more
+        /// is spread over several shards. 0 keeps each stream in its shard.
+        shard_stream_bytes_per_second: u64 as ByteText = "8MiB",
     }
 }
 
 impl Settings {
+    /// How batches are sent to their owners.
+    pub fn cluster(&self) -> ClusterConfig {
+        ClusterConfig {
+            patience: self.ingest_patience,
+            late_bytes_max: self.late_bytes_max,
+        }
+    }
+
     /// With what all roles of a cluster have in common: the number of shards, and the slot.
     pub fn config(self, shards: u32, slot_length: SlotLength) -> Config {
         Config {
@@ -65,6 +81,7 @@ impl Settings {
                 record_age_nanos_max: self.record_age_max,
                 rate_bytes_per_second: self.rate_bytes_per_second,
                 rate_burst_bytes: self.rate_burst_bytes,
+                shard_stream_bytes_per_second: self.shard_stream_bytes_per_second,
             },
         }
     }

@@ -16,6 +16,7 @@ pub(crate) struct Session<'s> {
     tenant: &'s TenantId,
     /// Whether a stream without labels is one of an unknown service, as in OTLP.
     unlabelled: bool,
+    now: Timestamp,
     /// How many bytes of lines a shard may expect.
     shard_bytes: usize,
     /// Latest and earliest time taken, both included.
@@ -51,7 +52,11 @@ pub(crate) struct Request {
 enum Current {
     Stream {
         stream: Arc<Stream>,
+        /// Where this request's records of the stream go.
+        shard: Shard,
         place: Place,
+        /// Bytes of the whole request before them.
+        from: u64,
     },
     /// The message is told with the first record, if there is any.
     Refused {
@@ -92,6 +97,7 @@ impl<'s> Session<'s> {
             streams,
             limits,
             tenant,
+            now,
             unlabelled: request.unlabelled,
             shard_bytes: request.body_bytes / shards.max(1) as usize,
             newest,
@@ -112,6 +118,7 @@ impl<'s> Session<'s> {
 
     /// What was taken; `None` if it is more than the request may bring.
     pub(crate) fn finish(self) -> Option<Sorted> {
+        self.leave();
         if self.full {
             return None;
         }
@@ -146,14 +153,45 @@ impl<'s> Session<'s> {
         !self.full
     }
 
+    /// Counts what the current stream got, if hot streams are spread.
+    fn leave(&self) {
+        if let Current::Stream { stream, from, .. } = &self.current
+            && self.spreads()
+        {
+            stream.heat.add(self.bytes - from, self.now);
+        }
+    }
+
+    fn spreads(&self) -> bool {
+        self.limits.shard_stream_bytes_per_second > 0 && self.batches.len() > 1
+    }
+
+    fn shard_of(&self, stream: &Stream) -> Shard {
+        if !self.spreads() {
+            return stream.shard;
+        }
+        let rate_max = self.limits.shard_stream_bytes_per_second;
+        let shards = self.batches.len() as u32;
+        let heat = &stream.heat;
+        heat.shard(stream.shard, shards, rate_max, self.now)
+    }
+
     fn enter(&mut self, found: Result<Arc<Stream>, StreamRefusal>) {
+        self.leave();
         self.current = match found {
             Ok(stream) => {
-                let batch = &mut self.batches[stream.shard.0 as usize];
+                let shard = self.shard_of(&stream);
+                let batch = &mut self.batches[shard.0 as usize];
                 let batch =
                     batch.get_or_insert_with(|| ShardBatch::new(self.tenant, self.shard_bytes));
                 let place = batch.stream(&stream);
-                Current::Stream { stream, place }
+                let from = self.bytes;
+                Current::Stream {
+                    stream,
+                    shard,
+                    place,
+                    from,
+                }
             }
             Err(StreamRefusal { reason, message }) => Current::Refused {
                 reason,
@@ -259,8 +297,8 @@ impl<'s> Session<'s> {
     }
 
     fn take(&mut self, timestamp: Timestamp, line: &[u8], metadata: &mut [(&str, &[u8])]) {
-        if let Current::Stream { stream, place } = &self.current
-            && let Some(batch) = &mut self.batches[stream.shard.0 as usize]
+        if let Current::Stream { shard, place, .. } = &self.current
+            && let Some(batch) = &mut self.batches[shard.0 as usize]
         {
             self.records += 1;
             self.bytes += line.len() as u64;

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use crate::Limits;
 use crate::cache::Cache;
+use crate::heat::Heat;
 use crate::refusal::Reason;
 
 const SERVICE_NAME: &str = "service_name";
@@ -16,7 +17,9 @@ const UNKNOWN_SERVICE: &str = "unknown_service";
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
     pub(crate) labels: Arc<Labels>,
+    /// Its own; a hot stream has others as well.
     pub(crate) shard: Shard,
+    pub(crate) heat: Heat,
 }
 
 /// Why a stream is refused.
@@ -210,6 +213,7 @@ impl Streams {
             id,
             labels: Arc::new(labels),
             shard: Shard::of(id, self.shards),
+            heat: Heat::default(),
         }
     }
 }

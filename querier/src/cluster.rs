@@ -18,7 +18,7 @@ mod quorum;
 mod tail;
 mod union;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,9 +34,11 @@ use rpc::{
 
 use quorum::Quorum;
 
-/// How long to wait for the other ingesters once enough have answered. All of them mostly answer
-/// within it, so that what is not acknowledged yet is seen by one question as by the next.
-const GRACE: Duration = Duration::from_millis(200);
+/// How long to wait for the other ingesters once enough have answered: as long again as these took,
+/// within bounds. All of them mostly answer within it, so that what is not acknowledged yet is seen by
+/// one question as by the next; one that hangs does not make every question slow.
+const GRACE_MIN: Duration = Duration::from_millis(10);
+const GRACE_MAX: Duration = Duration::from_millis(200);
 /// How long to wait for the catalog of an ingester that knows a newer one.
 const CATALOG_PATIENCE: Duration = Duration::from_secs(5);
 /// How often to ask again because ingesters joined meanwhile.
@@ -60,7 +62,8 @@ struct Shared {
 #[derive(Default)]
 struct Answers {
     answered: BTreeSet<NodeId>,
-    failed: Vec<String>,
+    /// When they were asked last.
+    failed: BTreeMap<NodeId, Error>,
     recent: Vec<Recent>,
 }
 
@@ -95,11 +98,11 @@ impl SearchApi for ClusterSearch {
             let asked_all = catalog
                 .cluster
                 .ingesters()
-                .all(|member| answers.answered.contains(&member.id));
+                .all(|member| answers.heard_of(member.id));
             let quorum = shared.quorum(&catalog.cluster);
             match quorum.missing(&answers.answered) {
                 None => return Ok(union::unite(answers.recent, &catalog)),
-                Some(missing) if asked_all || !answers.failed.is_empty() => {
+                Some(missing) if asked_all => {
                     return Err(too_few(&missing, &answers.failed));
                 }
                 Some(_) => {}
@@ -136,6 +139,7 @@ impl Shared {
             async move { (id, port.recent(request).await) }
         });
         let mut calls: FuturesUnordered<_> = calls.collect();
+        let began = tokio::time::Instant::now();
         let mut grace = None;
         loop {
             let next = match grace {
@@ -153,10 +157,13 @@ impl Shared {
                     answers.answered.insert(id);
                     answers.recent.push(recent);
                 }
-                Err(error) => answers.failed.push(format!("node {}: {error}", id.0)),
+                Err(error) => {
+                    answers.failed.insert(id, error);
+                }
             }
             if grace.is_none() && quorum.missing(&answers.answered).is_none() {
-                grace = Some(tokio::time::Instant::now() + GRACE);
+                let wait = began.elapsed().clamp(GRACE_MIN, GRACE_MAX);
+                grace = Some(tokio::time::Instant::now() + wait);
             }
         }
     }
@@ -185,8 +192,20 @@ impl Shared {
     }
 }
 
-fn too_few(missing: &quorum::Missing, failed: &[String]) -> Error {
-    let why = match failed {
+impl Answers {
+    /// Whether the ingester has answered, or failed to when it was asked last. Neither is the case
+    /// with one that joined meanwhile, or that was slow when the others seemed to be enough.
+    fn heard_of(&self, id: NodeId) -> bool {
+        self.answered.contains(&id) || self.failed.contains_key(&id)
+    }
+}
+
+fn too_few(missing: &quorum::Missing, failed: &BTreeMap<NodeId, Error>) -> Error {
+    let failed = failed.iter();
+    let failed: Vec<String> = failed
+        .map(|(id, error)| format!("node {}: {error}", id.0))
+        .collect();
+    let why = match &failed[..] {
         [] => String::new(),
         failed => format!(" ({})", failed.join("; ")),
     };

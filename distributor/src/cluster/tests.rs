@@ -180,7 +180,12 @@ impl World {
 
     fn ingest(self: &Arc<Self>) -> ClusterIngest {
         let meta = Arc::clone(self) as Arc<dyn MetaApi>;
-        ClusterIngest::new(meta, Arc::clone(self) as Arc<dyn Network>, None)
+        ClusterIngest::new(
+            ClusterConfig::default(),
+            meta,
+            Arc::clone(self) as Arc<dyn Network>,
+            None,
+        )
     }
 
     async fn settles(&self) {
@@ -368,7 +373,7 @@ async fn late_copies_are_bounded_and_given_up_for_who_stays_away() {
         ..ClusterConfig::default()
     };
     let network = Arc::clone(&world) as Arc<dyn Network>;
-    let ingest = ClusterIngest::with(config, meta, network, None);
+    let ingest = ClusterIngest::new(config, meta, network, None);
     for id in 1..=50 {
         assert_eq!(ingest.ingest(vec![request(id)]).await, Ok(()));
     }
@@ -389,7 +394,12 @@ async fn the_ingester_of_this_process_is_reached_without_a_detour() {
     let nobody = World::new(&[]);
     let meta = Arc::clone(&world) as Arc<dyn MetaApi>;
     let network = nobody as Arc<dyn Network>;
-    let ingest = ClusterIngest::new(meta, network, Some((NodeId(7), own)));
+    let ingest = ClusterIngest::new(
+        ClusterConfig::default(),
+        meta,
+        network,
+        Some((NodeId(7), own)),
+    );
     assert_eq!(ingest.ingest(vec![request(1)]).await, Ok(()));
     assert_eq!(world.stored(7, 1), [1]);
     assert_eq!(ingest.flush().await, Ok(()));

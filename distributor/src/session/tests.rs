@@ -236,3 +236,44 @@ proptest! {
         prop_assert_eq!(found, want);
     }
 }
+
+#[test]
+fn a_hot_stream_is_spread_over_shards_and_the_others_stay_where_they_are() {
+    let limits = Limits {
+        shard_stream_bytes_per_second: 1000,
+        ..Limits::default()
+    };
+    let (streams, tenant) = (Streams::new(limits.clone(), 8), TenantId::default());
+    let request = Request {
+        unlabelled: false,
+        body_bytes: 1000,
+        record_bytes_max: 100_000,
+    };
+    let mut used: BTreeMap<String, BTreeMap<u32, u64>> = BTreeMap::new();
+    for push in 0..300 {
+        let now = NOW + push * model::NANOS_PER_SECOND / 10;
+        let mut session = Session::new(&streams, &limits, &tenant, 8, request, now);
+        for _ in 0..2 {
+            session.stream_text(br#"{app="hot"}"#);
+            session.record(now, &[b'x'; 150], &mut []);
+            session.stream_text(br#"{app="cool"}"#);
+            session.record(now, b"xx", &mut []);
+        }
+        let sorted = session.finish().unwrap();
+        assert_eq!(sorted.records, 4);
+        for (shard, batch) in &sorted.batches {
+            for stream in &batch.streams {
+                let app = stream.labels.get("app").unwrap().to_owned();
+                *used.entry(app).or_default().entry(shard.0).or_default() +=
+                    stream.rows.len() as u64;
+            }
+        }
+    }
+    // 3,000 bytes per second.
+    assert_eq!(used["hot"].len(), 3);
+    assert_eq!(used["cool"].len(), 1);
+    assert!(
+        used.values()
+            .all(|shards| shards.values().sum::<u64>() == 600)
+    );
+}

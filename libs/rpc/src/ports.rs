@@ -12,7 +12,7 @@ use crate::{Catalog, Command, Error, Outcome, TailReceiver};
 pub struct IngestRequest {
     /// Idempotency key: the same id again is answered like the first time and changes nothing.
     pub batch_id: BatchId,
-    /// The shard of every stream in the batch.
+    /// The shard of every stream in the batch, or one over which a hot stream is spread.
     pub shard: Shard,
     /// The slot that the distributor stamped on arrival.
     pub slot: Slot,

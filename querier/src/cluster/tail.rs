@@ -53,12 +53,12 @@ async fn follow_all(shared: &Arc<Shared>, tail: &TailSender) {
                 (Arc::clone(address), AbortOnDropHandle::new(task))
             });
         }
-        let ring = catalog.cluster.ring.version;
+        // Also when one has moved to another address, which changes no ring.
         let changed = async {
             let mut version = catalog.version;
             loop {
                 let newer = shared.meta.changed(version).await;
-                if newer.cluster.ring.version != ring {
+                if !newer.cluster.ingesters().eq(catalog.cluster.ingesters()) {
                     return;
                 }
                 version = newer.version;

@@ -364,6 +364,36 @@ async fn an_ingester_that_joins_meanwhile_is_asked_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_ingester_that_joins_while_another_is_down_is_asked_too() {
+    let world = World::new(&[1, 2]);
+    world.set(1, Behaviour::Fails);
+    let version = world.catalog.borrow().version + 2;
+    let heads = Vec::new();
+    world.set(2, Behaviour::Answers(Recent { heads, version }));
+    let question = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { found(&world).await }
+    });
+    while world.fake(2).asked.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.add(3);
+    world.holds(3, vec![head(3, 1, 2, 0, &[9])]);
+    // Nobody has anything of the ring before.
+    world.change(|catalog| catalog.cluster.ring = ring(2, &[1, 2, 3]));
+    assert_eq!(question.await.unwrap(), Ok(vec![9]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_hangs_costs_a_question_as_long_again_as_the_others_took() {
+    let world = World::new(&[1, 2, 3]);
+    world.set(2, Behaviour::Hangs);
+    let began = tokio::time::Instant::now();
+    assert_eq!(found(&world).await, Ok(vec![]));
+    assert_eq!(began.elapsed(), GRACE_MIN);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_stops_waiting_stops_the_calls() {
     let world = World::new(&[1, 2, 3]);
     for id in [1, 2, 3] {
