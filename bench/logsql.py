@@ -104,6 +104,6 @@ def ask(server, truth, runs):
 
 def scan(server, truth):
     """Looks through every line once."""
-    found = Asker(server, truth).rows(f'{EVERYTHING} ~"[x-z][0-9][x-z][0-9]" | stats count() n')
+    found = Asker(server, truth).rows(f'{EVERYTHING} ~"[x-z][0-9][ -/:][x-z]" | stats count() n')
     if len(found) != 1:
         sys.exit(f"the scan was answered {found!r}")
