@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use ingester::{Config, Deps, Ingester, Metrics};
-use meta::LocalMeta;
+use meta::MemoryMeta;
 use model::{
     BatchId, Labels, LogBatch, LogBatchBuilder, NodeId, RingVersion, Shard, Signal, Slot, StreamId,
     TenantId,
@@ -46,7 +46,7 @@ impl Bench {
         let deps = Deps {
             node: NodeId(1),
             storage: ObjectStorage::in_memory(),
-            meta: Arc::new(LocalMeta::open(folder.path().join("meta")).unwrap()),
+            meta: Arc::new(MemoryMeta::default()),
             network: None,
             clock: Arc::new(|| 0),
             metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),

@@ -9,13 +9,11 @@ use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use distributor::Distributor;
 use ingester::Ingester;
-use meta::LocalMeta;
-use model::{NodeId, SlotLength};
+use meta::Node;
+use model::SlotLength;
 use prometheus::Registry;
 use querier::Querier;
-use rpc::{
-    ClusterShape, Command, IngestApi, Member, MemberState, MetaApi, Outcome, RoleSet, SearchApi,
-};
+use rpc::{ClusterShape, IngestApi, MetaApi, SearchApi};
 use runtime::{
     Readiness, Shutdown, Telemetry, clock, explained, serve_http, status_router, termination,
 };
@@ -123,14 +121,16 @@ impl Roles {
         std::fs::create_dir_all(&server.data_dir)
             .with_context(|| format!("cannot make data_dir {}", server.data_dir.display()))?;
         let objects = ObjectStorage::open(&storage.store(&server.data_dir))?;
-        let meta: Arc<dyn MetaApi> = Arc::new(LocalMeta::open(server.data_dir.join("meta"))?);
         let shape = ClusterShape {
             shards: server.shards.max(1),
             replicas: 1,
             slot_nanos: slot.0,
         };
+        let node = Node::alone(&server.data_dir.join("meta"), shape).await?;
+        let number = node.id().context("the coordinator has no number, a defect")?;
+        let meta: Arc<dyn MetaApi> = Arc::new(node);
         let deps = ingester::Deps {
-            node: alone(&*meta, shape).await?,
+            node: number,
             storage: objects.clone(),
             meta: Arc::clone(&meta),
             network: None,
@@ -183,33 +183,6 @@ impl Roles {
             router = router.merge(querier::http_router(querier.clone()));
         }
         explained(router, "docs/reference/api.md lists the routes")
-    }
-}
-
-/// Forms a cluster of this process alone, or finds the one that it formed before; returns its number.
-async fn alone(meta: &dyn MetaApi, shape: ClusterShape) -> anyhow::Result<NodeId> {
-    meta.propose(Command::FormCluster(shape)).await?;
-    if let Some(id) = meta.catalog().cluster.members.keys().next() {
-        return Ok(*id);
-    }
-    let member = Member {
-        id: NodeId(0),
-        address: "local".into(),
-        zone: "local".into(),
-        roles: RoleSet {
-            distributor: true,
-            ingester: true,
-            querier: true,
-        },
-        state: MemberState::Joining,
-    };
-    match meta.propose(Command::Join(member)).await? {
-        Outcome::Node { id, .. } => {
-            let active = Command::SetState(id, MemberState::Active);
-            meta.propose(active).await?;
-            Ok(id)
-        }
-        other => anyhow::bail!("the coordinator answered {other:?} to a join, a defect"),
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Contacts {
 #[derive(Debug, Default)]
 struct Known {
     leader: Option<Contact>,
+    /// In which term it was said to lead.
+    term: u64,
     voters: BTreeSet<u64>,
     /// Node -> its address by its own word, and the one in the catalog at that time.
     heard: BTreeMap<u64, (Arc<str>, Option<Arc<str>>)>,
@@ -182,8 +184,12 @@ impl Contacts {
         if !status.voters.is_empty() {
             known.voters = status.voters.iter().copied().collect();
         }
-        if let Some(leader) = &status.leader {
+        // Who does not take part may repeat what is long past.
+        if let Some(leader) = &status.leader
+            && (known.leader.is_none() || status.term >= known.term)
+        {
             known.leader = Some(leader.clone());
+            known.term = status.term;
         }
     }
 

@@ -14,8 +14,9 @@ pub enum Error {
     },
     /// What is stored is not what was written.
     #[error(
-        "catalog folder {} is damaged: {reason}; restore the folder from a copy, and keep the \
-         objects as they are: they are complete without it", folder.display()
+        "catalog folder {} is damaged: {reason}; restore the folder from a copy, or, when other \
+         ingesters of the cluster are well, start this one with an empty data folder, so that it \
+         joins as a new node. Keep the objects as they are: they are complete without it", folder.display()
     )]
     Corrupt {
         /// The folder.

@@ -25,7 +25,7 @@
 
 mod contacts;
 mod error;
-mod local;
+mod memory;
 mod node;
 mod peer;
 mod raft;
@@ -40,7 +40,7 @@ pub mod wire;
 
 pub use contacts::Dial;
 pub use error::Error;
-pub use local::LocalMeta;
+pub use memory::MemoryMeta;
 pub use node::{Config, Node, Timings, random_seed};
 pub use state::{Rejected, StateMachine};
 pub use status::{Contact, MemberStatus, PastRingStatus, Status};

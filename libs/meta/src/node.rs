@@ -180,6 +180,16 @@ impl Node {
             let text = format!("{} voters are not possible: set 1, 3 or 5", config.voters);
             return Err(Error::Setting(text));
         }
+        let timings = &config.timings;
+        if timings.election_min <= timings.heartbeat || timings.election_max <= timings.election_min
+        {
+            let text = format!(
+                "elections between {:?} and {:?} are not possible with heartbeats every {:?}: each \
+                 must be longer than the one before",
+                timings.election_min, timings.election_max, timings.heartbeat
+            );
+            return Err(Error::Setting(text));
+        }
         let replica = Arc::<Replica>::default();
         let (own, join) = (Arc::clone(&config.address), config.join.clone());
         let contacts = Contacts::new(dial, own, join, Arc::clone(&replica));
@@ -544,7 +554,7 @@ fn read_identity(store: &dyn Store) -> Result<Option<Identity>, Error> {
         return Ok(None);
     };
     let identity = serde_json::from_slice(bytes).map_err(|error| Error::Corrupt {
-        folder: "meta".into(),
+        folder: store.place().to_owned(),
         reason: format!("who this process is: {error}"),
     })?;
     Ok(Some(identity))
@@ -554,3 +564,6 @@ fn read_identity(store: &dyn Store) -> Result<Option<Identity>, Error> {
 fn nobody() -> Dial {
     Arc::new(|address: &str| Arc::new(serve::Unreachable(address.to_owned())) as _)
 }
+
+#[cfg(test)]
+mod tests;

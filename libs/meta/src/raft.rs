@@ -162,7 +162,7 @@ impl Kept {
         self.fail(
             ErrorVerb::Read,
             Error::Corrupt {
-                folder: "meta".into(),
+                folder: self.store.place().to_owned(),
                 reason: format!("{what}: {reason}"),
             },
         )

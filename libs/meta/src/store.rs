@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -65,6 +66,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// What a write is waiting for, if one is.
     fn trouble(&self) -> Option<Error>;
 
+    /// Where the values are, for people.
+    fn place(&self) -> &Path;
+
     /// Frees what is locked; every call afterwards fails.
     fn close(&self);
 }
@@ -72,11 +76,11 @@ pub trait Store: Debug + Send + Sync + 'static {
 type Shelves = BTreeMap<(Shelf, u64), Vec<u8>>;
 
 /// A [`Store`] in memory, for tests and simulations. The contents outlive the coordinator that wrote
-/// them, as a disk's do: see [`reopen`](Self::reopen).
-#[derive(Debug, Default)]
+/// them, as a disk's do: see [`reopen`](Self::reopen). Clones are the same store.
+#[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     shelves: Arc<Mutex<Shelves>>,
-    closed: AtomicBool,
+    closed: Arc<AtomicBool>,
     write_takes: Duration,
 }
 
@@ -96,7 +100,7 @@ impl MemoryStore {
         self.close();
         MemoryStore {
             shelves: Arc::clone(&self.shelves),
-            closed: AtomicBool::new(false),
+            closed: Arc::default(),
             write_takes: self.write_takes,
         }
     }
@@ -154,6 +158,10 @@ impl Store for MemoryStore {
 
     fn trouble(&self) -> Option<Error> {
         None
+    }
+
+    fn place(&self) -> &Path {
+        Path::new("memory")
     }
 
     fn close(&self) {

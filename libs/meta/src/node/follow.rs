@@ -29,9 +29,13 @@ impl Core {
                         cluster,
                         linear: false,
                     };
-                    if let Err(error) = self.contacts.ask(&address, &ask, timings.call).await {
-                        tracing::debug!(%address, %error, "the leader does not answer");
-                        self.contacts.doubt_leader(&address);
+                    match self.contacts.ask(&address, &ask, timings.call).await {
+                        Ok(status) if status.leader.is_some() => {}
+                        Ok(_) => self.contacts.doubt_leader(&address),
+                        Err(error) => {
+                            tracing::debug!(%address, %error, "the leader does not answer");
+                            self.contacts.doubt_leader(&address);
+                        }
                     }
                 }
                 Lead::Unknown => {
@@ -52,13 +56,7 @@ impl Core {
     pub(super) async fn follow(self: Arc<Self>) {
         loop {
             self.until_needed().await;
-            let mut peers = self.contacts.voters();
-            if peers.is_empty() {
-                peers = self.contacts.addresses().into_iter().collect();
-            }
-            while !peers.is_empty() {
-                let at = usize::try_from(self.roll(peers.len() as u64)).unwrap_or(0);
-                let address = peers.swap_remove(at);
+            for address in self.peers() {
                 if let Err(error) = self.watch_one(&address).await {
                     tracing::debug!(%address, %error, "no changes from there any more");
                 }
@@ -68,6 +66,20 @@ impl Core {
             }
             self.pause(SEARCH_PAUSE).await;
         }
+    }
+
+    /// Voters in any order, then everybody else: those who vote may have changed.
+    fn peers(&self) -> Vec<Arc<str>> {
+        let mut voters = self.contacts.voters();
+        let mut peers = Vec::new();
+        while !voters.is_empty() {
+            let at = usize::try_from(self.roll(voters.len() as u64)).unwrap_or(0);
+            peers.push(voters.swap_remove(at));
+        }
+        let others = self.contacts.addresses().into_iter();
+        let others: Vec<_> = others.filter(|address| !peers.contains(address)).collect();
+        peers.extend(others);
+        peers
     }
 
     fn needs_watch(&self) -> bool {

@@ -64,6 +64,11 @@ fn decide(own: &str, ingester: bool, join: &[Arc<str>], answers: &[Answer]) -> S
             Err(error) => return Step::Wait(format!("{address} does not answer ({error})")),
         }
     }
+    if !ingester && join.is_empty() {
+        let text = "a process without the role ingester needs addresses to join: it cannot make a \
+                    cluster";
+        return Step::Refuse(text.to_owned());
+    }
     if !ingester {
         return Step::Wait("none of the addresses to join has a cluster yet".to_owned());
     }
@@ -115,16 +120,13 @@ impl Core {
         self.come_back().await
     }
 
-    /// A process that was forgotten takes a new number. Boxed, because the task that calls it is
-    /// started by what it calls.
+    /// For a process that was forgotten. Boxed, because the task that calls it is started by what it
+    /// calls.
     pub(super) fn rejoin(
         self: Arc<Self>,
     ) -> Pin<Box<dyn Future<Output = Result<NodeId, Error>> + Send>> {
         Box::pin(async move {
             let _one_at_a_time = self.joining.lock().await;
-            if let Some(cluster) = self.cluster() {
-                self.take_number(&cluster).await?;
-            }
             self.come_back().await
         })
     }
@@ -324,8 +326,37 @@ impl Core {
         Ok(leader.version)
     }
 
-    /// Waits until the catalog here is as new as the leader's, and tells it what is new here.
+    /// Waits until the catalog here is as new as the leader's, and tells it what is new here. Who
+    /// was forgotten and has no data takes a new number.
     async fn come_back(self: &Arc<Self>) -> Result<NodeId, Error> {
+        loop {
+            self.see_newest().await?;
+            let (Some(id), Some(cluster)) = (self.id(), self.cluster()) else {
+                return Err(Error::Stopped("it has no number".to_owned()));
+            };
+            let catalog = self.catalog();
+            if self.config.roles.ingester {
+                check_shape(&catalog, &self.config.shape)?;
+            }
+            match catalog.cluster.members.get(&id) {
+                Some(known) => {
+                    let now = self.member(id);
+                    let same = known.address == now.address
+                        && known.zone == now.zone
+                        && known.roles == now.roles;
+                    if !same {
+                        self.tell_changes(now).await?;
+                    }
+                    return Ok(id);
+                }
+                None if self.config.roles.ingester => return Err(self.forgotten(id)),
+                None => drop(self.take_number(&cluster).await?),
+            }
+        }
+    }
+
+    /// Waits until the catalog here is as new as any that somebody was told of before.
+    async fn see_newest(self: &Arc<Self>) -> Result<(), Error> {
         let mut patience = Patience { told: None };
         if self.is_lone_voter()
             && let Some(raft) = self.raft.get()
@@ -351,28 +382,7 @@ impl Core {
         while self.catch_up(version).await.is_err() {
             patience.tell(&format!("version {version} of the catalog"));
         }
-        let Some(id) = self.id() else {
-            return Err(Error::Stopped("it has no number".to_owned()));
-        };
-        let catalog = self.catalog();
-        if self.config.roles.ingester {
-            check_shape(&catalog, &self.config.shape)?;
-        }
-        match catalog.cluster.members.get(&id) {
-            Some(known) => {
-                let now = self.member(id);
-                let same = known.address == now.address
-                    && known.zone == now.zone
-                    && known.roles == now.roles;
-                if !same {
-                    self.tell_changes(now).await?;
-                }
-                Ok(id)
-            }
-            None if self.config.roles.ingester => Err(self.forgotten(id)),
-            // The task that follows takes a new number.
-            None => Ok(id),
-        }
+        Ok(())
     }
 
     async fn tell_changes(self: &Arc<Self>, now: rpc::Member) -> Result<(), Error> {
@@ -399,7 +409,7 @@ impl Core {
     pub(super) fn forgotten(&self, id: NodeId) -> Error {
         Error::Forgotten {
             node: id.0,
-            place: self.config.address.to_string(),
+            place: self.kept.store.place().display().to_string(),
         }
     }
 }
@@ -504,8 +514,10 @@ mod tests {
         assert_eq!(decide("a", true, &list(&["a"]), &[]), Step::Found);
         let stranger = decide("d", true, &list(&["a"]), &[none("a")]);
         assert!(matches!(stranger, Step::Wait(_)), "{stranger:?}");
-        let querier = decide("a", false, &[], &[]);
+        let querier = decide("q", false, &list(&["a"]), &[none("a")]);
         assert!(matches!(querier, Step::Wait(_)), "{querier:?}");
+        let querier = decide("q", false, &[], &[]);
+        assert!(matches!(querier, Step::Refuse(_)), "{querier:?}");
     }
 
     #[test]

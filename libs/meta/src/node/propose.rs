@@ -113,7 +113,12 @@ impl Core {
         let patience = self.config.timings.propose;
         let written = tokio::time::timeout(patience, raft.client_write(proposal)).await;
         match written {
-            Ok(Ok(response)) => Ok(ProposeAnswer::Applied(response.data)),
+            Ok(Ok(response)) => {
+                if let Applied::Node { id, .. } = &response.data {
+                    self.note_life(Some(*id));
+                }
+                Ok(ProposeAnswer::Applied(response.data))
+            }
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
                 let contact = forward.leader_id.and_then(|node| {
                     let address = self.contacts.address_of(node)?.to_string();

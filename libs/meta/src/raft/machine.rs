@@ -207,7 +207,7 @@ fn wire_failure(kept: &Kept, what: &str, error: WireError) -> Failure {
         WireError::TooNew { found } => kept.fail(
             ErrorVerb::Read,
             Error::TooNew {
-                folder: "meta".into(),
+                folder: kept.store.place().to_owned(),
                 found,
                 known: wire::FORMAT,
             },

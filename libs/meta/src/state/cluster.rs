@@ -195,3 +195,6 @@ fn word(state: MemberState) -> &'static str {
         MemberState::Leaving => "leaving",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,6 +147,10 @@ impl Store for DiskStore {
         lock(&self.inner.trouble).clone()
     }
 
+    fn place(&self) -> &Path {
+        &self.inner.folder
+    }
+
     fn close(&self) {
         let mut writer = lock(&self.inner.writer);
         self.inner.set_db(None);

@@ -1,7 +1,6 @@
 //! Both stores do the same; the one on disk finds every kind of damage.
 
 use std::fs;
-use std::path::Path;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
