@@ -30,10 +30,11 @@ pub(crate) fn merge(
     inputs: &[&dyn ReadAt],
     keep: &dyn Fn(&TenantId) -> TimeRange,
     filter: &mut dyn RowFilter,
+    compression: Compression,
     out: &mut dyn Write,
 ) -> Result<Written, Error> {
     let options = EncodeOptions {
-        compression: Compression::Small,
+        compression,
         ..EncodeOptions::default()
     };
     let encoded = segment::merge_filtered(inputs, keep, filter, &options, out)?;

@@ -20,6 +20,8 @@ pub struct MergePlan {
     pub inputs: Vec<Arc<SegmentMeta>>,
     /// Level of the segment that comes; `None` when nothing comes, because all has expired.
     pub output_level: Option<u32>,
+    /// What comes will be merged again before long: it need not be as small as can be.
+    pub passing: bool,
 }
 
 /// How to plan.
@@ -53,6 +55,7 @@ pub fn plan_merges(catalog: &Catalog, now: Timestamp, options: &PlanOptions) -> 
             Expired::Much => rewrites.push(MergePlan {
                 inputs: vec![Arc::clone(segment)],
                 output_level: Some(segment.level),
+                passing: false,
             }),
             Expired::Little => {
                 if let Some(tier) = tier(segment, options) {
@@ -68,17 +71,15 @@ pub fn plan_merges(catalog: &Catalog, now: Timestamp, options: &PlanOptions) -> 
         plans.push(MergePlan {
             inputs: drops,
             output_level: None,
+            passing: false,
         });
     }
     plans.append(&mut rewrites);
     for ((_, day, _), group) in groups {
         let day_end = day.saturating_add(1).saturating_mul(DAY_NANOS);
         let settled = day_end.saturating_add(SETTLED_NANOS) <= now;
-        let inputs_min = match settled || options.everything_small {
-            true => 2,
-            false => options.merge.inputs_min,
-        };
-        cut(group, inputs_min, &options.merge, &mut plans);
+        let last = settled || options.everything_small;
+        cut(group, last, &options.merge, &mut plans);
     }
     plans
 }
@@ -134,13 +135,17 @@ fn tier(segment: &SegmentMeta, options: &PlanOptions) -> Option<u32> {
         .then(|| mib.checked_ilog2().map_or(0, |log| log / 3 + 1))
 }
 
-/// Cuts a group into merges of neighbours in time.
+/// An output of at most this part of the largest will be merged again.
+const PASSING_PARTS: u64 = 8;
+
+/// Cuts a group into merges of neighbours in time; `last` says that no more segments are expected.
 fn cut(
     mut group: Vec<&Arc<SegmentMeta>>,
-    inputs_min: usize,
+    last: bool,
     config: &MergeConfig,
     plans: &mut Vec<MergePlan>,
 ) {
+    let inputs_min = if last { 2 } else { config.inputs_min };
     group.sort_by_key(|segment| (segment.time_bounds(), segment.id));
     let mut rest = group.as_slice();
     while rest.len() >= inputs_min {
@@ -152,9 +157,11 @@ fn cut(
         let (inputs, later) = rest.split_at(fitting.count().max(1));
         rest = later;
         if inputs.len() >= inputs_min {
+            let bytes: u64 = inputs.iter().map(|segment| segment.object_bytes).sum();
             plans.push(MergePlan {
                 inputs: inputs.iter().map(|segment| Arc::clone(segment)).collect(),
                 output_level: inputs.iter().map(|segment| segment.level + 1).max(),
+                passing: !last && bytes <= config.object_bytes_max / PASSING_PARTS,
             });
         }
     }

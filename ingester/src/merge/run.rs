@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::Timestamp;
 use rpc::{Catalog, Command, MetaApi, SegmentId, SegmentMeta, SwapCommit};
-use segment::ReadAt;
+use segment::{Compression, ReadAt};
 use store::ObjectStorage;
 use tokio::runtime::Handle;
 
@@ -123,6 +123,7 @@ impl Merger {
         let plan = MergePlan {
             inputs,
             output_level,
+            passing: false,
         };
         self.run(plan, catalog, now, urgent).await?;
         self.metrics.delete_rewrites.inc();
@@ -152,7 +153,12 @@ impl Merger {
                 let deletes = Deletes::pending(catalog, &plan.inputs);
                 deleted = deletes.ids();
                 let readers = self.readers(plan.inputs, urgent);
-                self.write(readers, level, catalog, now, deletes).await?
+                let compression = match plan.passing {
+                    true => Compression::Passing,
+                    false => Compression::Small,
+                };
+                let how = (level, compression);
+                self.write(readers, how, catalog, now, deletes).await?
             }
         };
         let dropped = add.is_none();
@@ -192,7 +198,7 @@ impl Merger {
     async fn write(
         &self,
         inputs: Vec<ObjectReader>,
-        level: u32,
+        (level, compression): (u32, Compression),
         catalog: &Arc<Catalog>,
         now: Timestamp,
         deletes: Deletes,
@@ -206,7 +212,7 @@ impl Merger {
             let (merger, catalog) = (self.clone(), Arc::clone(catalog));
             let file = temporary.clone();
             tokio::task::spawn_blocking(move || {
-                merger.merge_to_file(&inputs, &catalog, now, &deletes, file)
+                merger.merge_to_file(&inputs, &catalog, now, &deletes, compression, file)
             })
             .await
             .map_err(|error| Error::Stopped(format!("merging segments ended early: {error}")))?
@@ -240,6 +246,7 @@ impl Merger {
         catalog: &Catalog,
         now: Timestamp,
         deletes: &Deletes,
+        compression: Compression,
         file: PathBuf,
     ) -> Result<Written, Error> {
         let failed = |doing| {
@@ -255,7 +262,13 @@ impl Merger {
         let keep = |tenant: &_| catalog.kept(tenant, now, self.retention_nanos);
         let out = File::create(&file).map_err(failed("make"))?;
         let mut out = BufWriter::with_capacity(256 << 10, out);
-        let written = codec::merge(&readers, &keep, &mut deletes.filter(), &mut out)?;
+        let written = codec::merge(
+            &readers,
+            &keep,
+            &mut deletes.filter(),
+            compression,
+            &mut out,
+        )?;
         out.flush().map_err(failed("write"))?;
         Ok(written)
     }

@@ -36,6 +36,8 @@ use model::{TenantId, Timestamp};
 pub enum Compression {
     /// Cheap to write: for flushing.
     Fast,
+    /// In between: for merges whose output will be merged again.
+    Passing,
     /// Small: for merging, whose output is kept.
     Small,
 }
@@ -44,6 +46,7 @@ impl Compression {
     pub(crate) fn level(self) -> i32 {
         match self {
             Compression::Fast => 1,
+            Compression::Passing => 3,
             Compression::Small => 7,
         }
     }
@@ -51,14 +54,14 @@ impl Compression {
     /// The footer is small, and every reader reads it.
     pub(crate) fn footer_level(self) -> i32 {
         match self {
-            Compression::Fast => 3,
+            Compression::Fast | Compression::Passing => 3,
             Compression::Small => 6,
         }
     }
 
     pub(crate) fn timestamp_level(self) -> usize {
         match self {
-            Compression::Fast => 4,
+            Compression::Fast | Compression::Passing => 4,
             Compression::Small => 8,
         }
     }

@@ -113,6 +113,31 @@ fn days_are_merged_apart_and_settled_days_from_two_on() {
 }
 
 #[test]
+fn what_is_merged_again_is_compressed_less() {
+    let mut catalog = Catalog::default();
+    for _ in 0..MergeConfig::default().inputs_min {
+        add(&mut catalog, MIB, vec![tenant("a", NOW, NOW, 1)]);
+    }
+    let passing = |now, everything_small, object_bytes_max| {
+        let options = PlanOptions {
+            merge: MergeConfig {
+                object_bytes_max,
+                ..MergeConfig::default()
+            },
+            everything_small,
+            ..options()
+        };
+        let plans = plan_merges(&catalog, now, &options);
+        assert_eq!(plans.len(), 1);
+        plans[0].passing
+    };
+    assert!(passing(NOW, false, 1024 * MIB));
+    assert!(!passing(NOW, false, 20 * MIB));
+    assert!(!passing(NOW, true, 1024 * MIB));
+    assert!(!passing(NOW + 2 * DAY_NANOS, false, 1024 * MIB));
+}
+
+#[test]
 fn outputs_stay_below_the_largest_size_and_large_segments_are_left_alone() {
     let merge = MergeConfig {
         inputs_min: 2,
