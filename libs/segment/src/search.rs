@@ -5,16 +5,17 @@
 //! backtracking, because a variable is a longest run of token bytes: where a needle meets a slot,
 //! the needle's own separators say how much of it the variable must be.
 
+mod needle;
+
 use std::ops::Range;
 use std::sync::Arc;
 
-use memchr::memmem::Finder;
 use model::{LineFilter, LineMatcher, LineTest, TextMatcher};
 
-use crate::filter::{TokenHash, gram_hashes, token_hashes};
 use crate::footer::Templates;
 use crate::format::TEXTS;
-use crate::template::{RAW, Stamp, has_digit, is_token};
+use crate::template::{RAW, Stamp};
+use needle::{Needle, Probe, Required, stretches, token_run};
 
 /// What a template says about a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,25 +56,6 @@ impl Verdict {
             Verdict::Maybe => Verdict::Maybe,
         }
     }
-}
-
-/// A text that is looked for.
-#[derive(Debug)]
-struct Needle {
-    bytes: Box<[u8]>,
-    finder: Finder<'static>,
-    /// A token of it that cannot be in a template's text: where the needle is not decided by the
-    /// template, one variable holds this token.
-    inner: Option<Finder<'static>>,
-    verdicts: Box<[Verdict]>,
-}
-
-/// Something that the filter of a chunk must hold if a line passes that its template leaves open.
-#[derive(Debug)]
-pub(crate) struct Probe {
-    pub(crate) token: TokenHash,
-    /// The templates for which that holds; `None` for all.
-    templates: Option<Box<[bool]>>,
 }
 
 /// Every passing line contains all needles; without a matcher, that is enough to pass.
@@ -286,22 +268,6 @@ impl OfValues<'_> {
     }
 }
 
-/// A text that is inside one variable of every passing line that is left open by its template, or
-/// anywhere in a passing line that is stored whole.
-pub(crate) struct Required<'a> {
-    pub(crate) finder: &'a Finder<'static>,
-    /// The last of the classes of text that may hold it; it may be in those before too.
-    pub(crate) class: usize,
-    verdicts: &'a [Verdict],
-}
-
-impl Required<'_> {
-    /// Whether the absence of the text decides the lines of this template.
-    pub(crate) fn decides(&self, template: u32) -> bool {
-        self.verdicts[template as usize] == Verdict::Maybe
-    }
-}
-
 impl Test {
     fn new(test: &LineTest, templates: &Templates) -> Self {
         let condition = match test {
@@ -421,178 +387,4 @@ impl Condition {
         }
         Verdict::Maybe.and(found.fold(Verdict::All, Verdict::and))
     }
-}
-
-impl Needle {
-    fn new(bytes: &[u8], templates: &Templates) -> Self {
-        let tokens = bytes.split(|byte| !is_token(*byte));
-        let inner = match token_run(bytes) == bytes.len() {
-            // A needle without a separator is in one variable, if not in the text.
-            true => Some(bytes),
-            false => tokens.filter(|t| has_digit(t)).max_by_key(|t| t.len()),
-        };
-        let inner = inner.filter(|inner| !inner.is_empty());
-        let mut needle = Needle {
-            bytes: bytes.into(),
-            finder: Finder::new(bytes).into_owned(),
-            inner: inner.map(|inner| Finder::new(inner).into_owned()),
-            verdicts: Box::default(),
-        };
-        let numbers = 0..templates.len() as u32;
-        needle.verdicts = numbers.map(|t| needle.decide(templates, t)).collect();
-        needle
-    }
-
-    fn required(&self) -> Option<Required<'_>> {
-        let finder = self.inner.as_ref()?;
-        Some(Required {
-            finder,
-            class: Stamp::of_needle(finder.needle()).class(),
-            verdicts: &self.verdicts,
-        })
-    }
-
-    fn decide(&self, templates: &Templates, template: u32) -> Verdict {
-        if self.bytes.is_empty() {
-            return Verdict::All;
-        }
-        if template == RAW {
-            return Verdict::Maybe;
-        }
-        let text = templates.text(template);
-        let slots = templates.slots(template);
-        if self.finder.find(text).is_some() && self.is_between(text, slots) {
-            return Verdict::All;
-        }
-        let stamps = templates.stamps(template);
-        match self.may_touch(text, slots, stamps) {
-            true => Verdict::Maybe,
-            false => Verdict::No,
-        }
-    }
-
-    /// Whether a stretch of text between two slots holds the needle.
-    fn is_between(&self, text: &[u8], slots: &[u32]) -> bool {
-        stretches(text, slots).any(|part| self.finder.find(part).is_some())
-    }
-
-    /// Whether the needle may be found in a place that takes in a variable or a part of one.
-    fn may_touch(&self, text: &[u8], slots: &[u32], stamps: &[Stamp]) -> bool {
-        if slots.is_empty() {
-            return false;
-        }
-        let head = token_run(&self.bytes);
-        if head > 0 {
-            // It starts inside a variable: its first token is the end of that variable.
-            let stamp = Stamp::of_needle(&self.bytes[..head]);
-            for (slot, (at, of)) in slots.iter().zip(stamps).enumerate() {
-                let rest = &self.bytes[head..];
-                if of.may_hold(stamp) && walk(text, slots, stamps, *at as usize, slot + 1, rest) {
-                    return true;
-                }
-            }
-        }
-        let last = slots[slots.len() - 1] as usize;
-        memchr::memchr_iter(self.bytes[0], &text[..last]).any(|at| {
-            let slot = slots.partition_point(|slot| *slot as usize <= at);
-            walk(text, slots, stamps, at, slot, &self.bytes)
-        })
-    }
-
-    /// What the filter of a chunk must hold if it has an open line with the needle.
-    fn probes(&self, templates: &Templates, verdicts: &[Verdict]) -> Vec<Probe> {
-        let mut probes = Vec::new();
-        let mut at = 0;
-        while at < self.bytes.len() {
-            let run = token_run(&self.bytes[at..]);
-            let token = &self.bytes[at..at + run];
-            let bounded = at > 0 && at + run < self.bytes.len();
-            at += run.max(1);
-            // Only a token with a digit is sure to be in a variable, or in a line stored whole.
-            if !has_digit(token) {
-                continue;
-            }
-            let by_grams = gram_hashes(token, &mut |token| {
-                probes.push(Probe {
-                    token,
-                    templates: None,
-                });
-            });
-            if by_grams {
-                continue;
-            }
-            let holds = match bounded {
-                true => None,
-                false => Some(whole_in(token, templates, verdicts)),
-            };
-            if holds.as_ref().is_none_or(|holds| holds.contains(&true)) {
-                token_hashes(token, |token| {
-                    probes.push(Probe {
-                        token,
-                        templates: holds.clone(),
-                    });
-                });
-            }
-        }
-        probes
-    }
-}
-
-/// The open templates in which no variable that may hold this token is longer than it: there it is
-/// the variable.
-fn whole_in(token: &[u8], templates: &Templates, verdicts: &[Verdict]) -> Box<[bool]> {
-    let stamp = Stamp::of_needle(token);
-    let whole = |template: u32| {
-        if template == RAW {
-            return templates.raw_token_longest as usize <= token.len();
-        }
-        let mut stamps = templates.stamps(template).iter();
-        verdicts[template as usize] == Verdict::Maybe
-            && stamps.all(|of| !of.may_hold(stamp) || of.longest as usize <= token.len())
-    };
-    (0..templates.len() as u32).map(whole).collect()
-}
-
-/// The parts of a template's text before, between and behind the slots.
-fn stretches<'t>(text: &'t [u8], slots: &'t [u32]) -> impl Iterator<Item = &'t [u8]> {
-    let mut start = 0;
-    let ends = slots.iter().map(|slot| *slot as usize);
-    ends.chain([text.len()]).map(move |end| {
-        let part = &text[start..end];
-        start = end;
-        part
-    })
-}
-
-fn token_run(bytes: &[u8]) -> usize {
-    let end = bytes.iter().position(|byte| !is_token(*byte));
-    end.unwrap_or(bytes.len())
-}
-
-/// Whether the needle may stand where `text[at..]` begins, the next slot being number `slot`.
-fn walk(
-    text: &[u8],
-    slots: &[u32],
-    stamps: &[Stamp],
-    mut at: usize,
-    mut slot: usize,
-    mut needle: &[u8],
-) -> bool {
-    while let Some(first) = needle.first() {
-        if slots.get(slot).is_some_and(|place| *place as usize == at) {
-            let run = token_run(needle);
-            if run == 0 || !stamps[slot].may_hold(Stamp::of_needle(&needle[..run])) {
-                return false;
-            }
-            needle = &needle[run..];
-            slot += 1;
-        } else {
-            if text.get(at) != Some(first) {
-                return false;
-            }
-            at += 1;
-            needle = &needle[1..];
-        }
-    }
-    true
 }
