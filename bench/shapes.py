@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Stored size and ingest cost for shapes of logs that the main corpus does not have.
 
-usage: shapes.py [--megabytes N] [--seed N] [SHAPE ...]
+usage: shapes.py [--megabytes N] [--seed N] [--bench-dir DIR] [SHAPE ...]
 
 For each shape: a fresh server, N MB of generated lines pushed over four streams, flushed and merged, and each of
 some lines found again. The size is compared with `zstd -3` of the same text, which it must not exceed by more than
-a tenth.
+a tenth, and the CPU time per byte with that of as much of the main corpus, if its generator is there: it must not
+be more than twice as much.
 """
 import argparse
 import base64
@@ -20,6 +21,7 @@ import cramjam
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
 from loki import BASE_NS, entry, lines, push, stream
+from run import corpus
 from server import Server
 
 WORDS = "request response timeout connection user order payment cache session token worker queue shard replica index".split()
@@ -93,7 +95,28 @@ def bodies(texts):
         yield [stream(f'{{job="shapes", pod="{pod}"}}', *found) for pod, found in enumerate(entries)]
 
 
-def measure(shape, texts):
+def reference(folder, size, seed):
+    """CPU seconds per byte of the main corpus, from push to segment."""
+    if not (folder / "loggen.py").exists():
+        print(f"{folder} has no loggen.py, so CPU time is not compared with the main corpus")
+        return None
+    out = corpus(folder, size // 137 + 8000, seed)
+    raw = json.loads((out / "truth.json").read_text())["bytes"]
+    with tempfile.TemporaryDirectory(prefix="pharos-shapes-") as data:
+        server = Server(data_dir=data).start()
+        try:
+            before = server.cpu_seconds()
+            for path in sorted(out.glob("*.sz")):
+                server.post("/loki/api/v1/push", path.read_bytes(), headers={"Content-Type": "application/x-protobuf"})
+            server.post("/admin/api/v1/flush")
+            cpu = server.cpu_seconds() - before
+        finally:
+            server.stop()
+    print(f"{'main corpus':14s} {'':9s} {raw / 1e6 / cpu:10.0f}", flush=True)
+    return cpu / raw
+
+
+def measure(shape, texts, main):
     raw = sum(len(text) + 1 for text in texts)
     whole = len(bytes(cramjam.zstd.compress("\n".join(texts).encode(), level=3)))
     pushes = list(bodies(texts))
@@ -118,7 +141,9 @@ def measure(shape, texts):
         finally:
             server.stop()
     verdict = "" if stored["bytes"] <= 1.1 * whole else "  TOO LARGE"
-    print(f"{shape:14s} {raw / len(texts):9.0f} {raw / 1e6 / cpu:10.0f} {raw / flushed:9.2f} {raw / stored['bytes']:8.2f} {raw / whole:8.2f} "
+    ratio = cpu / raw / main if main else 0
+    verdict += "" if ratio <= 2 else "  TOO COSTLY"
+    print(f"{shape:14s} {raw / len(texts):9.0f} {raw / 1e6 / cpu:10.0f} {ratio:7.2f} {raw / flushed:9.2f} {raw / stored['bytes']:8.2f} {raw / whole:8.2f} "
           f"{memory:8.0f}  {'right' if right else 'WRONG'}{verdict}", flush=True)
     return right
 
@@ -128,10 +153,13 @@ def main():
     parser.add_argument("shapes", nargs="*", default=list(SHAPES), metavar="SHAPE")
     parser.add_argument("--megabytes", type=int, default=40)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--bench-dir", type=Path, default=Path("../shared/bench"), help="the main corpus' generator")
     args = parser.parse_args()
-    print(f"{'':14s} {'bytes per':>9s} {'MB per CPU':>10s} {'-------':>9s} times smaller {'----':>3s} {'peak':>8s}")
-    print(f"{'':14s} {'line':>9s} {'second':>10s} {'flushed':>9s} {'merged':>8s} {'zstd -3':>8s} {'MB':>8s}")
-    right = [measure(shape, generate(shape, args.megabytes * 10**6, args.seed)) for shape in args.shapes]
+    size = args.megabytes * 10**6
+    print(f"{'':14s} {'bytes per':>9s} {'MB per CPU':>10s} {'CPU':>7s} {'-------':>9s} times smaller {'----':>3s} {'peak':>8s}")
+    print(f"{'':14s} {'line':>9s} {'second':>10s} {'x main':>7s} {'flushed':>9s} {'merged':>8s} {'zstd -3':>8s} {'MB':>8s}")
+    main_cost = reference(args.bench_dir, size, args.seed)
+    right = [measure(shape, generate(shape, size, args.seed), main_cost) for shape in args.shapes]
     sys.exit(0 if all(right) else 1)
 
 
