@@ -219,7 +219,8 @@ impl StateMachine {
     }
 }
 
-fn fault_of(segment: &SegmentMeta) -> Option<&'static str> {
+/// Why this cannot be a segment, if it cannot.
+pub(crate) fn fault_of(segment: &SegmentMeta) -> Option<&'static str> {
     if segment.path.is_empty() {
         return Some("has no path");
     }

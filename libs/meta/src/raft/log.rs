@@ -186,7 +186,7 @@ fn inclusive(range: &impl RangeBounds<u64>) -> RangeInclusive<u64> {
     match range.end_bound() {
         Bound::Included(end) => start..=*end,
         // Nothing is before 0: an empty range.
-        Bound::Excluded(0) => 1..=0,
+        Bound::Excluded(0) => RangeInclusive::new(1, 0),
         Bound::Excluded(after) => start..=after - 1,
         Bound::Unbounded => start..=u64::MAX,
     }
