@@ -11,6 +11,9 @@ use crate::source::SnapshotSource;
 /// The label that tells whose a record is.
 pub(crate) const TENANT_LABEL: &str = "__tenant_id__";
 
+/// What a label of that name of a stream's own is called then.
+const ORIGINAL_LABEL: &str = "original___tenant_id__";
+
 /// Whose records a request may see: at least one tenant, in order, each once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tenants(Vec<TenantId>);
@@ -135,13 +138,38 @@ impl<K: Sink> Sink for Tagged<'_, K> {
     }
 }
 
-/// The labels with the tenant's; a label of that name that was there gives way.
+/// The labels with the tenant's; a label of that name that was there gets another one.
 pub(crate) fn tagged(labels: &Arc<Labels>, tenant: &str) -> Arc<Labels> {
-    let others = labels.iter().filter(|(name, _)| *name != TENANT_LABEL);
+    let has_tenant = labels.get(TENANT_LABEL).is_some();
+    let others = labels.iter().filter_map(|(name, value)| match name {
+        TENANT_LABEL => Some((ORIGINAL_LABEL, value)),
+        ORIGINAL_LABEL if has_tenant => None,
+        _ => Some((name, value)),
+    });
     let pairs = others.chain(std::iter::once((TENANT_LABEL, tenant)));
     match Labels::new(pairs) {
         Ok(tagged) => Arc::new(tagged),
         // Cannot be: the names were valid, and the new one is valid and stands once.
         Err(_) => Arc::clone(labels),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_label_of_a_streams_own_gives_way() {
+        let labels = |pairs: &[(&str, &str)]| Arc::new(Labels::new(pairs.iter().copied()).unwrap());
+        let own = labels(&[("a", "1"), (TENANT_LABEL, "x")]);
+        assert_eq!(
+            tagged(&own, "t").to_string(),
+            r#"{__tenant_id__="t", a="1", original___tenant_id__="x"}"#
+        );
+        let both = labels(&[(ORIGINAL_LABEL, "y"), (TENANT_LABEL, "x")]);
+        assert_eq!(
+            tagged(&both, "t").to_string(),
+            r#"{__tenant_id__="t", original___tenant_id__="x"}"#
+        );
     }
 }

@@ -12,7 +12,7 @@ use super::call::Call;
 use super::json::Json;
 use super::selector::optional_selector;
 use crate::source::Wanted;
-use crate::tenants::tagged;
+use crate::tenants::{TENANT_LABEL, tagged};
 use crate::{Error, Querier};
 
 /// Labels that tell where something runs: shown whatever their values look like.
@@ -80,6 +80,10 @@ pub(super) async fn label_values(
     name: &str,
 ) -> Result<BTreeSet<String>, Error> {
     let streams = streams_of(querier, call).await?;
+    if name == TENANT_LABEL && !call.tenants.is_many() {
+        // As in Loki: one may ask for it, although streams do not show it.
+        return Ok(distinct(call.tenants.iter().map(|tenant| tenant.as_str())));
+    }
     let values = streams.iter().filter_map(|labels| labels.get(name));
     Ok(distinct(values))
 }

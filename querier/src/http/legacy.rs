@@ -30,7 +30,7 @@ pub(super) async fn query(State(querier): State<Querier>, call: Call) -> Result<
     };
     let mut json = Json::default();
     json.object(|json| {
-        streams(json.key("streams"), found);
+        streams(json.key("streams"), &[found]);
         let returned = answer::entries(&done.value);
         stats::write(json.key("stats"), &done.stats, &effort, returned);
     });
@@ -65,7 +65,7 @@ pub(super) fn with_regexp(mut expr: LogExpr, params: &Params) -> LogExpr {
 }
 
 /// A frame of a live view.
-pub(super) fn frame(found: &[StreamResult], dropped: Option<&Dropped>) -> Json {
+pub(super) fn frame(found: &[&[StreamResult]], dropped: Option<&Dropped>) -> Json {
     let mut json = Json::default();
     json.object(|json| {
         streams(json.key("streams"), found);
@@ -84,9 +84,9 @@ pub(super) fn frame(found: &[StreamResult], dropped: Option<&Dropped>) -> Json {
     json
 }
 
-fn streams(json: &mut Json, streams: &[StreamResult]) {
+fn streams(json: &mut Json, groups: &[&[StreamResult]]) {
     json.array(|json| {
-        for stream in merged(streams) {
+        for stream in groups.iter().flat_map(|streams| merged(streams)) {
             json.object(|json| {
                 json.key("labels")
                     .line(stream.labels.to_string().as_bytes());

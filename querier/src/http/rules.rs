@@ -9,6 +9,8 @@ use crate::Error;
 
 const NOT_KEPT: &str = "rules are not kept by this server: nothing would evaluate them";
 
+const TOO_MANY: &str = "too many org ids found";
+
 /// `GET /loki/api/v1/rules`, and of one namespace.
 pub(super) async fn list(_: Call) -> Response {
     (StatusCode::NOT_FOUND, "no rule groups found\n").into_response()
@@ -26,6 +28,9 @@ pub(super) async fn change(_: Call) -> Result<Response, Error> {
 
 /// `/prometheus/api/v1/rules`
 pub(super) async fn groups(call: Call) -> Response {
+    if call.tenants.is_many() {
+        return wrong(TOO_MANY);
+    }
     let kind = call.params.get("type").unwrap_or_default();
     match kind.to_ascii_lowercase().as_str() {
         "" | "alert" | "record" => empty("groups"),
@@ -34,8 +39,11 @@ pub(super) async fn groups(call: Call) -> Response {
 }
 
 /// `/prometheus/api/v1/alerts`
-pub(super) async fn alerts(_: Call) -> Response {
-    empty("alerts")
+pub(super) async fn alerts(call: Call) -> Response {
+    match call.tenants.is_many() {
+        true => wrong(TOO_MANY),
+        false => empty("alerts"),
+    }
 }
 
 fn empty(name: &str) -> Response {

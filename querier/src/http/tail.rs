@@ -132,7 +132,7 @@ async fn show(querier: Querier, asked: Asked, call: Call, open: OpenTail, socket
         Ok(streams) => {
             let shown = Shown::of(&streams);
             if !streams.is_empty() {
-                watch.offer(frame(&streams, None, &asked.form));
+                watch.offer(frame(streams, None, &asked.form));
             }
             shown
         }
@@ -169,7 +169,7 @@ async fn show(querier: Querier, asked: Asked, call: Call, open: OpenTail, socket
                     };
                     shown.remove_from(&mut streams);
                     if !streams.is_empty() || dropped.is_some() {
-                        watch.offer(frame(&streams, dropped.as_ref(), &asked.form));
+                        watch.offer(frame(streams, dropped.as_ref(), &asked.form));
                     }
                 }
             },
@@ -204,14 +204,31 @@ async fn history(
     Ok(streams)
 }
 
+/// Each entry as a stream of its own, oldest first: clients show them in the order of the frame.
+fn in_order(streams: Vec<StreamResult>) -> Vec<StreamResult> {
+    let entries = streams.into_iter().flat_map(|stream| {
+        let labels = stream.labels;
+        stream.entries.into_iter().map(move |entry| StreamResult {
+            labels: labels.clone(),
+            entries: vec![entry],
+        })
+    });
+    let mut entries: Vec<StreamResult> = entries.collect();
+    entries.sort_by_key(|stream| stream.entries.first().map(|entry| entry.at));
+    entries
+}
+
 /// `{"streams":[..],"dropped_entries":[..]}`
-fn frame(streams: &[StreamResult], dropped: Option<&Dropped>, form: &Form) -> Message {
+fn frame(streams: Vec<StreamResult>, dropped: Option<&Dropped>, form: &Form) -> Message {
+    let entries = in_order(streams);
+    // One by one, so that none is put to others of its stream.
+    let entries: Vec<&[StreamResult]> = entries.iter().map(std::slice::from_ref).collect();
     let Form::Loki(call) = form else {
-        return super::watch::text(legacy::frame(streams, dropped));
+        return super::watch::text(legacy::frame(&entries, dropped));
     };
     let mut json = Json::default();
     json.object(|json| {
-        answer::streams(json.key("streams"), streams, call.categorize_labels);
+        answer::groups(json.key("streams"), &entries, call.categorize_labels);
         if let Some(dropped) = dropped {
             json.key("dropped_entries").array(|json| {
                 for (labels, at) in &dropped.named {

@@ -63,7 +63,7 @@ async fn a_tail_shows_history_then_what_arrives_and_nothing_twice() {
     assert_eq!(
         text(&mut socket).await,
         format!(
-            r#"{{"streams":[{{"stream":{{"app":"a","detected_level":"unknown"}},"values":[["{}","one"],["{}","two"]]}}]}}"#,
+            r#"{{"streams":[{{"stream":{{"app":"a","detected_level":"unknown"}},"values":[["{}","one"]]}},{{"stream":{{"app":"a","detected_level":"unknown"}},"values":[["{}","two"]]}}]}}"#,
             NOW - 20 * SECOND,
             NOW - 10 * SECOND
         )
