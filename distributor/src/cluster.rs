@@ -227,10 +227,20 @@ impl Shared {
     fn learn(&self, node: NodeId, took: Duration, result: &Result<(), Error>) {
         match result {
             Ok(()) => {
-                self.failing.lock().remove(&node);
                 self.pace.lock().took(took);
+                let failures = self.failing.lock().remove(&node);
+                if failures.is_some_and(|n| n >= SUSPECT_FAILURES) {
+                    tracing::info!(node = node.0, "an ingester stores batches again");
+                }
             }
-            Err(Error::Unavailable(_)) => *self.failing.lock().entry(node).or_default() += 1,
+            Err(error @ Error::Unavailable(_)) => {
+                let mut failing = self.failing.lock();
+                let failures = failing.entry(node).or_default();
+                *failures += 1;
+                if *failures == SUSPECT_FAILURES {
+                    tracing::warn!(node = node.0, %error, "an ingester stores nothing; the other owners of its shards must do without it");
+                }
+            }
             Err(_) => {}
         }
     }

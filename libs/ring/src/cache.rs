@@ -16,7 +16,7 @@ pub struct Placements {
 
 impl Placements {
     /// The most that are kept: the newest rings. Older ones are made again when they are asked for.
-    pub const KEPT_MAX: usize = 16;
+    pub const KEPT_MAX: usize = 128;
 
     /// The placement of a ring version.
     pub fn of<Z: AsRef<str>>(
@@ -49,7 +49,7 @@ mod tests {
         let first = placements.of(RingVersion(1), members, 8, 2);
         let again = placements.of(RingVersion(1), members, 8, 2);
         assert!(Arc::ptr_eq(&first, &again));
-        for ring in 2..100 {
+        for ring in 2..200 {
             placements.of(RingVersion(ring), members, 8, 2);
         }
         assert_eq!(placements.known.len(), Placements::KEPT_MAX);

@@ -147,3 +147,21 @@ fn zones_of_different_sizes_are_as_even_as_distinct_zones_allow() {
         );
     }
 }
+
+#[test]
+fn sixty_four_shards_are_even_for_a_dozen_nodes() {
+    for nodes in 3..=12 {
+        let numbers: Vec<u64> = (1..=nodes).collect();
+        for zones in [1, 3] {
+            let placement = place(&numbers, zones, 64);
+            if nodes % zones == 0 {
+                let (least, most) = spread(&placement, numbers.len(), 3);
+                println!("{nodes} nodes, {zones} zones: {least:.3} to {most:.3}");
+                assert!(
+                    least >= 0.85 && most <= 1.15,
+                    "{nodes} nodes, {zones} zones"
+                );
+            }
+        }
+    }
+}
