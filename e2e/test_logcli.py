@@ -82,7 +82,8 @@ def test_stats_and_volume(server):
     (volume,) = json.loads(logcli(server, "volume", *RANGE, SELECTOR))
     assert volume["metric"] == {"service_name": "shop"} and int(volume["value"][1]) >= 20 * len(text_of(0))
     (series,) = json.loads(logcli(server, "volume_range", *RANGE, "--step=10m", SELECTOR))
-    assert sum(int(value) for _, value in series["values"]) >= 20 * len(text_of(0))
+    points = series.get("values") or [series["value"]]  # one step alone is a vector
+    assert sum(int(value) for _, value in points) >= 20 * len(text_of(0))
 
 
 def test_detected_fields(server):
