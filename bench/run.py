@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
@@ -107,6 +108,11 @@ class Bench:
         before = self.received()
         thread = threading.Thread(target=push)
         thread.start()
+        # The pusher reads all bodies first.
+        deadline = time.monotonic() + 120
+        while self.received() == before and time.monotonic() < deadline:
+            time.sleep(0.05)
+        before = self.received()
         self.ask("while more data arrives", runs=2)
         arrived = self.received() - before
         asked.set()
