@@ -154,11 +154,14 @@ impl LineIndex {
             }
         }
         cursor.finish()?;
-        match self.locals.iter().max() {
-            Some(max) if usize::from(*max) >= known => {
-                Err(Damage::new(format!("a template below {known}"), max))
-            }
-            _ => Ok(()),
+        // Folded, not `max()`: that is done many at a time.
+        let largest = self
+            .locals
+            .iter()
+            .fold(0, |largest, local| largest.max(*local));
+        match rows > 0 && usize::from(largest) >= known {
+            true => Err(Damage::new(format!("a template below {known}"), largest)),
+            false => Ok(()),
         }
     }
 
@@ -364,14 +367,14 @@ impl Reading<'_> {
         let lows = &self.indices[low..low + rows];
         let (choice, largest) = match values > 256 {
             false => {
-                let largest = lows.iter().copied().max().unwrap_or(0);
+                let largest = lows.iter().fold(0, |largest, low| largest.max(*low));
                 (Choice::Low(low as u32), u32::from(largest))
             }
             true => {
                 let high = self.groups[WIDE + 1].take(rows)?;
                 let pairs = lows.iter().zip(&self.indices[high..high + rows]);
                 let numbers = pairs.map(|(low, high)| u16::from_le_bytes([*low, *high]));
-                let largest = numbers.max().unwrap_or(0);
+                let largest = numbers.fold(0, u16::max);
                 (Choice::Wide(low as u32, high as u32), u32::from(largest))
             }
         };
