@@ -169,6 +169,8 @@ impl FieldSink<'_> {
         let json = json.map(|output| output.labels);
         let (parser, parsed) = match json.filter(|labels| !labels.has_error()) {
             Some(labels) => (Parser::Json, Some(labels)),
+            // Keys without a value make no labels.
+            None if memchr::memchr(b'=', line).is_none() => (Parser::Logfmt, None),
             None => {
                 let output = self.logfmt.run(at, line, &[]);
                 (Parser::Logfmt, output.map(|output| output.labels))
