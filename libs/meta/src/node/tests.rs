@@ -1,7 +1,7 @@
 //! Clusters in one process, on tokio's paused clock: everything that takes time takes none.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use crate::store::MemoryStore;
 use crate::testing::{SHAPE, flush, form};
 
 mod alone;
+mod chaos;
 mod faults;
 mod followers;
 mod growth;
@@ -36,6 +37,24 @@ struct Wires {
     cut: Mutex<BTreeSet<(String, String)>>,
     /// Messages reach the other side, and answers to proposals are lost.
     lose_answers: AtomicBool,
+    /// When not 0, messages are lost, late or doubled by the numbers that follow from this one.
+    trouble: AtomicU64,
+}
+
+impl Wires {
+    /// A number below this, if there is to be trouble.
+    fn roll(&self, below: u64) -> Option<u64> {
+        let state = self.trouble.load(Ordering::SeqCst);
+        if state == 0 {
+            return None;
+        }
+        // Knuth's MMIX generator.
+        let next = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.trouble.store(next.max(1), Ordering::SeqCst);
+        Some((next >> 33) % below)
+    }
 }
 
 /// The way from one address to another.
@@ -65,9 +84,29 @@ impl Wire {
 impl MetaPeerApi for Wire {
     async fn call(&self, call: MetaCall, body: Bytes) -> Result<Bytes, rpc::Error> {
         tokio::time::sleep(Duration::from_millis(1)).await;
-        let answer = self.other()?.call(call, body).await;
+        let other = self.other()?;
+        if self.wires.roll(16) == Some(0) {
+            return Err(rpc::Error::Unavailable("it is lost".to_owned()));
+        }
+        if self.wires.roll(8) == Some(0) {
+            let late = self.wires.roll(900).unwrap_or(0);
+            tokio::time::sleep(Duration::from_millis(late)).await;
+        }
+        if self.wires.roll(16) == Some(0) {
+            // It comes once more, when the first has long been answered.
+            let (other, body) = (other.clone(), body.clone());
+            let late = self.wires.roll(9000).unwrap_or(0);
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(late)).await;
+                other.call(call, body).await
+            });
+        }
+        let answer = other.call(call, body).await;
         tokio::time::sleep(Duration::from_millis(1)).await;
         self.other()?;
+        if self.wires.roll(16) == Some(0) {
+            return Err(rpc::Error::Unavailable("the answer is lost".to_owned()));
+        }
         let proposal = matches!(call, MetaCall::Propose | MetaCall::Join);
         if proposal && self.wires.lose_answers.swap(false, Ordering::SeqCst) {
             return Err(rpc::Error::Unavailable("the answer was lost".to_owned()));
@@ -105,6 +144,7 @@ struct World {
     disks: BTreeMap<String, MemoryStore>,
     join: Vec<Arc<str>>,
     snapshot_commands: Option<u64>,
+    seed: u64,
 }
 
 impl World {
@@ -130,7 +170,7 @@ impl World {
             timings,
             seed: address
                 .bytes()
-                .fold(7, |sum, byte| sum * 31 + u64::from(byte)),
+                .fold(7 + self.seed, |sum, byte| sum * 31 + u64::from(byte)),
         }
     }
 
