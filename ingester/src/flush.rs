@@ -1,8 +1,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use model::{BatchId, HeadId, NodeId, Signal, Timestamp};
+use model::{BatchId, Digest, HeadId, HeadKey, NodeId, Signal, Timestamp};
 use parking_lot::Mutex;
 use rpc::{
     Catalog, Command, FlushCommit, MetaApi, Network, OwnerApi, ReconcileRequest, Reconciled,
@@ -29,11 +30,21 @@ pub(crate) struct Flusher {
     clock: Clock,
     metrics: Arc<Metrics>,
     network: Option<Arc<dyn Network>>,
-    owner_timeout: std::time::Duration,
+    owner_timeout: Duration,
     /// Of other owners' batches, in one flush.
     pulled_bytes_max: usize,
+    /// Objects whose commit could not be asked for, or whose answer was lost: to be named again.
+    unnamed: Arc<Mutex<HashMap<HeadKey, Unnamed>>>,
+    /// So long an object may be named: well before it is taken for an orphan.
+    unnamed_age_max: i64,
     /// Owners that did not answer, and until when they are not asked again.
     away: Arc<Mutex<HashMap<NodeId, Timestamp>>>,
+}
+
+#[derive(Debug)]
+struct Unnamed {
+    digest: Digest,
+    segment: SegmentMeta,
 }
 
 impl Flusher {
@@ -46,6 +57,8 @@ impl Flusher {
             network: deps.network.clone(),
             owner_timeout: config.owner_timeout,
             pulled_bytes_max: config.head_bytes_max,
+            unnamed: Arc::default(),
+            unnamed_age_max: nanos(config.orphan_age) / 2,
             away: Arc::default(),
         }
     }
@@ -77,7 +90,7 @@ impl Flusher {
         }
         let segment = match write.batches.is_empty() {
             true => None,
-            false => Some(self.write(&write).await?),
+            false => Some(self.object_of(&write).await?),
         };
         let path = segment.as_ref().map(|segment| Arc::clone(&segment.path));
         let heads = write.heads;
@@ -85,17 +98,20 @@ impl Flusher {
             key: write.key,
             heads: heads.clone(),
             digest: write.digest,
-            segments: segment.into_iter().collect(),
+            segments: segment.iter().cloned().collect(),
         };
         let proposed = self.meta.propose(Command::CommitFlush(commit)).await;
         let Err(error) = proposed else {
             self.metrics.pulled_batches.inc_by(write.pulled as u64);
             return Ok(write.stored);
         };
-        if let (rpc::Error::Conflict(_), Some(path)) = (&error, path)
-            && self.was_refused(&heads, &path).await
-        {
-            self.storage.delete(&path).await?;
+        match (&error, path) {
+            (rpc::Error::Conflict(_), Some(path)) => {
+                if self.was_refused(&heads, &path).await {
+                    self.storage.delete(&path).await?;
+                }
+            }
+            _ => self.keep_unnamed(write.key, write.digest, segment),
         }
         match covers_all(&self.meta.catalog(), &own) {
             true => Ok(Vec::new()),
@@ -116,6 +132,32 @@ impl Flusher {
             !live && !catalog.condemned.contains_key(path)
         };
         timeout(self.owner_timeout, told).await.unwrap_or(false)
+    }
+
+    /// While the coordinator cannot be asked, a flush is tried again and again; its object is written
+    /// once. Should the commit of an earlier try be done yet, then this one's will be refused, for
+    /// both name the same heads.
+    fn keep_unnamed(&self, key: HeadKey, digest: Digest, segment: Option<SegmentMeta>) {
+        if let Some(segment) = segment {
+            let oldest = (self.clock)().saturating_sub(self.unnamed_age_max);
+            let mut unnamed = self.unnamed.lock();
+            unnamed.retain(|_, object| object.segment.created >= oldest);
+            unnamed.insert(key, Unnamed { digest, segment });
+        }
+    }
+
+    /// The object of an earlier try with the same batches, or a new one.
+    async fn object_of(&self, write: &Write) -> Result<SegmentMeta, Error> {
+        let unnamed = self.unnamed.lock().remove(&write.key);
+        let oldest = (self.clock)().saturating_sub(self.unnamed_age_max);
+        match unnamed {
+            Some(Unnamed { digest, segment })
+                if digest == write.digest && segment.created >= oldest =>
+            {
+                Ok(segment)
+            }
+            _ => self.write(write).await,
+        }
     }
 
     async fn write(&self, write: &Write) -> Result<SegmentMeta, Error> {

@@ -74,24 +74,6 @@ impl Ingester {
         self.shared.maintenance.clean_now().await
     }
 
-    /// Tells the coordinator that this ingester takes batches, so that it gets shards; call it when
-    /// others can reach its ports. Changes nothing where it is at work already, and where the
-    /// coordinator does not know it.
-    ///
-    /// # Errors
-    /// What the coordinator answered; `Conflict` when it is leaving: then it can only
-    /// [`leave`](Self::leave).
-    pub async fn activate(&self) -> Result<(), Error> {
-        let node = NodeId(self.shared.id);
-        let catalog = self.shared.meta.catalog();
-        let member = catalog.cluster.members.get(&node);
-        if member.is_none_or(|member| member.state == MemberState::Active) {
-            return Ok(());
-        }
-        let active = Command::SetState(node, MemberState::Active);
-        self.shared.meta.propose(active).await.map(drop)
-    }
-
     /// Leaves the cluster: others own its shards from now on, it refuses batches and answers reads,
     /// and when all that it holds is stored, the coordinator forgets it. What fails is tried again
     /// until the future is dropped; calling it again, after a restart too, goes on where it ended.

@@ -1,5 +1,6 @@
 //! Goal: every decision of the state machine, as tables of events and the actions they bring.
 
+mod cluster;
 mod histories;
 mod owners;
 
