@@ -16,6 +16,8 @@ pub(crate) struct BlockWriter<'a> {
     out: &'a mut dyn Write,
     position: u64,
     compressor: Compressor<'static>,
+    /// The cheapest, if `compressor` is another: on digits it is better as often as not.
+    cheap_compressor: Option<Compressor<'static>>,
     /// For lines stored whole, which have no columns to help the compressor.
     whole_compressor: Compressor<'static>,
     /// Blocks of lines stored whole so far, and whether the latter compressor serves them better.
@@ -23,6 +25,7 @@ pub(crate) struct BlockWriter<'a> {
     whole_pays: bool,
     timestamps: ChunkConfig,
     buffer: Vec<u8>,
+    cheap_buffer: Vec<u8>,
 }
 
 /// One of so many blocks of lines stored whole is sampled, in pieces of this length.
@@ -44,6 +47,8 @@ fn entropy_bytes(text: &[u8]) -> f64 {
 impl<'a> BlockWriter<'a> {
     pub(crate) fn new(out: &'a mut dyn Write, compression: Compression) -> Result<Self, Error> {
         let compressor = Compressor::new(compression.level()).map_err(compress)?;
+        let cheap = (compression != Compression::Fast).then(|| Compression::Fast.level());
+        let cheap_compressor = cheap.map(Compressor::new).transpose().map_err(compress)?;
         let whole_compressor = Compressor::new(compression.level().max(3)).map_err(compress)?;
         let timestamps = ChunkConfig::default()
             .with_compression_level(compression.timestamp_level())
@@ -53,6 +58,8 @@ impl<'a> BlockWriter<'a> {
             out,
             position: 0,
             compressor,
+            cheap_compressor,
+            cheap_buffer: Vec::new(),
             whole_compressor,
             whole_blocks: 0,
             whole_pays: true,
@@ -89,6 +96,28 @@ impl<'a> BlockWriter<'a> {
         }
         let whole = whole && self.pays(raw)?;
         self.compress(raw, whole)?;
+        self.write_buffer(raw.len())
+    }
+
+    /// As [`write`](Self::write), for text of which there is little to find but how frequent each byte
+    /// is: the smaller of two ways.
+    pub(crate) fn write_digits(&mut self, raw: &[u8]) -> Result<BlockPlace, Error> {
+        let Some(cheap) = &mut self.cheap_compressor else {
+            return self.write(raw);
+        };
+        if raw.is_empty() || raw.len() as u64 > BLOCK_RAW_MAX {
+            return self.write(raw);
+        }
+        self.cheap_buffer.clear();
+        self.cheap_buffer
+            .reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        cheap
+            .compress_to_buffer(raw, &mut self.cheap_buffer)
+            .map_err(compress)?;
+        self.compress(raw, false)?;
+        if self.cheap_buffer.len() < self.buffer.len() {
+            std::mem::swap(&mut self.buffer, &mut self.cheap_buffer);
+        }
         self.write_buffer(raw.len())
     }
 

@@ -203,8 +203,11 @@ impl ChunkBuilder {
         variables.put_indices(&mut self.block);
         blocks[Block::Indices as usize] = writer.write(&self.block)?;
         for (block, text) in TEXTS.iter().zip(&variables.texts) {
-            let whole = *block == Block::Words && variables.whole_bytes > text.len() / 4;
-            blocks[*block as usize] = writer.write_text(text, whole)?;
+            let whole = variables.whole_bytes > text.len() / 4;
+            blocks[*block as usize] = match block {
+                Block::Words => writer.write_text(text, whole)?,
+                _ => writer.write_digits(text)?,
+            };
         }
         self.block.clear();
         self.metadata.seal(self.timestamps.len(), &mut self.block);
