@@ -1,6 +1,6 @@
 # What a newcomer types: `make run`, `make test`, `make demo`. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run build test check unit e2e e2e-logcli demo bench bench-shapes bench-needle bench-micro bench-streams crash fix fuzz venv
+.PHONY: help run build test check unit e2e e2e-logcli demo bench bench-shapes bench-needle bench-micro bench-streams crash cluster e2e-faults fix fuzz venv
 
 # The benchmark's corpus generator, pusher and questions; not part of this repository.
 BENCH_DIR ?= ../shared/bench
@@ -12,6 +12,7 @@ VICTORIA_LOGS_BIN ?=
 NEEDLE_GB ?= 20
 CRASH_ROUNDS ?= 100
 FUZZ_SECONDS ?= 60
+FAULT_SECONDS ?= 20
 VENV := e2e/.venv
 PYTHON := $(VENV)/bin/python
 
@@ -66,6 +67,12 @@ bench-micro: ## Times of the single steps: decoding, log append, flush, encoding
 
 bench-streams: build venv ## How cost grows from 128 over 10,000 to a million streams.
 	PHAROS_BIN=target/release/pharos $(PYTHON) bench/streams.py
+
+cluster: build ## Starts a cluster of seven processes on loopback and prints where to send and ask.
+	PHAROS_BIN=target/release/pharos python3 examples/cluster/cluster.py
+
+e2e-faults: build venv ## Breaks a cluster in every way for FAULT_SECONDS each, and looks for lost or doubled lines; needs root.
+	PHAROS_BIN=target/release/pharos $(PYTHON) e2e/faults.py --seconds $(FAULT_SECONDS)
 
 crash: build venv ## Kills the server at random under load, CRASH_ROUNDS times, and looks for lost or doubled lines.
 	PHAROS_BIN=target/release/pharos $(PYTHON) e2e/crash.py --rounds $(CRASH_ROUNDS)

@@ -58,8 +58,9 @@ def body(batch, client):
     return json.dumps({"streams": [{"stream": {"job": "crash", "client": str(client)}, "values": values}]}).encode()
 
 
-def client(server, ledger, number, stop):
+def client(server, ledger, number, stop, pause=0.0):
     while not stop.is_set():
+        time.sleep(pause)
         batch = ledger.take()
         content = body(batch, number)
         while True:

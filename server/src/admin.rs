@@ -1,22 +1,22 @@
 //! `/admin/api/v1`: what an operator asks of a process.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use ingester::Ingester;
-use model::Kind;
-use rpc::{Catalog, IngestApi, MetaApi};
+use meta::{Node, Status};
+use model::{Kind, NodeId};
+use rpc::{Catalog, Command, IngestApi, MemberState, MetaApi};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 #[derive(Clone)]
 struct Admin {
-    ingester: Ingester,
-    meta: Arc<dyn MetaApi>,
+    /// `None` in a process without that role.
+    ingester: Option<Ingester>,
+    node: Node,
 }
 
 /// What is stored, heads not counted.
@@ -41,25 +41,53 @@ struct Usage {
     last: i64,
 }
 
-/// `POST flush`, `POST merge`, `GET storage`.
-pub(crate) fn router(ingester: Ingester, meta: Arc<dyn MetaApi>) -> Router {
+/// `POST flush`, `POST merge`, `GET storage`, and `ring`: `GET`, `POST leave/{node}`, `POST forget/{node}`.
+pub(crate) fn router(ingester: Option<Ingester>, node: Node) -> Router {
     Router::new()
         .route("/admin/api/v1/flush", post(flush))
         .route("/admin/api/v1/merge", post(merge))
         .route("/admin/api/v1/storage", get(storage))
-        .with_state(Admin { ingester, meta })
+        .route("/admin/api/v1/ring", get(ring))
+        .route("/admin/api/v1/ring/leave/{node}", post(leave))
+        .route("/admin/api/v1/ring/forget/{node}", post(forget))
+        .with_state(Admin { ingester, node })
 }
 
 async fn flush(State(admin): State<Admin>) -> Response {
-    answer(admin.ingester.flush().await)
+    match &admin.ingester {
+        Some(ingester) => answer(ingester.flush().await),
+        None => answer(Err(no_ingester())),
+    }
 }
 
 async fn merge(State(admin): State<Admin>) -> Response {
-    answer(admin.ingester.merge_now().await.map(|_| ()))
+    match &admin.ingester {
+        Some(ingester) => answer(ingester.merge_now().await.map(drop)),
+        None => answer(Err(no_ingester())),
+    }
+}
+
+fn no_ingester() -> rpc::Error {
+    let text = "this process is no ingester; ask one of those that `pharos ring` lists";
+    rpc::Error::NotFound(text.to_owned())
 }
 
 async fn storage(State(admin): State<Admin>) -> Json<Storage> {
-    Json(usage(&admin.meta.catalog()))
+    Json(usage(&admin.node.catalog()))
+}
+
+async fn ring(State(admin): State<Admin>) -> Json<Status> {
+    Json(admin.node.status())
+}
+
+async fn leave(State(admin): State<Admin>, Path(node): Path<u64>) -> Response {
+    let leaving = Command::SetState(NodeId(node), MemberState::Leaving);
+    answer(admin.node.propose(leaving).await.map(drop))
+}
+
+async fn forget(State(admin): State<Admin>, Path(node): Path<u64>) -> Response {
+    let forget = Command::Forget(NodeId(node));
+    answer(admin.node.propose(forget).await.map(drop))
 }
 
 fn answer(outcome: Result<(), rpc::Error>) -> Response {
@@ -70,6 +98,8 @@ fn answer(outcome: Result<(), rpc::Error>) -> Response {
                 Kind::Exhausted => StatusCode::TOO_MANY_REQUESTS,
                 Kind::OutOfSpace => StatusCode::INSUFFICIENT_STORAGE,
                 Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+                Kind::NotFound => StatusCode::NOT_FOUND,
+                Kind::Conflict => StatusCode::CONFLICT,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             };
             (status, format!("{reason}\n")).into_response()
@@ -118,6 +148,8 @@ fn usage(catalog: &Catalog) -> Storage {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use model::{Signal, TenantId};
     use rpc::{SegmentId, SegmentMeta, TenantSegment};
 

@@ -2,13 +2,17 @@
 
 mod admin;
 mod announce;
+mod cluster;
 mod compose;
 mod options;
+mod ring;
+mod roles;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use options::{ServeArguments, Settings};
+use options::ServeArguments;
+use ring::RingArguments;
 
 /// Freed memory goes back to the system soon: flushing and merging free much at once.
 #[global_allocator]
@@ -20,10 +24,15 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 enum Cli {
     /// Runs the roles of a Pharos process until SIGTERM or SIGINT.
     Serve(Box<ServeArguments>),
+    /// Shows who is in the cluster; lets a process leave, or forgets one that is gone.
+    Ring(RingArguments),
 }
 
 fn main() -> ExitCode {
-    let outcome = settings().and_then(compose::run);
+    let outcome = command().and_then(|cli| match cli {
+        Cli::Serve(arguments) => arguments.settings().and_then(compose::run),
+        Cli::Ring(arguments) => ring::run(&arguments),
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
@@ -33,11 +42,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn settings() -> anyhow::Result<Settings> {
+fn command() -> anyhow::Result<Cli> {
     let command = Cli::command().mut_subcommand("serve", runtime::config::with_environment);
-    let matches = command.get_matches();
-    let Cli::Serve(arguments) = Cli::from_arg_matches(&matches)?;
-    arguments.settings()
+    Ok(Cli::from_arg_matches(&command.get_matches())?)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The options of `pharos serve`: one section per role, each declared by its owner.
 
+mod cluster;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -10,11 +12,13 @@ use runtime::OptionDoc;
 use runtime::{DurationText, TelemetryConfig, TelemetryOptions};
 use serde::Deserialize;
 
+pub(crate) use cluster::{ClusterConfig, ClusterOptions};
+
 runtime::options! {
     /// The process itself.
     pub struct ServerConfig / ServerOptions {
         /// Roles that this process plays: `all`, or some of `distributor`, `ingester` and `querier`, with commas
-        /// between. A distributor or querier needs an ingester in the same process.
+        /// between. Without an ingester it needs the section `cluster`.
         roles: Roles = "all",
         /// Folder of the write-ahead log, of the catalog and, unless `storage_url` says otherwise, of the segments.
         data_dir: PathBuf = "./data",
@@ -24,9 +28,11 @@ runtime::options! {
         otlp_grpc_addr: SocketAddr = "127.0.0.1:4317",
         /// Address of OTLP over HTTP.
         otlp_http_addr: SocketAddr = "127.0.0.1:4318",
-        /// Equal ranges of the stream-hash space; each is flushed on its own.
-        shards: u32 = "1",
-        /// How long a slot is: records that arrive in the same slot and shard are flushed together.
+        /// Equal ranges of the stream-hash space; each is owned and flushed on its own. 0: 1 for a process alone, 64 in a cluster.
+        /// Fixed when the cluster is formed.
+        shards: u32 = "0",
+        /// How long a slot is: records that arrive in the same slot and shard are flushed together. Fixed when the cluster is
+        /// formed.
         slot_duration: i64 as DurationText = "2m",
         /// Records older than this are not shown and are removed, unless their tenant has a setting of its own; 0 keeps
         /// them for ever.
@@ -59,12 +65,14 @@ runtime::options! {
 /// Flags of `pharos serve`; each can also be given as `PHAROS_NAME` or in the file.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
-    /// A YAML file with the sections `server`, `storage`, `telemetry`, `distributor`, `ingester` and
+    /// A YAML file with the sections `server`, `cluster`, `storage`, `telemetry`, `distributor`, `ingester` and
     /// `querier`; flags and variables win over it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     server: ServerOptions,
+    #[command(flatten)]
+    cluster: ClusterOptions,
     #[command(flatten)]
     storage: StorageOptions,
     #[command(flatten)]
@@ -82,6 +90,7 @@ pub(crate) struct ServeArguments {
 #[serde(default, deny_unknown_fields)]
 struct File {
     server: ServerOptions,
+    cluster: ClusterOptions,
     storage: StorageOptions,
     telemetry: TelemetryOptions,
     distributor: distributor::Options,
@@ -93,6 +102,7 @@ struct File {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) server: ServerConfig,
+    pub(crate) cluster: ClusterConfig,
     pub(crate) storage: StorageConfig,
     pub(crate) telemetry: TelemetryConfig,
     pub(crate) distributor: distributor::Settings,
@@ -105,6 +115,7 @@ pub(crate) struct Settings {
 #[serde(try_from = "String")]
 pub(crate) struct Roles {
     pub(crate) distributor: bool,
+    pub(crate) ingester: bool,
     pub(crate) querier: bool,
 }
 
@@ -117,6 +128,7 @@ impl ServeArguments {
         };
         let settings = Settings {
             server: self.server.or(file.server).resolve(),
+            cluster: self.cluster.or(file.cluster).resolve(),
             storage: self.storage.or(file.storage).resolve(),
             telemetry: self.telemetry.or(file.telemetry).resolve(),
             distributor: self.distributor.or(file.distributor).resolve(),
@@ -132,7 +144,6 @@ impl Settings {
     /// Refuses zero where it has no meaning; the roles check what depends on more than one option.
     fn check(&self) -> anyhow::Result<()> {
         let positive = [
-            ("shards", self.server.shards > 0),
             ("slot_duration", self.server.slot_duration > 0),
             ("body_bytes_max", self.distributor.body_bytes_max > 0),
             (
@@ -154,8 +165,20 @@ impl Settings {
             Some((name, _)) => {
                 anyhow::bail!("{name} is 0, which has no meaning; set it to at least 1")
             }
-            None => Ok(()),
+            None => self.check_cluster(),
         }
+    }
+}
+
+impl Settings {
+    fn check_cluster(&self) -> anyhow::Result<()> {
+        self.cluster.check(self.server.roles.ingester)?;
+        let alone = self.cluster.rpc_addr.is_empty();
+        anyhow::ensure!(
+            alone || !self.storage.storage_url.is_empty(),
+            "the processes of a cluster store in one place: set storage_url to a bucket, or to a folder that all of them see"
+        );
+        Ok(())
     }
 }
 
@@ -164,6 +187,7 @@ impl Settings {
 pub(crate) fn reference() -> Vec<(&'static str, Vec<OptionDoc>)> {
     vec![
         ("server", ServerOptions::reference()),
+        ("cluster", ClusterOptions::reference()),
         ("storage", StorageOptions::reference()),
         ("telemetry", TelemetryOptions::reference()),
         ("distributor", distributor::Options::reference()),
@@ -200,6 +224,7 @@ impl FromStr for Roles {
         if text == "all" {
             return Ok(Roles {
                 distributor: true,
+                ingester: true,
                 querier: true,
             });
         }
@@ -211,11 +236,9 @@ impl FromStr for Roles {
                 known.join(", ")
             ));
         }
-        if !names.contains(&"ingester") {
-            return Err("a process without an ingester has nothing to write to or read from; add the role ingester".to_owned());
-        }
         Ok(Roles {
             distributor: names.contains(&"distributor"),
+            ingester: names.contains(&"ingester"),
             querier: names.contains(&"querier"),
         })
     }

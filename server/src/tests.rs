@@ -10,23 +10,57 @@ fn flags_are_unique_and_well_formed() {
     Cli::command().debug_assert();
 }
 
+/// What `pharos serve` makes of these flags.
+fn serve(flags: &[&str]) -> anyhow::Result<options::Settings> {
+    let words = ["pharos", "serve"].iter().chain(flags);
+    match Cli::from_arg_matches(&Cli::command().get_matches_from(words))? {
+        Cli::Serve(arguments) => arguments.settings(),
+        other => panic!("{other:?} is another command"),
+    }
+}
+
 #[test]
 fn every_default_can_be_read() {
-    let matches = Cli::command().get_matches_from(["pharos", "serve"]);
-    let Cli::Serve(arguments) = Cli::from_arg_matches(&matches).unwrap();
-    let settings = arguments.settings().unwrap();
+    let settings = serve(&[]).unwrap();
     assert_eq!(settings.server.http_addr.to_string(), "127.0.0.1:3100");
+    assert_eq!(settings.cluster.listen().unwrap(), None);
 }
 
 #[test]
 fn zero_is_refused_where_it_has_no_meaning() {
-    let matches = Cli::command().get_matches_from(["pharos", "serve", "--decoders-max", "0"]);
-    let Cli::Serve(arguments) = Cli::from_arg_matches(&matches).unwrap();
-    let refused = arguments.settings().unwrap_err().to_string();
+    let refused = serve(&["--decoders-max", "0"]).unwrap_err().to_string();
     assert_eq!(
         refused,
         "decoders_max is 0, which has no meaning; set it to at least 1"
     );
+}
+
+#[test]
+fn options_of_a_cluster_that_contradict_each_other_are_refused() {
+    let rpc = ["--rpc-addr", "127.0.0.1:1", "--storage-url", "/bucket"];
+    for (flags, part) in [
+        (&["--join", "a:1"][..], "rpc_addr is not"),
+        (&["--roles", "querier"], "needs join"),
+        (&["--rpc-addr", "127.0.0.1:1"], "set storage_url"),
+        (&["--rpc-addr", "here"], "it is an address and a port"),
+        (
+            &["--rpc-addr", "0.0.0.0:1", "--storage-url", "b"],
+            "rpc_advertise",
+        ),
+        (&["--meta-voters", "2"], "1, 3 or 5"),
+        (&["--replicas", "0"], "at least 1"),
+        (&["--rpc-tls-key", "k"], "all three"),
+    ] {
+        let refused = serve(flags).unwrap_err();
+        assert!(
+            format!("{refused:#}").contains(part),
+            "{flags:?}: {refused:#}"
+        );
+    }
+    let flags = [&rpc[..], &["--roles", "querier", "--join", " a:1,b:1, "]].concat();
+    let settings = serve(&flags).unwrap();
+    assert_eq!(settings.cluster.join(), ["a:1", "b:1"]);
+    assert_eq!(settings.cluster.advertised(), "127.0.0.1:1");
 }
 
 #[test]

@@ -20,7 +20,7 @@ crate::options! {
     /// What the process says about itself.
     pub struct TelemetryConfig / TelemetryOptions {
         /// Which log records are written: a level, or targets with levels such as `info,ingester=debug`.
-        log_filter: String = "info,object_store=warn",
+        log_filter: String = "info,object_store=warn,openraft=error",
         /// How log records are written: `text` or `json`.
         log_format: LogFormat = "text",
         /// Where the process sends its own traces, as OTLP over gRPC, for example
