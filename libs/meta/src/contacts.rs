@@ -29,7 +29,7 @@ pub(crate) struct Contacts {
 #[derive(Debug, Default)]
 struct Known {
     leader: Option<Contact>,
-    /// In which term it was said to lead.
+    /// The newest term that somebody knew.
     term: u64,
     voters: BTreeSet<u64>,
     /// Node -> its address by its own word, and the one in the catalog at that time.
@@ -174,6 +174,12 @@ impl Contacts {
         addresses.filter(|address| *address != self.own).collect()
     }
 
+    /// The newest term that was heard of, and those who vote in it.
+    pub(crate) fn electorate(&self) -> (u64, BTreeSet<u64>) {
+        let known = self.known();
+        (known.term, known.voters.clone())
+    }
+
     fn learn(&self, status: &Status) {
         let node = status.node.map(|node| (node, self.in_catalog(node)));
         let mut known = self.known();
@@ -181,16 +187,17 @@ impl Contacts {
             let address = Arc::from(status.address.as_str());
             known.heard.insert(node, (address, in_catalog));
         }
-        if !status.voters.is_empty() {
+        // Who does not take part may repeat what is long past.
+        let news = status.term >= known.term;
+        if news && !status.voters.is_empty() {
             known.voters = status.voters.iter().copied().collect();
         }
-        // Who does not take part may repeat what is long past.
         if let Some(leader) = &status.leader
-            && (known.leader.is_none() || status.term >= known.term)
+            && (known.leader.is_none() || news)
         {
             known.leader = Some(leader.clone());
-            known.term = status.term;
         }
+        known.term = known.term.max(status.term);
     }
 
     fn in_catalog(&self, node: u64) -> Option<Arc<str>> {

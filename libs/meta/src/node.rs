@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use crate::Error;
 use crate::contacts::{Contacts, Dial};
+use crate::peer::{PROTOCOL, StatusAsk};
 use crate::raft::log::Log;
 use crate::raft::machine::Machine;
 use crate::raft::network::Links;
@@ -288,10 +289,14 @@ impl Node {
             return;
         };
         let mut metrics = raft.metrics();
-        // The sender is gone: the log has stopped, and so nothing votes.
-        let _ = metrics
-            .wait_for(|metrics| !voters_of(metrics).any(|voter| voter == id.0))
-            .await;
+        loop {
+            let released = metrics.wait_for(|now| !voters_of(now).any(|voter| voter == id.0));
+            match tokio::time::timeout(core.config.timings.live_within, released).await {
+                // Or the sender is gone: the log has stopped, and so nothing votes.
+                Ok(_) => return,
+                Err(_) => tracing::info!("it votes still: no other ingester has taken its vote"),
+            }
+        }
     }
 
     /// Waits until this coordinator cannot go on, and says why. The process should end: the others
@@ -308,6 +313,26 @@ impl Node {
     /// What this coordinator sees; of a leader, also who is alive.
     pub fn status(&self) -> Status {
         self.owner.core.status()
+    }
+
+    /// What the leader sees, or this coordinator when it does not reach one.
+    pub async fn cluster_status(&self) -> Status {
+        let core = &self.owner.core;
+        if let Lead::At(address) = core.leader() {
+            let ask = StatusAsk {
+                protocol: PROTOCOL,
+                from: self.id().map(|id| id.0),
+                cluster: core.cluster(),
+                linear: false,
+            };
+            let patience = core.config.timings.call;
+            match core.contacts.ask(&address, &ask, patience).await {
+                Ok(status) if status.cluster == ask.cluster => return status,
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%address, %error, "the leader does not answer"),
+            }
+        }
+        self.status()
     }
 
     /// Stops. What was acknowledged is on disk anyway.

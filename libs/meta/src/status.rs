@@ -30,7 +30,7 @@ pub struct Status {
     pub leader: Option<Contact>,
     /// The newest term that it has heard of.
     pub term: u64,
-    /// Those who vote.
+    /// Those who vote, as far as it knows.
     pub voters: Vec<u64>,
     /// Those who are about to vote.
     pub learners: Vec<u64>,

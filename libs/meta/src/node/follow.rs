@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use rpc::{Catalog, Changes};
+use rpc::{Catalog, Changes, MemberState};
 use tokio_stream::StreamExt;
 
 use super::{Core, Lead};
@@ -156,17 +156,26 @@ impl Core {
     /// new number.
     pub(super) async fn guard_membership(self: &Arc<Self>) {
         let mut catalog = self.replica.subscribe();
+        let mut leaving = false;
         loop {
             // A number that was given is in the catalog from then on, until it is forgotten.
             let gone = |now: &Arc<Catalog>| {
-                self.id().is_some_and(|id| {
-                    now.last_node >= id.0 && !now.cluster.members.contains_key(&id)
-                })
+                let Some(id) = self.id() else { return false };
+                match now.cluster.members.get(&id) {
+                    Some(member) => leaving = member.state == MemberState::Leaving,
+                    None => return now.last_node >= id.0,
+                }
+                false
             };
             if catalog.wait_for(gone).await.is_err() {
                 return;
             }
             let Some(id) = self.id() else { continue };
+            if leaving {
+                tracing::info!(node = id.0, "this process has left the cluster");
+                self.failed.send_replace(Some(self.forgotten(id)));
+                return;
+            }
             if self.config.roles.ingester {
                 self.fail(self.forgotten(id));
                 return;

@@ -92,7 +92,12 @@ impl Core {
             }
             Lead::Unknown => None,
         };
-        let membership = metrics.as_ref().map(|m| m.membership_config.membership());
+        let taking_part = metrics.as_ref().filter(|metrics| self.takes_part(metrics));
+        let membership = taking_part.map(|m| m.membership_config.membership());
+        let (term, voters) = match taking_part {
+            Some(metrics) => (metrics.current_term, voters_of(metrics).collect()),
+            None => self.contacts.electorate(),
+        };
         let mut status = Status {
             protocol: PROTOCOL,
             cluster: self.cluster(),
@@ -100,8 +105,8 @@ impl Core {
             address: self.config.address.to_string(),
             ingester: self.config.roles.ingester,
             leader,
-            term: metrics.as_ref().map_or(0, |m| m.current_term),
-            voters: metrics.iter().flat_map(voters_of).collect(),
+            term,
+            voters: voters.into_iter().collect(),
             learners: membership.map_or(Vec::new(), |m| m.learner_ids().collect()),
             last_log: metrics.as_ref().and_then(|m| m.last_log_index),
             applied: metrics.as_ref().and_then(|m| Some(m.last_applied?.index)),

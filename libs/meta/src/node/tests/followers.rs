@@ -18,6 +18,11 @@ async fn a_querier_follows_and_proposes_through_the_leader() {
     same_catalogs(&nodes).await;
     let status = nodes[3].status();
     assert!(status.leader.is_some() && status.members.len() == 4);
+    assert_eq!(status.voters, [1, 2, 3]);
+    let seen = nodes[3].cluster_status().await;
+    assert_eq!(seen.node, status.leader.map(|leader| leader.node));
+    let heard = seen.members.iter().filter(|m| m.silent_millis.is_some());
+    assert_eq!(heard.count(), 4, "a leader hears of all: {seen:#?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -66,7 +66,7 @@ async fn a_fourth_ingester_takes_the_vote_of_one_that_leaves() {
     let mut nodes = world.three().await;
     nodes.push(world.start("d", INGESTER).await);
     same_catalogs(&nodes).await;
-    assert_eq!(nodes[3].status().voters.len(), 0, "three are enough");
+    assert!(!nodes[3].status().voters.contains(&4), "three are enough");
     let leaver = leader_of(&nodes);
     let id = leaver.id().unwrap();
     let leaving = Command::SetState(id, MemberState::Leaving);
