@@ -39,6 +39,11 @@ use quorum::Quorum;
 /// one question as by the next; one that hangs does not make every question slow.
 const GRACE_MIN: Duration = Duration::from_millis(10);
 const GRACE_MAX: Duration = Duration::from_millis(200);
+/// From when an ingester counts as slow: as long as too few have answered, it is asked a second time.
+const HEDGE_AFTER: Duration = Duration::from_secs(1);
+/// How often to ask one again that failed, and after how long the first time.
+const RETRIES_MAX: u32 = 2;
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// How long to wait for the catalog of an ingester that knows a newer one.
 const CATALOG_PATIENCE: Duration = Duration::from_secs(5);
 /// How often to ask again because ingesters joined meanwhile.
@@ -126,44 +131,51 @@ impl Shared {
         }
     }
 
-    /// Asks those that have not answered yet, all at once. Returns when all have answered or failed,
-    /// or soon after enough have.
+    /// Asks those that have not answered yet, all at once; while too few have answered, those that
+    /// are silent or failed are asked again. Returns when all have answered or failed, or soon after
+    /// enough have answered.
     async fn ask(&self, cluster: &Cluster, request: &RecentRequest, answers: &mut Answers) {
         answers.failed.clear();
         let quorum = self.quorum(cluster);
         let ingesters = cluster.ingesters();
         let open = ingesters.filter(|member| !answers.answered.contains(&member.id));
-        let calls = open.map(|member| {
-            let (id, port) = (member.id, self.port(member.id, &member.address));
-            let request = request.clone();
-            async move { (id, port.recent(request).await) }
-        });
+        let open = open.map(|member| (member.id, self.port(member.id, &member.address)));
+        let open: BTreeMap<NodeId, Arc<dyn SearchApi>> = open.collect();
+        let call = |id: &NodeId, wait: Duration| ask_one(*id, Arc::clone(&open[id]), request, wait);
+        let calls = open.keys().map(|id| call(id, Duration::ZERO));
         let mut calls: FuturesUnordered<_> = calls.collect();
+        let mut failures: BTreeMap<NodeId, u32> = BTreeMap::new();
         let began = tokio::time::Instant::now();
+        let mut hedge = Some(began + HEDGE_AFTER);
         let mut grace = None;
         loop {
-            let next = match grace {
-                None => calls.next().await,
-                Some(end) => tokio::time::timeout_at(end, calls.next())
-                    .await
-                    .ok()
-                    .flatten(),
-            };
-            let Some((id, answer)) = next else {
-                return;
-            };
-            match answer {
-                Ok(recent) => {
-                    answers.answered.insert(id);
-                    answers.recent.push(recent);
-                }
-                Err(error) => {
-                    answers.failed.insert(id, error);
-                }
-            }
             if grace.is_none() && quorum.missing(&answers.answered).is_none() {
                 let wait = began.elapsed().clamp(GRACE_MIN, GRACE_MAX);
                 grace = Some(tokio::time::Instant::now() + wait);
+            }
+            if grace.is_some() && open.keys().all(|id| answers.heard_of(*id)) {
+                return;
+            }
+            let next = match grace.or(hedge) {
+                None => Ok(calls.next().await),
+                Some(end) => tokio::time::timeout_at(end, calls.next()).await,
+            };
+            match next {
+                Ok(Some((id, Ok(recent)))) => answers.add(id, recent),
+                Ok(Some((id, Err(error)))) => {
+                    let failures = failures.entry(id).or_default();
+                    *failures += 1;
+                    if *failures <= RETRIES_MAX && !answers.answered.contains(&id) {
+                        calls.push(call(&id, RETRY_AFTER * *failures));
+                    }
+                    answers.failed.insert(id, error);
+                }
+                Err(_) if grace.is_none() => {
+                    hedge = None;
+                    let silent = open.keys().filter(|id| !answers.heard_of(**id));
+                    calls.extend(silent.map(|id| call(id, Duration::ZERO)));
+                }
+                Ok(None) | Err(_) => return,
             }
         }
     }
@@ -192,7 +204,27 @@ impl Shared {
     }
 }
 
+async fn ask_one(
+    id: NodeId,
+    port: Arc<dyn SearchApi>,
+    request: &RecentRequest,
+    wait: Duration,
+) -> (NodeId, Result<Recent, Error>) {
+    // Not even a moment's sleep before the first call: the timer would make a millisecond of it.
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+    (id, port.recent(request.clone()).await)
+}
+
 impl Answers {
+    /// Of two answers of one ingester the first counts.
+    fn add(&mut self, id: NodeId, recent: Recent) {
+        if self.answered.insert(id) {
+            self.recent.push(recent);
+        }
+    }
+
     /// Whether the ingester has answered, or failed to when it was asked last. Neither is the case
     /// with one that joined meanwhile, or that was slow when the others seemed to be enough.
     fn heard_of(&self, id: NodeId) -> bool {

@@ -58,6 +58,8 @@ enum Behaviour {
     Answers(Recent),
     Fails,
     Hangs,
+    /// What it does the first time, before it answers.
+    First(Box<Behaviour>),
 }
 
 struct Fake {
@@ -80,9 +82,13 @@ impl SearchApi for Fake {
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.under_way.fetch_add(1, Ordering::SeqCst);
         let _left = Left(&self.under_way);
-        let behaviour = self.behaviour.lock().clone();
+        let behaviour = match self.behaviour.lock().clone() {
+            Behaviour::First(behaviour) if self.asked.load(Ordering::SeqCst) == 1 => *behaviour,
+            behaviour => behaviour,
+        };
         match behaviour {
             Behaviour::Answers(recent) => Ok(recent),
+            Behaviour::First(_) => Ok(Recent::default()),
             Behaviour::Fails => Err(Error::Unavailable("it is down".to_owned())),
             Behaviour::Hangs => std::future::pending().await,
         }
@@ -382,6 +388,22 @@ async fn an_ingester_that_joins_while_another_is_down_is_asked_too() {
     // Nobody has anything of the ring before.
     world.change(|catalog| catalog.cluster.ring = ring(2, &[1, 2, 3]));
     assert_eq!(question.await.unwrap(), Ok(vec![9]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_needed_is_asked_again_when_it_is_silent_or_fails() {
+    for (first, took) in [
+        (Behaviour::Hangs, HEDGE_AFTER),
+        (Behaviour::Fails, RETRY_AFTER),
+    ] {
+        let world = World::new(&[1, 2, 3]);
+        world.set(1, Behaviour::Fails);
+        world.set(2, Behaviour::First(Box::new(first)));
+        let began = tokio::time::Instant::now();
+        assert_eq!(found(&world).await, Ok(vec![]));
+        assert_eq!(began.elapsed(), took);
+        assert_eq!(world.fake(2).asked.load(Ordering::SeqCst), 2);
+    }
 }
 
 #[tokio::test(start_paused = true)]
