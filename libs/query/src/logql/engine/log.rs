@@ -160,7 +160,21 @@ impl SortValue {
         }
     }
 
-    pub(super) fn compare(&self, other: &Self) -> Ordering {
+    /// Which is shown first. What is empty, also because the label is absent, comes last in either
+    /// order.
+    pub(super) fn order(&self, other: &Self, descending: bool) -> Ordering {
+        let order = match (self.is_empty(), other.is_empty()) {
+            (false, false) => self.compare(other),
+            (empty, other) => return empty.cmp(&other),
+        };
+        if descending { order.reverse() } else { order }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, SortValue::Text(text) if text.is_empty())
+    }
+
+    fn compare(&self, other: &Self) -> Ordering {
         use SortValue::*;
         match (self, other) {
             (Number(a), Number(b)) => a.total_cmp(b),

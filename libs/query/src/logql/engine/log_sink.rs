@@ -59,10 +59,9 @@ impl Entry {
         };
         let pairs = self.sort.iter().zip(&other.sort);
         let order = pairs
-            .map(|(a, b)| a.compare(b))
+            .map(|(a, b)| a.order(b, descending))
             .find(|order| order.is_ne())
             .unwrap_or(Ordering::Equal);
-        let order = if descending { order.reverse() } else { order };
         order.then_with(|| self.by_time(other, plan.direction))
     }
 

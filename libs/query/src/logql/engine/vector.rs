@@ -139,6 +139,12 @@ fn add(op: &VectorOp, group: &mut Group, step: usize, value: f64) {
                 _ => mean + (value - mean) / group.counts[step],
             }
         }
+        // Whatever the first value is, also NaN, it is no distance from itself.
+        (VectorOp::Stddev | VectorOp::Stdvar, None) => {
+            group.counts[step] = 1.0;
+            group.means[step] = value;
+            0.0
+        }
         (VectorOp::Stddev | VectorOp::Stdvar, so_far) => {
             group.counts[step] += 1.0;
             let delta = value - group.means[step];

@@ -49,36 +49,36 @@ impl Parser<'_> {
         self.meaning.is_none()
     }
 
-    /// Notes what is wrong with a stage that is right by the grammar.
-    pub(super) fn check_stage(&mut self, stage: &Stage) {
+    /// Notes what is wrong with a stage that is right by the grammar. As in Loki, what is wrong with
+    /// `regexp` and `pattern` ends the parse.
+    pub(super) fn check_stage(&mut self, stage: &Stage) -> Result<(), ParseError> {
         let regexes = match stage {
             Stage::LineFilter(filter) => filter.any.len(),
             Stage::Regexp(_) => 1,
             _ => 0,
         };
         if !self.may_compile(regexes) {
-            return;
+            return Ok(());
         }
         let result = match stage {
             Stage::Regexp(expression) => {
-                if let Err(message) = regexp_parser(expression) {
-                    self.note(format!("invalid regexp parser: {message}"));
-                }
-                return;
+                return regexp_parser(expression).map_err(|message| {
+                    ParseError::meaning(format!("invalid regexp parser: {message}"))
+                });
             }
             Stage::Pattern(_) => {
-                if let Err(error) = compiled(stage) {
-                    self.note(format!("invalid pattern parser: {}", words(&error)));
-                }
-                return;
+                return compiled(stage).map_err(|error| {
+                    ParseError::meaning(format!("invalid pattern parser: {}", words(&error)))
+                });
             }
-            Stage::LineFormat(_) => return,
+            Stage::LineFormat(_) => return Ok(()),
             Stage::LabelFormat(formats) => label_formats(formats),
             _ => compiled(stage).map_err(|error| words(&error)),
         };
         if let Err(message) = result {
             self.note_stage(stage, &message);
         }
+        Ok(())
     }
 
     /// Notes what is wrong with the templates of `line_format`. In a metric query those that make

@@ -116,16 +116,17 @@ impl Parser<'_> {
         let negative = self.take("-");
         let signed = negative || self.take("+");
         let filter = match *self.kind() {
+            // What is wrong with it was found by the lexer; here it ends the parse, as in Loki.
+            Kind::Number(value) if value.is_nan() => {
+                let wrong = self.meaning.take();
+                return Err(wrong.unwrap_or_else(|| self.unexpected(&[])));
+            }
             Kind::Number(value) => LabelFilter::Number {
                 name,
                 op,
                 value: if negative { -value } else { value },
             },
-            Kind::Duration(nanos) if negative || !signed => LabelFilter::Duration {
-                name,
-                op,
-                nanos: if negative { -nanos } else { nanos },
-            },
+            Kind::Duration(nanos) if !signed => LabelFilter::Duration { name, op, nanos },
             Kind::Bytes(bytes) if !signed => LabelFilter::Bytes { name, op, bytes },
             _ if signed => return Err(self.unexpected(&["NUMBER"])),
             _ => return Err(self.unexpected(&[])),

@@ -91,7 +91,7 @@ impl Parser<'_> {
         } else {
             return Ok(None);
         };
-        self.check_stage(&stage);
+        self.check_stage(&stage)?;
         Ok(Some(stage))
     }
 
@@ -249,11 +249,10 @@ impl Parser<'_> {
         if !self.take("offset") {
             return Ok(0);
         }
-        let negative = self.take("-");
         match *self.kind() {
             Kind::Duration(nanos) => {
                 self.advance();
-                Ok(if negative { -nanos } else { nanos })
+                Ok(nanos)
             }
             _ => Err(self.unexpected(&["DURATION"])),
         }

@@ -149,7 +149,7 @@ impl Parser<'_> {
                 });
             }
             Kind::Number(_) | Kind::Word("+" | "-") => (MetricExpr::Number(self.number()?), 1),
-            Kind::Word("label_replace") => self.label_replace()?,
+            Kind::Function("label_replace") => self.label_replace()?,
             Kind::Function(name) => self.call(name)?,
             _ => return Err(self.unexpected(&[])),
         };
@@ -249,10 +249,7 @@ impl Parser<'_> {
             self.advance();
             return Err(self.unexpected(&[","]));
         }
-        if !matches!(
-            self.kind(),
-            Kind::Function(_) | Kind::Word("(" | "label_replace")
-        ) {
+        if !matches!(self.kind(), Kind::Function(_) | Kind::Word("(")) {
             return Err(self.unexpected(expecting));
         }
         // Loki has no subqueries: without one, it is the expression that must not stand here.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::number;
-use super::units::{parse_bytes, parse_duration, parse_range, unquote};
+use super::units::{go_duration, parse_bytes, parse_duration, parse_range, unquote};
 use crate::logql::pipeline::parse_float;
 
 /// Words that are never names of labels.
@@ -19,7 +19,6 @@ const RESERVED: &[&str] = &[
     "json",
     "keep",
     "label_format",
-    "label_replace",
     "line_format",
     "logfmt",
     "offset",
@@ -50,6 +49,7 @@ const FUNCTIONS: &[&str] = &[
     "duration_seconds",
     "first_over_time",
     "ip",
+    "label_replace",
     "last_over_time",
     "max",
     "max_over_time",
@@ -69,6 +69,9 @@ const FUNCTIONS: &[&str] = &[
     "topk",
     "vector",
 ];
+
+/// Letters of units of durations.
+const DURATION_UNITS: &str = "nuµmshdwy";
 
 /// What may stand behind `--`.
 const FLAGS: &[&str] = &["strict", "keep-empty"];
@@ -133,6 +136,7 @@ impl fmt::Display for Kind {
             Kind::Flag => "FUNCTION_FLAG",
             Kind::Word(word) => word,
             Kind::Function("ip") => "ip",
+            Kind::Function("label_replace") => "label_replace",
             Kind::Function("bytes") => "BYTES_CONV",
             Kind::Function("duration") => "DURATION_CONV",
             Kind::Function("duration_seconds") => "DURATION_SECONDS_CONV",
@@ -252,6 +256,12 @@ impl<'a> Lexer<'a> {
             self.skip(2 + flag.len());
             return Kind::Flag;
         }
+        if let Some(duration) = rest.strip_prefix('-')
+            && let Some((nanos, length)) = negative(duration)
+        {
+            self.skip(1 + length);
+            return Kind::Duration(nanos);
+        }
         match OPERATORS.iter().find(|op| rest.starts_with(**op)) {
             Some(operator) => {
                 self.skip(operator.len());
@@ -308,12 +318,8 @@ impl<'a> Lexer<'a> {
             Err(problem) => return Kind::Bad(problem),
         };
         // As in Loki, a unit goes as far as letters of units do, whatever follows.
-        let run = |letters: &str| {
-            let in_unit = |c: char| c.is_numeric() || c == '.' || letters.contains(c);
-            let end = rest[plain..].find(|c| !in_unit(c));
-            end.map_or(rest.len(), |at| plain + at)
-        };
-        let end = run("nuµmshdwy");
+        let run = |letters: &str| plain + units_end(&rest[plain..], letters);
+        let end = run(DURATION_UNITS);
         if end > plain
             && let Some(nanos) = parse_duration(&rest[..end])
         {
@@ -403,4 +409,20 @@ impl<'a> Lexer<'a> {
             Err(message) => Kind::Bad(message.to_owned()),
         }
     }
+}
+
+/// How far numbers and these letters of units go.
+fn units_end(text: &str, letters: &str) -> usize {
+    let in_unit = |c: char| c.is_numeric() || c == '.' || letters.contains(c);
+    text.find(|c| !in_unit(c)).unwrap_or(text.len())
+}
+
+/// The duration that stands right behind a minus, and its length without that. As in Loki it is
+/// one token with it, and has no days.
+fn negative(text: &str) -> Option<(i64, usize)> {
+    let end = units_end(text, DURATION_UNITS);
+    let number = &text[..end];
+    let has_unit = number.contains(|c| DURATION_UNITS.contains(c));
+    let nanos = go_duration(number).filter(|_| has_unit)?;
+    Some((-nanos, end))
 }

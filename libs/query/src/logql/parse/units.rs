@@ -82,7 +82,7 @@ pub(super) fn parse_range(text: &str) -> Result<i64, String> {
 }
 
 /// A duration as Go writes it: `None` when the text is none or does not fit.
-fn go_duration(text: &str) -> Option<i64> {
+pub(super) fn go_duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),

@@ -61,7 +61,7 @@ fn parse_hex_float(text: &str) -> Option<f64> {
 
 /// `time.ParseDuration`: nanoseconds.
 pub(super) fn parse_duration(text: &str) -> Result<i64, String> {
-    let invalid = || format!("time: invalid duration {text:?}");
+    let invalid = || format!("time: invalid duration {}", quote_time(text));
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
         Some(b'+') => (false, &text[1..]),
@@ -75,27 +75,36 @@ pub(super) fn parse_duration(text: &str) -> Result<i64, String> {
     }
     let mut total: u64 = 0;
     while !rest.is_empty() {
-        let number_end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
-        let (number, tail) = rest.split_at(number_end);
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        let (whole, tail) = rest.split_at(digits(rest));
+        let (fraction, tail) = match tail.strip_prefix('.') {
+            Some(tail) => tail.split_at(digits(tail)),
+            None => ("", tail),
+        };
+        if whole.is_empty() && fraction.is_empty() {
             return Err(invalid());
         }
+        let whole: u64 = match whole {
+            "" => 0,
+            digits => digits
+                .parse()
+                .ok()
+                .filter(|n| *n <= 1 << 63)
+                .ok_or_else(invalid)?,
+        };
         let unit_end = tail
             .find(|c: char| c == '.' || c.is_ascii_digit())
             .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_end);
         if unit.is_empty() {
-            return Err(format!("time: missing unit in duration {text:?}"));
+            return Err(format!(
+                "time: missing unit in duration {}",
+                quote_time(text)
+            ));
         }
-        let scale = unit_nanos(unit)
-            .ok_or_else(|| format!("time: unknown unit {unit:?} in duration {text:?}"))?;
-        let whole: u64 = match whole {
-            "" => 0,
-            digits => digits.parse().map_err(|_| invalid())?,
-        };
+        let scale = unit_nanos(unit).ok_or_else(|| {
+            let (unit, text) = (quote_time(unit), quote_time(text));
+            format!("time: unknown unit {unit} in duration {text}")
+        })?;
         let fraction = match fraction {
             "" => 0,
             digits => (format!("0.{digits}").parse::<f64>().unwrap_or(0.0) * scale as f64) as u64,
@@ -112,6 +121,26 @@ pub(super) fn parse_duration(text: &str) -> Result<i64, String> {
         (true, n) => Ok((n as i64).wrapping_neg()),
         (false, n) => i64::try_from(n).map_err(|_| invalid()),
     }
+}
+
+/// A text as Go's `time` quotes it: byte by byte, with nothing but printable ASCII.
+fn quote_time(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => quoted.extend(['\\', char::from(byte)]),
+            b' '..0x80 => quoted.push(char::from(byte)),
+            byte => quoted.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// How many digits a text starts with.
+fn digits(text: &str) -> usize {
+    text.bytes().take_while(u8::is_ascii_digit).count()
 }
 
 fn unit_nanos(unit: &str) -> Option<u64> {
@@ -226,6 +255,10 @@ mod tests {
             ("", Err(r#"time: invalid duration """#)),
             ("1", Err(r#"time: missing unit in duration "1""#)),
             ("1d", Err(r#"time: unknown unit "d" in duration "1d""#)),
+            (
+                "10.0.0.1",
+                Err(r#"time: missing unit in duration "10.0.0.1""#),
+            ),
             (".s", Err(r#"time: invalid duration ".s""#)),
             ("9999999h", Err(r#"time: invalid duration "9999999h""#)),
         ] {
