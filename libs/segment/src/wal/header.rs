@@ -8,7 +8,7 @@ pub const FILE_HEADER_BYTES: usize = 64;
 pub const RECORD_HEADER_BYTES: usize = 40;
 
 const FILE_MAGIC: [u8; 8] = *b"PHAROWAL";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 pub(super) const RECORD_MAGIC: [u8; 4] = *b"PWR1";
 
 /// The first bytes of a file.
