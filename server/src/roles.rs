@@ -38,64 +38,28 @@ impl Roles {
             ingester,
             querier,
         } = settings;
-        let (clock, slot) = (clock(), cluster.slot());
-        let meta: Arc<dyn MetaApi> = Arc::new(cluster.node.clone());
-        let objects = ObjectStorage::open(&storage.store(&server.data_dir))?;
-        let ingester = match server.roles.ingester {
+        let parts = Parts {
+            cluster,
+            registry,
+            meta: Arc::new(cluster.node.clone()),
+            objects: ObjectStorage::open(&storage.store(&server.data_dir))?,
+            clock: clock(),
+        };
+        let roles = server.roles;
+        let ingester = match roles.ingester {
             true => {
-                let deps = ingester::Deps {
-                    node: cluster.id,
-                    storage: objects.clone(),
-                    meta: Arc::clone(&meta),
-                    network: Some(Arc::clone(&cluster.network)),
-                    clock: Arc::clone(&clock),
-                    metrics: ingester::Metrics::new(registry)?,
-                    log_files: None,
-                };
+                let slot = cluster.slot();
                 let config = ingester.config(server.data_dir, slot, server.retention);
-                let ingester = Ingester::start(config, deps).await?;
-                cluster.ports.set_ingester(&Arc::new(ingester.clone()));
-                Some(ingester)
+                Some(parts.ingester(config).await?)
             }
             false => None,
         };
-        let distributor = match server.roles.distributor {
-            true => {
-                let own = own(cluster.id, ingester.as_ref(), |own| {
-                    own as Arc<dyn IngestApi>
-                });
-                let network = Arc::clone(&cluster.network);
-                let ingest = Arc::new(ClusterIngest::new(
-                    distributor.cluster(),
-                    Arc::clone(&meta),
-                    network,
-                    own,
-                ));
-                let members = Arc::clone(&meta);
-                let sources = distributor::Sources::new(Arc::clone(&clock))
-                    .among(move || distributor::live_distributors(&members.catalog()));
-                let metrics = distributor::Metrics::new(registry)?;
-                let config = distributor.config(cluster.shape.shards, slot);
-                Some(Distributor::new(config, ingest, sources, metrics))
-            }
+        let distributor = match roles.distributor {
+            true => Some(parts.distributor(distributor, ingester.as_ref())?),
             false => None,
         };
-        let querier = match server.roles.querier {
-            true => {
-                let own = own(cluster.id, ingester.as_ref(), |own| {
-                    own as Arc<dyn SearchApi>
-                });
-                let network = Arc::clone(&cluster.network);
-                let search = ClusterSearch::new(Arc::clone(&meta), network, own);
-                let sources = querier::Sources {
-                    search: Arc::new(search),
-                    meta,
-                    storage: objects,
-                    retention: server.retention,
-                };
-                let metrics = querier::Metrics::new(registry)?;
-                Some(Querier::new(querier, sources, metrics, clock))
-            }
+        let querier = match roles.querier {
+            true => Some(parts.querier(querier, server.retention, ingester.as_ref())?),
             false => None,
         };
         Ok(Roles {
@@ -139,11 +103,81 @@ impl Roles {
     }
 }
 
-/// A port of the ingester in this process, which is reached without a detour.
-fn own<P: ?Sized>(
-    id: NodeId,
-    ingester: Option<&Ingester>,
-    port: impl Fn(Arc<Ingester>) -> Arc<P>,
-) -> Option<(NodeId, Arc<P>)> {
-    ingester.map(|ingester| (id, port(Arc::new(ingester.clone()))))
+/// What roles are made of.
+struct Parts<'a> {
+    cluster: &'a Cluster,
+    registry: &'a Registry,
+    meta: Arc<dyn MetaApi>,
+    objects: ObjectStorage,
+    clock: querier::Clock,
+}
+
+impl Parts<'_> {
+    /// Others can reach it as soon as its log is read back.
+    async fn ingester(&self, config: ingester::Config) -> anyhow::Result<Ingester> {
+        let deps = ingester::Deps {
+            node: self.cluster.id,
+            storage: self.objects.clone(),
+            meta: Arc::clone(&self.meta),
+            network: Some(Arc::clone(&self.cluster.network)),
+            clock: Arc::clone(&self.clock),
+            metrics: ingester::Metrics::new(self.registry)?,
+            log_files: None,
+        };
+        let ingester = Ingester::start(config, deps).await?;
+        let ports = &self.cluster.ports;
+        ports.set_ingester(&Arc::new(ingester.clone()));
+        Ok(ingester)
+    }
+
+    fn distributor(
+        &self,
+        settings: distributor::Settings,
+        ingester: Option<&Ingester>,
+    ) -> anyhow::Result<Distributor> {
+        let ingest = ClusterIngest::new(
+            settings.cluster(),
+            Arc::clone(&self.meta),
+            Arc::clone(&self.cluster.network),
+            self.own(ingester, |own| own as Arc<dyn IngestApi>),
+        );
+        let members = Arc::clone(&self.meta);
+        let sources = distributor::Sources::new(Arc::clone(&self.clock))
+            .among(move || distributor::live_distributors(&members.catalog()));
+        let metrics = distributor::Metrics::new(self.registry)?;
+        let config = settings.config(self.cluster.shape.shards, self.cluster.slot());
+        Ok(Distributor::new(config, Arc::new(ingest), sources, metrics))
+    }
+
+    fn querier(
+        &self,
+        config: querier::Config,
+        retention: std::time::Duration,
+        ingester: Option<&Ingester>,
+    ) -> anyhow::Result<Querier> {
+        let search = ClusterSearch::new(
+            Arc::clone(&self.meta),
+            Arc::clone(&self.cluster.network),
+            self.own(ingester, |own| own as Arc<dyn SearchApi>),
+        );
+        let sources = querier::Sources {
+            search: Arc::new(search),
+            meta: Arc::clone(&self.meta),
+            storage: self.objects.clone(),
+            retention,
+        };
+        let metrics = querier::Metrics::new(self.registry)?;
+        let clock = Arc::clone(&self.clock);
+        Ok(Querier::new(config, sources, metrics, clock))
+    }
+
+    /// A port of the ingester in this process, which is reached without a detour.
+    fn own<P: ?Sized>(
+        &self,
+        ingester: Option<&Ingester>,
+        port: impl Fn(Arc<Ingester>) -> Arc<P>,
+    ) -> Option<(NodeId, Arc<P>)> {
+        let ingester = ingester?.clone();
+        Some((self.cluster.id, port(Arc::new(ingester))))
+    }
 }
