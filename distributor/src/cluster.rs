@@ -22,6 +22,7 @@
 //! - After the answer the other owners are still served, for a while and within
 //!   [`ClusterConfig::late_bytes_max`]; the flush fetches what they lack even so.
 
+mod courier;
 mod delivery;
 mod patience;
 
@@ -36,9 +37,9 @@ use ring::Placements;
 use rpc::{Catalog, Error, IngestApi, IngestRequest, MemberState, MetaApi, Network};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use delivery::{Action, CallId, Delivery, Placed};
+use courier::Courier;
+use delivery::Placed;
 use patience::{Pace, Patience};
 
 /// How a [`ClusterIngest`] waits.
@@ -60,8 +61,6 @@ impl Default for ClusterConfig {
     }
 }
 
-/// One try to reach an owner may take so long.
-const CALL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long after the answer the other owners are served.
 const LATE_PATIENCE: Duration = Duration::from_secs(10);
 const LATE_TRIES_MAX: u32 = 3;
@@ -89,8 +88,6 @@ struct Shared {
     failing: Mutex<HashMap<NodeId, u32>>,
     late: Arc<Semaphore>,
 }
-
-type Done = (CallId, NodeId, Duration, Result<(), Error>);
 
 impl ClusterIngest {
     /// Ingests into the owners that the catalog names; `own` is the ingester of this very process.
@@ -248,132 +245,6 @@ impl Shared {
     fn is_suspect(&self, node: NodeId) -> bool {
         let failing = self.failing.lock();
         failing.get(&node).is_some_and(|n| *n >= SUSPECT_FAILURES)
-    }
-}
-
-/// Does what a [`Delivery`] decides.
-struct Courier {
-    shared: Arc<Shared>,
-    requests: Vec<IngestRequest>,
-    /// Of the catalog by which owners were chosen last.
-    version: u64,
-    /// Ended when the courier is dropped.
-    calls: JoinSet<Done>,
-}
-
-impl Courier {
-    async fn deliver(mut self, placed: Placed, tell: oneshot::Sender<Result<(), Error>>) {
-        let batches = self.requests.iter().map(|r| (r.batch_id, r.shard));
-        let mut delivery = Delivery::new(self.shared.patience(), batches.collect(), placed);
-        let began = Instant::now();
-        let mut tell = Some(tell);
-        let mut late = None;
-        loop {
-            let shared = Arc::clone(&self.shared);
-            let mut may_hedge = || shared.pace.lock().may_hedge();
-            for action in delivery.step(began.elapsed(), &mut may_hedge) {
-                match action {
-                    Action::Send {
-                        call,
-                        node,
-                        ring,
-                        batches,
-                        hedge,
-                    } => self.send(call, node, ring, &batches, hedge),
-                    Action::Answer(result) => {
-                        // Who asked may have left.
-                        let _ = tell.take().map(|tell| tell.send(result));
-                    }
-                }
-            }
-            if delivery.is_answered() && late.is_none() {
-                late = self.admit_late(&delivery);
-                if late.is_none() {
-                    return;
-                }
-            }
-            if delivery.is_done(began.elapsed()) {
-                return;
-            }
-            let wake = began + delivery.wake_at();
-            let gone = async {
-                match &mut tell {
-                    Some(tell) => tell.closed().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                Some(done) = self.calls.join_next() => {
-                    if let Ok((call, node, took, result)) = done {
-                        self.shared.learn(node, took, &result);
-                        match result {
-                            Ok(()) => delivery.acked(call),
-                            Err(error) => delivery.failed(began.elapsed(), call, error),
-                        }
-                    }
-                }
-                catalog = self.shared.meta.changed(self.version), if delivery.wants_newer_ring() => {
-                    self.version = catalog.version;
-                    if catalog.cluster.ring.version > delivery.ring() {
-                        delivery.placed_anew(self.shared.place(&catalog, &self.requests));
-                    }
-                }
-                () = tokio::time::sleep_until(wake) => {}
-                () = gone => return,
-            }
-        }
-    }
-
-    /// Room to go on after the answer; `None` when there is none, or nobody is worth it.
-    fn admit_late(&self, delivery: &Delivery) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        let mut unserved = delivery.unserved();
-        if unserved.all(|node| self.shared.is_suspect(node)) {
-            return None;
-        }
-        let bytes = self.requests.iter().map(|r| r.batch.memory_bytes());
-        let units = bytes.sum::<usize>().div_ceil(LATE_UNIT_BYTES);
-        let units = u32::try_from(units).ok()?;
-        Arc::clone(&self.shared.late)
-            .try_acquire_many_owned(units)
-            .ok()
-    }
-
-    fn send(
-        &mut self,
-        call: CallId,
-        node: NodeId,
-        ring: RingVersion,
-        batches: &[usize],
-        hedge: bool,
-    ) {
-        let shared = &self.shared;
-        let catalog = shared.meta.catalog();
-        let port = match catalog.cluster.members.get(&node) {
-            Some(member) => Ok(shared.port(node, &member.address)),
-            None => Err(Error::Unavailable("it has left the cluster".to_owned())),
-        };
-        let mut requests: Vec<IngestRequest> = batches
-            .iter()
-            .map(|at| self.requests[*at].clone())
-            .collect();
-        stamp(&mut requests, ring);
-        if hedge {
-            tracing::debug!(node = node.0, "an owner is slow; asking it a second time");
-        } else {
-            shared.pace.lock().called();
-        }
-        self.calls.spawn(async move {
-            let began = Instant::now();
-            let result = match port {
-                Ok(port) => tokio::time::timeout(CALL_PATIENCE, port.ingest(requests)).await,
-                Err(error) => Ok(Err(error)),
-            };
-            let result = result.unwrap_or_else(|_| {
-                let waited = CALL_PATIENCE.as_millis();
-                Err(Error::Unavailable(format!("no answer within {waited} ms")))
-            });
-            (call, node, began.elapsed(), result)
-        });
     }
 }
 

@@ -6,7 +6,9 @@ use rpc::{
     ClusterShape, Command, Member, MetaPeerApi, Outcome, OwnerApi, Ring, RoleSet, SearchApi,
 };
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::courier::CALL_PATIENCE;
 use super::*;
 
 /// What a fake ingester does with batches.
