@@ -12,7 +12,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -34,85 +33,17 @@ use crate::replica::Replica;
 use crate::status::Status;
 use crate::store::{Change, DiskStore, Shelf, Store};
 
+mod config;
 mod follow;
 mod found;
 mod lead;
 mod propose;
 mod serve;
 
+pub use config::{Config, Timings, random_seed};
+
 /// The number of the identity on the shelf of single values.
 const IDENTITY: u64 = 0;
-
-/// What a process brings into the cluster.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// `host:port` at which others reach this process.
-    pub address: Arc<str>,
-    /// Where it runs.
-    pub zone: Arc<str>,
-    /// What it does.
-    pub roles: RoleSet,
-    /// The shape of a cluster that this process makes. An ingester refuses to join one of another
-    /// shape.
-    pub shape: ClusterShape,
-    /// Addresses of some ingesters of the cluster, maybe the own. When the list is empty, this
-    /// process is a cluster of its own. When the cluster is yet to be made, the ingester with the
-    /// least address of the list makes it, after all of the list have said that there is none.
-    pub join: Vec<Arc<str>>,
-    /// How many ingesters are to vote: 1, 3 or 5.
-    pub voters: usize,
-    /// Patience of all kinds.
-    pub timings: Timings,
-    /// A random number: makes the cluster's number, spreads elections and retries.
-    pub seed: u64,
-}
-
-/// Patience of all kinds, on tokio's clock.
-#[derive(Clone, Copy, Debug)]
-pub struct Timings {
-    /// How often a leader tells voters that it leads.
-    pub heartbeat: Duration,
-    /// Without a leader for so long, a voter wants to lead; drawn between this, included ...
-    pub election_min: Duration,
-    /// ... and this, excluded.
-    pub election_max: Duration,
-    /// How often every process tells the leader that it lives, and a watch that nothing changed.
-    pub report_every: Duration,
-    /// Who was heard of within this time is alive.
-    pub live_within: Duration,
-    /// A process without data that was silent for so long is forgotten.
-    pub forget_after: Duration,
-    /// A voter that was silent for so long loses its vote to one that is alive.
-    pub replace_voter_after: Duration,
-    /// How long a question may take.
-    pub call: Duration,
-    /// How long a proposal may take.
-    pub propose: Duration,
-    /// Commands after which a snapshot is taken and older ones are dropped.
-    pub snapshot_commands: u64,
-}
-
-impl Default for Timings {
-    fn default() -> Self {
-        Timings {
-            heartbeat: Duration::from_millis(250),
-            election_min: Duration::from_millis(1000),
-            election_max: Duration::from_millis(2000),
-            report_every: Duration::from_secs(2),
-            live_within: Duration::from_secs(10),
-            forget_after: Duration::from_secs(30),
-            replace_voter_after: Duration::from_secs(300),
-            call: Duration::from_secs(2),
-            propose: Duration::from_secs(10),
-            snapshot_commands: 2000,
-        }
-    }
-}
-
-/// A random number for [`Config::seed`].
-pub fn random_seed() -> u64 {
-    RandomState::new().build_hasher().finish()
-}
 
 /// Who this process is; kept on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,20 +108,7 @@ impl Node {
     /// `Setting` for a number of voters that is not 1, 3 or 5, or timings that no election can work
     /// with; otherwise as the store says.
     pub async fn open(config: Config, dial: Dial, store: Arc<dyn Store>) -> Result<Self, Error> {
-        if ![1, 3, 5].contains(&config.voters) {
-            let text = format!("{} voters are not possible: set 1, 3 or 5", config.voters);
-            return Err(Error::Setting(text));
-        }
-        let timings = &config.timings;
-        if timings.election_min <= timings.heartbeat || timings.election_max <= timings.election_min
-        {
-            let text = format!(
-                "elections between {:?} and {:?} are not possible with heartbeats every {:?}: each \
-                 must be longer than the one before",
-                timings.election_min, timings.election_max, timings.heartbeat
-            );
-            return Err(Error::Setting(text));
-        }
+        config.check()?;
         let replica = Arc::<Replica>::default();
         let (own, join) = (Arc::clone(&config.address), config.join.clone());
         let contacts = Contacts::new(dial, own, join, Arc::clone(&replica));
@@ -517,7 +435,11 @@ impl Core {
             if leader == metrics.id {
                 return Lead::Me;
             }
-            if let Some(address) = self.contacts.address_of(leader) {
+            let address = self.contacts.address_of(leader);
+            // Before anything is in the catalog, the log itself knows.
+            let membership = metrics.membership_config.membership();
+            let first = || Some(membership.get_node(&leader)?.addr.as_str().into());
+            if let Some(address) = address.or_else(first) {
                 return Lead::At(address);
             }
         }
@@ -536,6 +458,18 @@ impl Core {
             zone: Arc::clone(&self.config.zone),
             roles: self.config.roles,
             state: MemberState::Joining,
+        }
+    }
+
+    /// # Errors
+    /// Why there is no use in waiting for anything any more.
+    fn check_going(&self) -> Result<(), Error> {
+        if let Some(failed) = self.failed.borrow().clone() {
+            return Err(failed);
+        }
+        match *self.stopping.borrow() {
+            true => Err(Error::Stopped("it was told to".to_owned())),
+            false => Ok(()),
         }
     }
 

@@ -159,6 +159,7 @@ impl Core {
                 Step::Refuse(text) => return Err(Error::Stranger(text)),
             }
             self.pause(ASK_AGAIN).await;
+            self.check_going()?;
         }
     }
 
@@ -197,6 +198,7 @@ impl Core {
                 }
             }
             self.pause(ASK_AGAIN).await;
+            self.check_going()?;
         }
     }
 
@@ -227,10 +229,10 @@ impl Core {
     async fn ask_leader(self: &Arc<Self>, cluster: Option<&str>) -> Result<Status, String> {
         let from = self.id().map(|id| id.0);
         let call = self.config.timings.call;
-        if self.contacts.leader().is_none() {
+        if matches!(self.leader(), Lead::Unknown) {
             self.contacts.ask_all(from, cluster, call).await;
         }
-        let Some(leader) = self.contacts.leader() else {
+        let Lead::At(leader) = self.leader() else {
             return Err("nobody that can be reached knows a leader".to_owned());
         };
         let ask = StatusAsk {
@@ -239,10 +241,10 @@ impl Core {
             cluster: cluster.map(str::to_owned),
             linear: true,
         };
-        let answer = self.contacts.ask(&leader.address, &ask, call * 2).await;
+        let answer = self.contacts.ask(&leader, &ask, call * 2).await;
         answer.map_err(|error| {
-            self.contacts.doubt_leader(&leader.address);
-            format!("the leader, {}, does not answer ({error})", leader.address)
+            self.contacts.doubt_leader(&leader);
+            format!("the leader, {leader}, does not answer ({error})")
         })
     }
 
@@ -268,9 +270,7 @@ impl Core {
         }
         let mut patience = Patience { told: None };
         while let Err(what) = self.current_version().await {
-            if let Some(fault) = self.kept.fault() {
-                return Err(fault);
-            }
+            self.check_going()?;
             patience.tell(&what);
             self.pause(Duration::from_millis(20)).await;
         }
@@ -291,11 +291,10 @@ impl Core {
             match self.submit(&identity.cluster, what.clone(), true).await {
                 Ok(applied) if self.catch_up(applied.version()).await.is_ok() => return Ok(()),
                 Ok(_) => patience.tell("its own catalog"),
-                Err(error) => match self.kept.fault() {
-                    Some(fault) => return Err(fault),
-                    None => patience.tell(&error.to_string()),
-                },
+                Err(error) => patience.tell(&error.to_string()),
             }
+            self.pause(ASK_AGAIN).await;
+            self.check_going()?;
         }
     }
 
@@ -370,9 +369,7 @@ impl Core {
                 Ok(version) => break version,
                 Err(what) => patience.tell(&what),
             }
-            if let Some(failed) = self.failed.borrow().clone() {
-                return Err(failed);
-            }
+            self.check_going()?;
             let pause = match self.is_lone_voter() {
                 true => Duration::from_millis(10),
                 false => ASK_AGAIN,
@@ -380,6 +377,7 @@ impl Core {
             self.pause(pause).await;
         };
         while self.catch_up(version).await.is_err() {
+            self.check_going()?;
             patience.tell(&format!("version {version} of the catalog"));
         }
         Ok(())
@@ -400,9 +398,8 @@ impl Core {
                 Ok(_) => patience.tell("its own catalog"),
                 Err(error) => patience.tell(&error.to_string()),
             }
-            if let Some(failed) = self.failed.borrow().clone() {
-                return Err(failed);
-            }
+            self.pause(ASK_AGAIN).await;
+            self.check_going()?;
         }
     }
 

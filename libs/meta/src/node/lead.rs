@@ -67,6 +67,15 @@ impl Core {
         }
     }
 
+    /// Of a new member nothing may have been heard: then it is not alive yet.
+    fn silence_of(&self, metrics: &Metrics, id: NodeId, since: Instant) -> Duration {
+        let known = self.heard().contains_key(&id.0);
+        match known || is_voter(metrics, id) {
+            true => self.silent_for(id.0, since),
+            false => self.config.timings.live_within,
+        }
+    }
+
     async fn step_voters(self: &Arc<Self>, since: Instant) {
         let (Some(raft), Some(metrics)) = (self.raft.get(), self.metrics()) else {
             return;
@@ -85,13 +94,7 @@ impl Core {
                 id: member.id,
                 zone: Arc::clone(&member.zone),
                 state: member.state,
-                // Of a new member nothing may have been heard: then it is not alive yet.
-                silent: match self.heard().contains_key(&member.id.0)
-                    || is_voter(&metrics, member.id)
-                {
-                    true => self.silent_for(member.id.0, since),
-                    false => timings.live_within,
-                },
+                silent: self.silence_of(&metrics, member.id, since),
             })
             .collect();
         let Some(change) = plan_voters(&ingesters, &electorate(&metrics), &rules) else {
