@@ -3,9 +3,10 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use model::{HeadId, NodeId, Timestamp};
-use rpc::{Catalog, MetaApi, Network, TailSender};
+use rpc::{Catalog, Command, MetaApi, Network, TailSender};
 use store::ObjectStorage;
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,6 +20,9 @@ use crate::state::{Event, Start, State};
 use crate::task::{Message, Replies, Task};
 use crate::wal::{self, LogFiles, LogFolder, LogWriter, Plan, WalThread};
 use crate::{Config, Error};
+
+/// How long to wait before the coordinator is asked again.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(500);
 
 /// Tells the time, nanoseconds since 1970.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -92,6 +96,9 @@ impl Ingester {
         let (log, thread) = WalThread::spawn(writer, messages.downgrade(), Arc::clone(&metrics))?;
         let busy = Arc::new(AtomicBool::new(false));
         let tail = TailSender::new(TAIL_BATCHES_MAX, TAIL_BYTES_MAX);
+        if deps.network.is_some() {
+            catch_up(&deps).await;
+        }
         let start = start_of(&plan, deps.node, &deps.meta.catalog());
         let rings = start.rings.clone();
         let task = Task {
@@ -162,16 +169,33 @@ async fn replay(
     messages.send(done).await.map_err(|_| ended())
 }
 
+/// Waits until the catalog here has all that was committed before: heads that it covers, and whose
+/// log is gone, must not be taken for free.
+async fn catch_up(deps: &Deps) {
+    let nothing = Command::ReleaseLease {
+        name: "start".into(),
+        holder: deps.node,
+    };
+    while let Err(error) = deps.meta.propose(nothing.clone()).await {
+        tracing::warn!(%error, "the coordinator does not answer; the ingester starts when it does");
+        tokio::time::sleep(CATCH_UP_PAUSE).await;
+    }
+}
+
 /// Heads are numbered above everything that the log or the catalog has seen.
 fn start_of(plan: &Plan, node: NodeId, catalog: &Catalog) -> Start {
     let covered = catalog.covered.get(&node.0).cloned().unwrap_or_default();
     let last = covered.also.last().map_or(0, |last| last + 1);
     let logged = plan.records.keys().max().map_or(0, |last| last + 1);
+    let next_head = covered.below.max(last).max(logged).max(1);
+    let used = |head: &u64| covered.contains(*head) || plan.records.contains_key(head);
+    let free = (covered.below.max(1)..next_head).filter(|head| !used(head));
     let none = Rings::none(node);
     let rings = none.changed(&catalog.cluster, placement::place);
     Start {
         ingester: node.0,
-        next_head: covered.below.max(last).max(logged).max(1),
+        next_head,
+        free: free.collect(),
         next_file: plan.start.next_file,
         files: plan.files.keys().copied().collect(),
         covered,

@@ -23,6 +23,8 @@
 //! - A batch is in a head only after its record is durable, and is answered only after that.
 //! - A head is flushed only when no write to it is under way and, during replay, when its last
 //!   record was read: a commit covers the head for ever.
+//! - A head is committed, or told to another owner, only when its number is in the log: a number that
+//!   is not would be used again after a crash, and the commit would cover what came since.
 //! - A head leaves memory only when a commit, its own or another owner's, covers it; a log file goes only after all its heads left and
 //!   all older files went.
 //! - Bytes held are at most `memory_bytes_max` plus one request; waiting requests hold at most a
@@ -162,6 +164,8 @@ pub(crate) struct Start {
     pub(crate) ingester: u64,
     /// First head sequence that was never used.
     pub(crate) next_head: u64,
+    /// Smaller ones that are neither in the log nor in the catalog: free to be used.
+    pub(crate) free: BTreeSet<u64>,
     /// First log file number that is still to be written.
     pub(crate) next_file: u64,
     /// Log files that are there.
@@ -176,6 +180,7 @@ pub(crate) struct State {
     settings: Settings,
     ingester: u64,
     next_head: u64,
+    free: BTreeSet<u64>,
     next_write: WriteId,
     replaying: bool,
     heads: BTreeMap<u64, Head>,
@@ -276,6 +281,7 @@ impl State {
             settings,
             ingester: start.ingester,
             next_head: start.next_head,
+            free: start.free,
             next_write: 0,
             replaying: true,
             heads: BTreeMap::new(),

@@ -161,8 +161,10 @@ impl State {
         if let Some(sequence) = self.open.get(&key) {
             return *sequence;
         }
-        let sequence = self.next_head;
-        self.next_head += 1;
+        let sequence = self.free.pop_first().unwrap_or_else(|| {
+            self.next_head += 1;
+            self.next_head - 1
+        });
         self.heads.insert(sequence, Head::new(key));
         self.open.insert(key, sequence);
         sequence
@@ -207,11 +209,33 @@ impl State {
             if let Some(head) = self.heads.get_mut(&write.head) {
                 head.pending -= 1;
                 head.bytes -= write.bytes;
+                if head.pending == 0 && head.batches.is_empty() {
+                    self.release(write.head);
+                }
             }
             for ticket in write.callers {
                 self.written(ticket, Some(error.clone()), out);
             }
         }
+    }
+
+    /// No write to the head came into the log, so that its number would be taken again after a crash:
+    /// it is taken again at once, and never committed or told to anybody before it is in the log.
+    fn release(&mut self, sequence: u64) {
+        let Some(head) = self.heads.remove(&sequence) else {
+            return;
+        };
+        self.sealed.remove(&sequence);
+        if self.open.get(&head.key) == Some(&sequence) {
+            self.open.remove(&head.key);
+        }
+        for waiter in &mut self.flush_waiters {
+            waiter.heads.remove(&sequence);
+        }
+        for waiting in &mut self.reconciling {
+            waiting.heads.retain(|head| *head != sequence);
+        }
+        self.free.insert(sequence);
     }
 
     /// One of the caller's batches is done.

@@ -41,6 +41,7 @@ fn machine_with(config: &Config) -> Machine {
     let start = Start {
         ingester: 9,
         next_head: 4,
+        free: BTreeSet::new(),
         next_file: 2,
         files: vec![1],
         covered: CoveredHeads::default(),
@@ -490,17 +491,24 @@ fn covered_records_of_the_log_only_leave_their_ids() {
 }
 
 #[test]
-fn a_head_whose_only_write_failed_is_still_committed_so_that_its_number_is_covered() {
+fn the_number_of_a_head_that_never_came_into_the_log_is_used_again_and_never_committed() {
     let mut m = machine();
-    m.ingest(vec![request(1, 0, 0, 10)]);
-    let error = Error::OutOfSpace("full".to_owned());
-    m.on(Event::AppendFailed {
-        writes: vec![0],
-        error,
-    });
-    assert_eq!(m.at(65 * SECOND), ["flush 4 of 0"]);
-    assert!(m.flushed(4, true).is_empty());
-    assert_eq!(m.state.heads(), 0);
+    m.ingest(vec![request(1, 0, 0, 10), request(2, 0, 0, 10)]);
+    m.ingest(vec![request(3, 1, 0, 10)]);
+    let failed = |write| Event::AppendFailed {
+        writes: vec![write],
+        error: Error::OutOfSpace("full".to_owned()),
+    };
+    assert!(m.on(failed(0)).is_empty(), "another write may succeed");
+    assert_eq!(m.on(Event::Flush { ticket: 90 }), ["answer 90"]);
+    assert_eq!(m.on(failed(1)), ["refuse 0 OutOfSpace"]);
+    assert!(m.at(64 * SECOND).is_empty());
+    assert_eq!(m.ingest(vec![request(4, 2, 0, 10)]), ["append 3 to 4"]);
+    assert_eq!(m.appended(&[2, 3], 2).len(), 4);
+    assert_eq!(m.at(65 * SECOND), ["flush 4 of 1"]);
+    assert_eq!(m.flushed(4, true), ["flush 5 of 1"]);
+    m.flushed(5, true);
+    assert_eq!((m.state.heads(), m.state.bytes()), (0, 0));
 }
 
 #[test]

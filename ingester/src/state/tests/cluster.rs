@@ -380,6 +380,7 @@ fn rings_that_were_past_at_the_start_are_closed() {
     let start = Start {
         ingester: 9,
         next_head: 4,
+        free: BTreeSet::new(),
         next_file: 2,
         files: vec![1],
         covered: CoveredHeads::default(),

@@ -434,14 +434,19 @@ impl World {
         let rings = none.changed(&catalog.cluster, place).unwrap();
         let files: Vec<u64> = this.log.keys().copied().collect();
         this.file = files.last().map_or(1, |last| last + 1);
+        let next_head = logged
+            .max()
+            .unwrap_or(1)
+            .max(covered.below)
+            .max(also)
+            .max(1);
+        let in_log: BTreeSet<u64> = records.iter().map(|(_, f, _)| f.head.sequence).collect();
+        let used = |head: &u64| covered.contains(*head) || in_log.contains(head);
+        let free = (covered.below.max(1)..next_head).filter(|head| !used(head));
         let start = Start {
             ingester: number(node).0,
-            next_head: logged
-                .max()
-                .unwrap_or(1)
-                .max(covered.below)
-                .max(also)
-                .max(1),
+            next_head,
+            free: free.collect(),
             next_file: this.file,
             files,
             covered: covered.clone(),
