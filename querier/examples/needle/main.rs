@@ -17,6 +17,7 @@
 )]
 
 mod corpus;
+mod filters;
 mod folder;
 mod segments;
 #[allow(dead_code, reason = "shared with the tests")]
@@ -33,6 +34,7 @@ use segment::TenantSummary;
 use store::ObjectStorage;
 
 use crate::corpus::{Corpus, HOUR, redraw};
+use crate::filters::Probed;
 use crate::folder::Counting;
 use crate::segments::Made;
 use crate::world::{World, escape};
@@ -41,6 +43,8 @@ const LATENCY: Duration = Duration::from_millis(30);
 /// What a needle may read of the lines.
 const SHARE_MAX: f64 = 0.0005;
 const SEEKS: u64 = 5;
+/// Ids asked of the filters alone.
+const ABSENT: u64 = 100;
 /// Ids that no line holds.
 const NOWHERE: [&str; 2] = [
     "5f0d1c3ab97e42688d04e1f7a26b93c5",
@@ -113,6 +117,24 @@ impl Bench {
             "{:<38} {:>8} {:>10} {:>12} {:>10} {:>7}",
             "", "requests", "a segment", "bytes", "of lines", "ms"
         );
+    }
+
+    /// What the filters of the first segment say to ids of copies that are not in it.
+    fn filters(&self, folder: &Path) -> anyhow::Result<()> {
+        let first = &self.made[0];
+        let probed = Probed::open(&folder.join(&first.name))?;
+        let (filters, stored) = (probed.filter_bytes(), first.encoded.object_bytes);
+        println!(
+            "\nfilters of one segment: {:.1} MB, {:.1}% of it; an id that is not there",
+            filters as f64 / 1e6,
+            100.0 * filters as f64 / stored as f64,
+        );
+        let ids: Vec<String> = (0..ABSENT)
+            .map(|at| self.needle(self.copies + at, at).0)
+            .collect();
+        let parts: Vec<String> = ids.iter().map(|id| id[3..21].to_owned()).collect();
+        probed.report("a whole id", &ids)?;
+        probed.report("18 digits of one", &parts)
     }
 
     /// The needle's id and line in a copy.
@@ -242,6 +264,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let mut bench = Bench::make(&corpus, &folder, gigabytes, per_segment)?;
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(bench.run());
+    bench.filters(&folder)?;
     Ok(if bench.right {
         ExitCode::SUCCESS
     } else {
