@@ -21,12 +21,28 @@ struct Options {
     paths: Vec<PathBuf>,
 }
 
-/// Runs the scripts, prints what failed, a table by file, and the counts. The exit code says
-/// whether all passed.
+/// The scripts that were asked for.
+#[derive(Debug, Default, PartialEq)]
+struct Scripts {
+    /// `.logqltest`
+    run: Vec<PathBuf>,
+    /// `.test`: there is no PromQL engine to run them.
+    left_out: Vec<PathBuf>,
+    /// Some of those left out were named themselves, not found in a folder.
+    named: bool,
+}
+
+/// Runs the scripts, prints what failed and what was not run, a table by file, and the counts. The
+/// exit code says whether all passed; what cannot be run has not, when it was named itself or when
+/// there was nothing else.
 #[expect(clippy::print_stdout, reason = "a command's output")]
 pub(crate) fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     let options = options(args)?;
-    let files = files(&options.paths)?;
+    let scripts = scripts(&options.paths)?;
+    let files = &scripts.run;
+    for file in &scripts.left_out {
+        println!("{}: not run: there is no PromQL engine yet", file.display());
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
     let now = i64::try_from(now)?;
     let width = files.iter().map(|f| f.display().to_string().len()).max();
@@ -53,10 +69,13 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<ExitCode> {
         failed += failures;
     }
     print!("{table}");
+    if !scripts.left_out.is_empty() {
+        println!("{} files not run", scripts.left_out.len());
+    }
     println!("{passed} passed, {failed} failed");
-    Ok(match failed {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+    Ok(match failed == 0 && !scripts.named && !files.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     })
 }
 
@@ -87,25 +106,48 @@ fn options(args: &[String]) -> anyhow::Result<Options> {
 }
 
 /// The scripts under the paths, in order of name. A file that is named must be one.
-fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+fn scripts(paths: &[PathBuf]) -> anyhow::Result<Scripts> {
+    let mut scripts = Scripts::default();
     for path in paths {
         if path.is_dir() {
-            let before = files.len();
-            collect(path, &mut files)?;
-            files[before..].sort();
+            let mut found = Vec::new();
+            collect(path, &mut found)?;
+            found.sort();
+            for file in found {
+                match kind(&file) {
+                    Some(Kind::LogQl) => scripts.run.push(file),
+                    Some(Kind::PromQl) => scripts.left_out.push(file),
+                    None => {}
+                }
+            }
             continue;
         }
-        match path.extension().and_then(|e| e.to_str()) {
-            Some("logqltest") => files.push(path.clone()),
-            Some("test") => bail!("{}: PromQL is not part of this build", path.display()),
-            _ => bail!("{}: want a .logqltest script", path.display()),
+        match kind(path) {
+            Some(Kind::LogQl) => scripts.run.push(path.clone()),
+            Some(Kind::PromQl) => {
+                scripts.left_out.push(path.clone());
+                scripts.named = true;
+            }
+            None => bail!("{}: want a .logqltest or .test script", path.display()),
         }
     }
-    if files.is_empty() {
-        bail!("no .logqltest scripts in {paths:?}");
+    if scripts.run.is_empty() && scripts.left_out.is_empty() {
+        bail!("no .logqltest or .test scripts in {paths:?}");
     }
-    Ok(files)
+    Ok(scripts)
+}
+
+enum Kind {
+    LogQl,
+    PromQl,
+}
+
+fn kind(file: &Path) -> Option<Kind> {
+    match file.extension()?.to_str()? {
+        "logqltest" => Some(Kind::LogQl),
+        "test" => Some(Kind::PromQl),
+        _ => None,
+    }
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
@@ -113,9 +155,39 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
         let path = entry?.path();
         if path.is_dir() {
             collect(&path, files)?;
-        } else if path.extension().is_some_and(|e| e == "logqltest") {
+        } else {
             files.push(path);
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promql_scripts_are_named_rather_than_passed_over() {
+        let folder = std::env::temp_dir().join(format!("pharos-querytest-{}", std::process::id()));
+        let inner = folder.join("promql");
+        std::fs::create_dir_all(&inner).unwrap();
+        let script = |path: &str| {
+            let path = folder.join(path);
+            std::fs::write(&path, "").unwrap();
+            path
+        };
+        let logql = script("a.logqltest");
+        let promql = script("promql/b.test");
+        script("promql/LICENSE");
+        let found = scripts(std::slice::from_ref(&folder)).unwrap();
+        let want = Scripts {
+            run: vec![logql],
+            left_out: vec![promql.clone()],
+            named: false,
+        };
+        assert_eq!(found, want);
+        assert!(scripts(&[promql]).unwrap().named);
+        assert!(scripts(&[inner.join("LICENSE")]).is_err());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }
