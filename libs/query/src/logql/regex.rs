@@ -100,7 +100,8 @@ pub fn compile_bytes(text: &str) -> Result<regex::bytes::Regex, RegexError> {
 }
 
 /// The tests of which one must pass for `|~ text` to pass: plain substrings where the expression
-/// says no more than that (`a|b`, `.*a.*`), otherwise a single [`LineRegex`].
+/// says no more than that (`a|b`, `.*a.*`; the empty one for `.*`, which passes every line),
+/// otherwise a single [`LineRegex`].
 ///
 /// # Errors
 /// As [`compile`].
@@ -109,9 +110,9 @@ pub fn line_tests(text: &str) -> Result<Vec<LineTest>, RegexError> {
     // Beside other legs, one that passes every line counts for nothing.
     if regex.always == Some(true)
         && let Some(simple) = simplify::simplify(text, false)
-        && let Some(tests) = tests_of(&simple)?
     {
-        return Ok(tests);
+        let every_line = || vec![LineTest::Contains(Box::default())];
+        return Ok(tests_of(&simple)?.unwrap_or_else(every_line));
     }
     Ok(match literal::substrings(text) {
         Some(needles) => needles.into_iter().map(LineTest::Contains).collect(),

@@ -20,21 +20,26 @@ pub(super) fn compile(filter: &LineFilter) -> Result<Option<LineClause>, Compile
     for value in &filter.any {
         any.extend(tests(filter.op, value)?);
     }
-    // As in Loki, a text that every line has counts for nothing beside others (`|= "" or "a"`).
+    // As in Loki, a text that every line has counts for nothing beside others (`|= "" or "a"`,
+    // `|~ ".*" or "a"`), unlike other expressions that pass every line.
     if !negated {
         if any.iter().all(is_true) {
             return Ok(None);
         }
-        any.retain(|test| !is_true(test));
+        any.retain(|test| !is_empty(test));
     }
     Ok(Some(LineClause { negated, any }))
 }
 
 fn is_true(test: &LineTest) -> bool {
     match test {
-        LineTest::Contains(needle) => needle.is_empty(),
         LineTest::Matches(matcher) => matcher.always() == Some(true),
+        LineTest::Contains(_) => is_empty(test),
     }
+}
+
+fn is_empty(test: &LineTest) -> bool {
+    matches!(test, LineTest::Contains(needle) if needle.is_empty())
 }
 
 fn tests(op: LineFilterOp, value: &LineFilterValue) -> Result<Vec<LineTest>, CompileError> {
