@@ -92,6 +92,12 @@ impl Flusher {
             true => None,
             false => Some(self.object_of(&write).await?),
         };
+        let oldest = (self.clock)().saturating_sub(self.unnamed_age_max);
+        if segment.as_ref().is_some_and(|s| s.created < oldest) {
+            // As after the process was held up for long: others may take it for an orphan.
+            let text = "storing a segment took too long; it is stored again".to_owned();
+            return Err(Error::Stopped(text));
+        }
         let path = segment.as_ref().map(|segment| Arc::clone(&segment.path));
         let heads = write.heads;
         let commit = FlushCommit {

@@ -114,6 +114,7 @@ impl Ingester {
             clock: Arc::clone(&deps.clock),
             metrics: Arc::clone(&metrics),
             replies: Replies::default(),
+            actions: Vec::new(),
             busy: Arc::clone(&busy),
         };
         let task = tokio::spawn(task.run());

@@ -83,6 +83,8 @@ pub(crate) struct Task {
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) replies: Replies,
+    /// Empty between events; kept for its room.
+    pub(crate) actions: Vec<Action>,
     /// Set while memory is short: merges make way.
     pub(crate) busy: Arc<AtomicBool>,
 }
@@ -121,7 +123,7 @@ impl Task {
     }
 
     fn take(&mut self, event: Event) {
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut self.actions);
         let mut next = Some(event);
         while let Some(event) = next.take() {
             self.state.on((self.clock)(), event, &mut actions);
@@ -131,6 +133,7 @@ impl Task {
             }
             next = log_ended(refused);
         }
+        self.actions = actions;
         self.busy
             .store(self.state.is_short_of_memory(), Ordering::Relaxed);
         self.metrics.heads.set(self.state.heads() as i64);

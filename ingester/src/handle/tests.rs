@@ -275,6 +275,26 @@ async fn a_commit_whose_answer_was_lost_is_not_made_twice() {
 }
 
 #[tokio::test]
+async fn while_the_coordinator_cannot_be_asked_an_object_is_written_once() {
+    let world = World::new();
+    let ingester = world.start().await.unwrap();
+    ingester.ingest(vec![request(1)]).await.unwrap();
+    world.meta.dead.store(true, Ordering::Relaxed);
+    for _ in 0..3 {
+        let error = ingester.flush().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert_eq!(world.objects().await, 1);
+    }
+    // So late that it may be taken for an orphan any time.
+    world
+        .now
+        .fetch_add(3600 * NANOS_PER_SECOND, Ordering::Relaxed);
+    world.meta.dead.store(false, Ordering::Relaxed);
+    ingester.flush().await.unwrap();
+    assert_eq!((world.records(), world.objects().await), (1, 2));
+}
+
+#[tokio::test]
 async fn objects_that_nothing_names_are_removed_when_they_are_old() {
     let world = World::new();
     let ingester = world.start().await.unwrap();
