@@ -23,6 +23,7 @@ class Member(Server):
             host=host.address if host else "127.0.0.1")
         self.rpc = f"{self.host}:{free_port()}"
         self.join = ""
+        self.away = False  # taken out of the balancer that stands before queriers
 
     def command(self):
         command = super().command() + [
@@ -81,7 +82,7 @@ class Cluster:
 
     @property
     def queriers(self):
-        return [member for member in self.of("querier") if member.alive()]
+        return [member for member in self.of("querier") if member.alive() and not member.away]
 
     def request(self, method, path, body=None, headers=None, timeout=10):
         """To the distributors in turn, as a balancer in front of them would."""

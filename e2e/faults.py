@@ -91,8 +91,8 @@ class Run:
                 try:
                     found = len(set(found_lines(member)))
                 except (OSError, RuntimeError) as error:
-                    if member.alive():
-                        self.failed_queries.append(str(error))
+                    if not member.away:
+                        self.failed_queries.append(f"{member.name}: {error}")
                     continue
                 if found < last:
                     self.failed_queries.append(f"{found} lines after {last}")
@@ -223,8 +223,10 @@ def clocks_jump(run):
 def every_process_is_restarted(run):
     def restart():
         for member in list(run.cluster.members):
+            member.away = True
             member.stop()
             member.start()
+            member.away = False
             run.progress(f"after the restart of {member.name}")
 
     run.ask_all_the_time(restart)

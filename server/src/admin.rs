@@ -77,7 +77,7 @@ async fn storage(State(admin): State<Admin>) -> Json<Storage> {
 }
 
 async fn ring(State(admin): State<Admin>) -> Json<Status> {
-    Json(admin.node.status())
+    Json(admin.node.cluster_status().await)
 }
 
 async fn leave(State(admin): State<Admin>, Path(node): Path<u64>) -> Response {

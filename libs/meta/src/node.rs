@@ -200,20 +200,26 @@ impl Node {
         }
     }
 
-    /// Waits until this process does not vote: only then may one that leaves go.
+    /// Waits until this process does not vote: only then may one that leaves go. It asks the leader,
+    /// for whoever has lost its vote is sent no log that says so. It stands for no election from
+    /// then on.
     pub async fn released(&self) {
         let core = &self.owner.core;
         let (Some(raft), Some(id)) = (core.raft.get(), self.id()) else {
             return;
         };
-        let mut metrics = raft.metrics();
+        let mut asked = 0_u32;
         loop {
-            let released = metrics.wait_for(|now| !voters_of(now).any(|voter| voter == id.0));
-            match tokio::time::timeout(core.config.timings.live_within, released).await {
-                // Or the sender is gone: the log has stopped, and so nothing votes.
-                Ok(_) => return,
-                Err(_) => tracing::info!("it votes still: no other ingester has taken its vote"),
+            let status = self.cluster_status().await;
+            if status.leader.is_some() && !status.voters.contains(&id.0) {
+                raft.runtime_config().elect(false);
+                return;
             }
+            asked += 1;
+            if asked.is_multiple_of(10) {
+                tracing::info!("it votes still: no other ingester has taken its vote");
+            }
+            core.pause(core.config.timings.report_every / 2).await;
         }
     }
 
