@@ -139,8 +139,7 @@ impl Plan {
             true => self.range.intersection(&useful()),
             false => self.range,
         };
-        let entry = self.entry(chunk);
-        let mut verdicts = self.verdicts(chunk);
+        let (entry, mut verdicts) = (self.entry(chunk), self.verdicts(chunk));
         let needs = self.needs(chunk, wanted, verdicts.as_deref());
         let ranges = self.reads_of(chunk, wanted);
         self.segment.check_reads(ranges.iter(), bytes)?;
@@ -170,31 +169,19 @@ impl Plan {
             let search = (search, chunk.refuted.as_slice());
             look_into_values(verdicts, search, &parts, blocks, index, &mut known, hits)?;
         }
-        let has = |verdict| verdicts.iter().flatten().any(|v| *v == verdict);
-        let open = has(Verdict::Maybe);
-        let filtered = open || has(Verdict::No);
-        if filtered && !open && !has(Verdict::All) {
+        let Some(filtered) = tells_apart(verdicts.as_deref()) else {
             return Ok(ChunkStats::none_of(rows_processed));
-        }
-        let filter = self.search.as_ref().zip(verdicts.as_deref());
-        let filter = filter
-            .filter(|_| filtered)
+        };
+        let search = self.search.as_ref().filter(|_| filtered);
+        let filter = search
+            .zip(verdicts.as_deref())
             .map(|(search, verdicts)| Filter {
                 search,
                 verdicts,
                 refuted: &chunk.refuted,
                 hits,
             });
-        let by_line = filter
-            .as_ref()
-            .is_some_and(|filter| filter.needs_lines(entry));
-        let variables = by_line || self.needs_variables(chunk, wanted);
-        let needed = Needed {
-            templates: filtered || columns.lines != LineColumn::None,
-            variables,
-            text: by_line || variables && columns.lines == LineColumn::Bytes,
-            metadata: columns.metadata,
-        };
+        let needed = self.needed(chunk, wanted, filter.as_ref());
         let metadata = known.load(&needed, &parts, blocks, index)?;
         let decoded = Decoded {
             lines: Lines {
@@ -210,6 +197,27 @@ impl Plan {
         };
         Ok(decoded.give(chunk, &range, filter, buffers, sink))
     }
+
+    /// What has to be known of the rows, besides the times, to filter and give them.
+    fn needed(&self, chunk: &PlannedChunk, wanted: &Wanted, filter: Option<&Filter<'_>>) -> Needed {
+        let columns = wanted.columns;
+        let by_line = filter.is_some_and(|filter| filter.needs_lines(self.entry(chunk)));
+        let variables = by_line || self.needs_variables(chunk, wanted);
+        Needed {
+            templates: filter.is_some() || columns.lines != LineColumn::None,
+            variables,
+            text: by_line || variables && columns.lines == LineColumn::Bytes,
+            metadata: columns.metadata,
+        }
+    }
+}
+
+/// Whether some rows pass and others may not; `None` when none of them passes.
+fn tells_apart(verdicts: Option<&[Verdict]>) -> Option<bool> {
+    let has = |verdict| verdicts.iter().copied().flatten().any(|v| *v == verdict);
+    let open = has(Verdict::Maybe);
+    let filtered = open || has(Verdict::No);
+    (!filtered || open || has(Verdict::All)).then_some(filtered)
 }
 
 /// Rows of a piece: as many as a short answer has.

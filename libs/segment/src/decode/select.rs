@@ -125,7 +125,7 @@ impl Selection {
                 Some(search) if filter.hits.decided == 0 => {
                     self.search_lines(lines, first, local, rows, search);
                 }
-                _ => self.test_rows(lines, first, local, rows, filter),
+                _ => self.try_rows(lines, first, local, rows, filter),
             }
         }
     }
@@ -159,7 +159,7 @@ impl Selection {
     }
 
     /// Looks at one row of a template after the other.
-    fn test_rows(
+    fn try_rows(
         &mut self,
         lines: &Lines<'_>,
         first: usize,
