@@ -1,14 +1,16 @@
 //! The distributor: takes logs in, checks them, and hands them to the owners of their shards.
 //!
 //! What it is: the receivers (Loki push, OTLP over HTTP and gRPC, plain JSON), the limits, and the
-//! cut into one batch per shard. What it is *not*: it stores nothing and keeps nothing but caches;
-//! when it has answered, the records are wherever the [`rpc::IngestApi`] has put them.
+//! cut into one batch per shard, and the way of each batch to the owners of its shard
+//! ([`ClusterIngest`]). What it is *not*: it stores nothing; what it keeps are caches, and for a
+//! while batches that a quorum has and other owners do not have yet.
 //!
 //! ```text
 //! http.rs grpc.rs        one request: tenant, format, encoding, body
 //!        |
 //! Distributor::push      decompress -> proto decoder -> Session (limits, streams, shards)
 //!        |               -> rate limit -> IngestApi::ingest
+//! ClusterIngest          ring -> owners -> each owner's IngestApi; yes when a quorum has each batch
 //! status.rs              the one table from errors to statuses
 //! ```
 //!

@@ -98,8 +98,8 @@ impl Ingester {
         }
     }
 
-    /// Refuses new batches, flushes everything that no other owner is to flush first, ends the task and the log's thread. When flushing
-    /// fails, the rest stays in the log and is read back at the next start.
+    /// Refuses new batches, flushes everything that no other owner is to flush first, ends the task
+    /// and the log's thread. What is not flushed stays in the log and is read back at the next start.
     ///
     /// # Errors
     /// What kept the heads from being flushed.

@@ -2,15 +2,17 @@
 //! in a segment yet.
 //!
 //! What it is: the owner's side of a write. [`Ingester`] is the handle and implements
-//! [`rpc::IngestApi`] and [`rpc::SearchApi`]; everything else happens in its task and threads. What
-//! it is *not*: it does not shard, validate or limit (the distributor does), and it runs no query.
+//! [`rpc::IngestApi`] and [`rpc::SearchApi`], and for the other owners of its shards
+//! [`rpc::OwnerApi`]; everything else happens in its task and threads. What it is *not*: it does not
+//! shard, validate or limit (the distributor does), and it runs no query.
 //!
 //! ```text
 //! Ingester --Message--> Task(State) --AppendJob--> WalThread --fdatasync--> Appended
-//!                         |  |  '-----FlushJob---> segment::encode -> object -> CommitFlush -> Flushed
+//!                         |  |  '-----FlushJob---> ask the other owners (reconcile, pull)
+//!                         |  |                     -> segment::encode -> object -> CommitFlush -> Flushed
 //!                         |  '-- recent(): batches of heads, shared, not copied
 //!                         '----- tail(): acknowledged batches
-//! Maintenance: merge, retention, deletion, orphans; one job at a time
+//! Maintenance: merge, retention, deletion, orphans; one job at a time, among ingesters by lease
 //! ```
 //!
 //! Invariants:

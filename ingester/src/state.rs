@@ -25,8 +25,8 @@
 //!   record was read: a commit covers the head for ever.
 //! - A head is committed, or told to another owner, only when its number is in the log: a number that
 //!   is not would be used again after a crash, and the commit would cover what came since.
-//! - A head leaves memory only when a commit, its own or another owner's, covers it; a log file goes only after all its heads left and
-//!   all older files went.
+//! - A head leaves memory only when a commit, its own or another owner's, covers it; a log file goes
+//!   only after all its heads left and all older files went.
 //! - Bytes held are at most `memory_bytes_max` plus one request; waiting requests hold at most a
 //!   quarter of it, plus one request.
 

@@ -1,7 +1,8 @@
 //! The querier: Loki's query API over the records of heads and segments.
 //!
 //! What it is: HTTP in, LogQL parsed and run over a snapshot, JSON out. What it is *not*: it stores
-//! nothing and knows no ring; ingesters answer for what is recent, the catalog for the rest.
+//! nothing and owns nothing: ingesters answer for what is recent ([`ClusterSearch`] asks all of them
+//! and wants a quorum of the owners of every shard), the catalog for the rest.
 //!
 //! ```text
 //! http_router ─▶ Call ─▶ logql::parse ─▶ Shared::run ─▶ engine::execute ─▶ SnapshotSource::scan ─▶ Json

@@ -1,4 +1,9 @@
 //! `pharos`: one binary, every role. This crate holds options and composition, no logic.
+//!
+//! ```text
+//! compose.rs  open ports ─▶ join (cluster.rs) ─▶ start roles (roles.rs) ─▶ ready ─▶ signal, leave ─▶ end
+//! admin.rs    /admin/api/v1     ring.rs  `pharos ring`, which asks it
+//! ```
 
 mod admin;
 mod announce;
