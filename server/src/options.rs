@@ -18,7 +18,7 @@ runtime::options! {
     /// The process itself.
     pub struct ServerConfig / ServerOptions {
         /// Roles that this process plays: `all`, or some of `distributor`, `ingester` and `querier`, with commas
-        /// between. Without an ingester it needs the section `cluster`.
+        /// between. Without the role `ingester` it needs `rpc_addr` and `join`.
         roles: Roles = "all",
         /// Folder of the write-ahead log, of the catalog and, unless `storage_url` says otherwise, of the segments.
         data_dir: PathBuf = "./data",

@@ -127,8 +127,9 @@ pub enum Command {
     /// A known process has another address, zone or set of roles since its restart; its `state` is
     /// ignored. Refused as a conflict when there is no such member or another has the address.
     Update(Member),
-    /// How far a member is. `Active` and back change the ring when the member is an ingester; what
-    /// leaves never becomes active again. Refused as a conflict when there is no such member.
+    /// How far a member is. An ingester that becomes active or ceases to be changes the ring. Refused
+    /// as a conflict when there is no such member, or when it was further already: what leaves never
+    /// becomes active again.
     SetState(NodeId, MemberState),
     /// The member holds no uncovered head of this ring version or an older one, and takes no batch
     /// for them any more.

@@ -16,7 +16,8 @@ pub struct IngestRequest {
     pub shard: Shard,
     /// The slot that the distributor stamped on arrival.
     pub slot: Slot,
-    /// The ring by which the owner was chosen; 0 while no owner has been.
+    /// The ring by which the owner was chosen; 0 while no owner has been. A process alone takes such
+    /// a batch, a member of a larger ring refuses it.
     pub ring: RingVersion,
     /// The records.
     pub batch: Arc<LogBatch>,
@@ -90,7 +91,8 @@ pub trait SearchApi: Send + Sync + 'static {
     /// The records that are not (or not yet known to be) in the catalog.
     ///
     /// # Errors
-    /// `Unavailable` when the ingester cannot answer; the query must then fail or be marked partial.
+    /// `Unavailable` when the ingester cannot answer, or, over a whole cluster, when too few owners of
+    /// a shard do; the query must then fail.
     async fn recent(&self, request: RecentRequest) -> Result<Recent, Error>;
 
     /// Batches as they are acknowledged, of all tenants. A receiver that falls behind learns how

@@ -6,7 +6,7 @@
 //! ```text
 //! file    [ header 64 ][ record ][ record ] ...
 //!
-//! header  0  magic "PHAROWAL"     8  version u32      12 zero u32
+//! header  0  magic "PHAROWAL"     8  version u32, 2   12 zero u32
 //!         16 ingester u64         24 file number u64
 //!         32 number of the file before, 0 = none  u64
 //!         40 end of the file before: bytes after it were never acknowledged  u64
