@@ -16,8 +16,8 @@ pub struct IngestRequest {
     pub shard: Shard,
     /// The slot that the distributor stamped on arrival.
     pub slot: Slot,
-    /// The ring by which the owner was chosen; 0 while no owner has been. A process alone takes such
-    /// a batch, a member of a larger ring refuses it.
+    /// The ring by which the owner was chosen; 0 while no owner has been: such a batch is taken by
+    /// the only member of a ring, and refused where there are others.
     pub ring: RingVersion,
     /// The records.
     pub batch: Arc<LogBatch>,
