@@ -49,8 +49,8 @@ pub struct ClusterShape {
     pub shards: u32,
     /// How many ingesters own each shard, when there are as many; at least 1.
     pub replicas: u32,
-    /// Length of a slot, nanoseconds; at least 1. Equal slots everywhere are what makes heads of
-    /// different owners comparable.
+    /// Length of a slot, nanoseconds; at least 1. The same everywhere, so that all owners file a
+    /// batch under the same key.
     pub slot_nanos: i64,
 }
 
