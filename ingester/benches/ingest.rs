@@ -44,6 +44,7 @@ impl Bench {
         };
         config.merge.enabled = false;
         let deps = Deps {
+            cluster: "c1".into(),
             node: NodeId(1),
             storage: ObjectStorage::in_memory(),
             meta: Arc::new(MemoryMeta::default()),

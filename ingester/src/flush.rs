@@ -25,6 +25,7 @@ pub(crate) mod gather;
 /// Turns heads into committed segments.
 #[derive(Clone)]
 pub(crate) struct Flusher {
+    cluster: Arc<str>,
     storage: ObjectStorage,
     meta: Arc<dyn MetaApi>,
     clock: Clock,
@@ -50,6 +51,7 @@ struct Unnamed {
 impl Flusher {
     pub(crate) fn new(config: &Config, deps: &Deps, metrics: Arc<Metrics>) -> Self {
         Flusher {
+            cluster: Arc::clone(&deps.cluster),
             storage: deps.storage.clone(),
             meta: Arc::clone(&deps.meta),
             clock: Arc::clone(&deps.clock),
@@ -170,7 +172,7 @@ impl Flusher {
         let now = (self.clock)();
         let head = write.heads[0];
         let unique = format!("h{:x}-{}", head.sequence, write.attempt);
-        let path = objects::path(Signal::Logs, now, head.ingester, &unique);
+        let path = objects::path(&self.cluster, Signal::Logs, now, head.ingester, &unique);
         let batches = write.batches.iter().map(|held| Arc::clone(&held.batch));
         let batches: Vec<_> = batches.collect();
         let encoding = tokio::task::spawn_blocking(move || {
@@ -206,8 +208,9 @@ impl Flusher {
         let mut gathering = Gathering::new(job);
         let ids = gathering.own_ids();
         let answers = self.ask(others, ReconcileRequest { key, ids }).await?;
+        let catalog = self.meta.catalog();
         for (other, answer) in answers {
-            gathering.reconciled(other, answer);
+            gathering.reconciled(other, answer, &catalog);
         }
         let ids = gathering.wanted();
         if !ids.is_empty() {

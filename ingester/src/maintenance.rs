@@ -60,6 +60,8 @@ enum Merged {
 }
 
 struct Worker {
+    /// Of this cluster's segments.
+    folder: String,
     storage: ObjectStorage,
     meta: Arc<dyn MetaApi>,
     clock: Clock,
@@ -89,6 +91,7 @@ impl Maintenance {
         let stop = Arc::new(AtomicBool::new(false));
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         let worker = Worker {
+            folder: objects::folder(&deps.cluster),
             storage: deps.storage.clone(),
             meta: Arc::clone(&deps.meta),
             clock: Arc::clone(&deps.clock),
@@ -279,10 +282,11 @@ impl Worker {
         self.merger.interval() * (ROUNDS_PER_ORPHAN_SEARCH / 10 * 9)
     }
 
-    /// A damaged segment is left alone until the next start, so that it does not hold up the others.
+    /// A damaged or missing segment is left alone until the next start, so that it does not hold up
+    /// the others.
     fn failed(&mut self, error: &Error, inputs: &[Arc<SegmentMeta>]) {
         self.metrics.merge_failures.inc();
-        if error.kind() != Kind::Corrupt {
+        if !matches!(error.kind(), Kind::Corrupt | Kind::NotFound) {
             return;
         }
         let object = match error {
@@ -291,7 +295,7 @@ impl Worker {
         };
         for input in inputs {
             if object.is_none_or(|object| *object == *input.path) {
-                tracing::error!(path = &*input.path, %error, "a segment is damaged; it is not merged, and queries of its times fail");
+                tracing::error!(path = &*input.path, %error, "a segment is damaged or missing; it is not merged, and queries of its times fail");
                 self.metrics.corrupt_segments.inc();
                 self.options.skip.insert(input.id);
             }
@@ -339,7 +343,7 @@ impl Worker {
     /// catalog that is behind, live objects of others would look like orphans.
     async fn remove_orphans(&self) -> Result<u64, Error> {
         let oldest = (self.clock)().saturating_sub(self.orphan_age);
-        let listed = self.storage.list(objects::FOLDER).await?;
+        let listed = self.storage.list(&self.folder).await?;
         let catalog = self.meta.catalog();
         let live: HashSet<&str> = catalog.segments.values().map(|s| &*s.path).collect();
         let mut removed = 0;

@@ -40,6 +40,9 @@ const TAIL_BYTES_MAX: usize = 32 << 20;
 pub struct Deps {
     /// The number of this process in the cluster; the data folder is its alone.
     pub node: NodeId,
+    /// What tells the cluster's objects from those of others in the same storage: letters and
+    /// digits, drawn when the cluster was made.
+    pub cluster: Arc<str>,
     /// Where segments go.
     pub storage: ObjectStorage,
     /// The coordinator.

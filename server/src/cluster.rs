@@ -23,6 +23,8 @@ const SHARDS_OF_MANY: u32 = 64;
 pub(crate) struct Cluster {
     pub(crate) id: NodeId,
     pub(crate) node: Node,
+    /// The cluster's own number, drawn when it was made.
+    pub(crate) number: String,
     /// The way to the others.
     pub(crate) network: Arc<dyn Network>,
     /// What others may ask.
@@ -66,8 +68,10 @@ impl Cluster {
         let shape = node.catalog().cluster.shape;
         let shape = shape.context("the cluster has no shape, a defect")?;
         info!(node = id.0, zone = config.zone, "joined the cluster");
+        let number = node.status().cluster;
         Ok(Cluster {
             id,
+            number: number.context("the cluster has no number, a defect")?,
             node,
             network,
             ports,

@@ -87,7 +87,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let end = end(&cluster, &listeners).await?;
     readiness.set("roles", false);
     if matches!(end, End::Leave) {
-        roles.leave(&cluster).await?;
+        tokio::select! {
+            () = roles.leave(&cluster) => info!("left the cluster"),
+            signal = termination() => info!(signal = signal?, "stopping before all is stored; it goes on leaving at the next start"),
+        }
     }
     listeners.end(server.shutdown_patience).await;
     let stopped = roles.shutdown().await;

@@ -16,6 +16,9 @@ use crate::admin;
 use crate::cluster::Cluster;
 use crate::options::Settings;
 
+/// How long to wait before what kept an ingester from leaving is tried again.
+const LEAVE_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// The roles, started.
 pub(crate) struct Roles {
     ingester: Option<Ingester>,
@@ -86,13 +89,17 @@ impl Roles {
         Ok(cluster.node.set_active().await?)
     }
 
-    /// Stores what the ingester has, and waits until nobody needs this process any more.
-    pub(crate) async fn leave(&self, cluster: &Cluster) -> anyhow::Result<()> {
-        if let Some(ingester) = &self.ingester {
-            cluster.node.released().await;
-            ingester.leave().await?;
+    /// Stores what the ingester has, and waits until nobody needs this process any more. What fails
+    /// on the way is tried again.
+    pub(crate) async fn leave(&self, cluster: &Cluster) {
+        let Some(ingester) = &self.ingester else {
+            return;
+        };
+        cluster.node.released().await;
+        while let Err(error) = ingester.leave().await {
+            tracing::warn!(%error, "cannot leave yet; it is tried again");
+            tokio::time::sleep(LEAVE_AGAIN_AFTER).await;
         }
-        Ok(())
     }
 
     pub(crate) async fn shutdown(&self) -> Result<(), rpc::Error> {
@@ -117,6 +124,7 @@ impl Parts<'_> {
     async fn ingester(&self, config: ingester::Config) -> anyhow::Result<Ingester> {
         let deps = ingester::Deps {
             node: self.cluster.id,
+            cluster: self.cluster.number.as_str().into(),
             storage: self.objects.clone(),
             meta: Arc::clone(&self.meta),
             network: Some(Arc::clone(&self.cluster.network)),

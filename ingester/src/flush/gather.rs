@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use model::{BatchId, Digest, HeadId, HeadKey, LogBatch, NodeId};
-use rpc::{HeldBatch, Reconciled, SealedHead};
+use rpc::{Catalog, HeldBatch, Reconciled, SealedHead};
 
 use crate::state::FlushJob;
 
@@ -75,10 +75,17 @@ impl Gathering {
         self.job.batches.iter().map(|held| held.id).collect()
     }
 
-    /// Another owner's first answer.
-    pub(crate) fn reconciled(&mut self, other: NodeId, answer: Reconciled) {
+    /// Another owner's first answer. Heads that the catalog covers here are stored: the other has
+    /// not heard of it yet, and a commit that named them again would be refused.
+    pub(crate) fn reconciled(&mut self, other: NodeId, answer: Reconciled, catalog: &Catalog) {
         self.flushed.extend(answer.flushed);
-        self.others.insert(other, answer.heads);
+        let (covered, open): (Vec<_>, Vec<_>) = answer
+            .heads
+            .into_iter()
+            .partition(|head| catalog.covers(head.head));
+        self.flushed
+            .extend(covered.into_iter().flat_map(|head| head.ids));
+        self.others.insert(other, open);
     }
 
     /// Owners that have answered.

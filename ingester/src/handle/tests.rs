@@ -93,6 +93,7 @@ impl World {
         let now = Arc::clone(&self.now);
         let files: Arc<dyn LogFiles> = Arc::new(Sim(self.disk.clone()));
         let deps = Deps {
+            cluster: "c1".into(),
             node: NodeId(1),
             storage: self.storage.clone(),
             meta: Arc::clone(&self.meta) as Arc<dyn MetaApi>,
@@ -220,7 +221,7 @@ async fn batches_are_seen_at_once_and_move_to_a_segment_when_flushed() {
     let catalog = world.meta.catalog();
     let segment = catalog.segments.values().next().unwrap();
     assert!(
-        segment.path.starts_with("segments/logs/1970-01-02/"),
+        segment.path.starts_with("segments/c1/logs/1970-01-02/"),
         "{}",
         segment.path
     );
@@ -303,14 +304,14 @@ async fn objects_that_nothing_names_are_removed_when_they_are_old() {
     let part = bytes::Bytes::from_static(b"left by a crash");
     world
         .storage
-        .put("segments/logs/x/1-h1-0-0.seg", vec![part.clone()])
+        .put("segments/c1/logs/x/1-h1-0-0.seg", vec![part.clone()])
         .await
         .unwrap();
-    world
-        .storage
-        .put("segments/notes.txt", vec![part])
-        .await
-        .unwrap();
+    // Of another cluster, or of this one before its catalog was lost; and no segment at all.
+    for others in ["segments/c2/logs/x/1-h1-0-0.seg", "segments/c1/notes.txt"] {
+        let put = world.storage.put(others, vec![part.clone()]).await;
+        put.unwrap();
+    }
     world.now.store(0, Ordering::Relaxed);
     assert_eq!(
         ingester.clean_now().await.unwrap(),
@@ -319,7 +320,7 @@ async fn objects_that_nothing_names_are_removed_when_they_are_old() {
     );
     world.now.store(i64::MAX / 2, Ordering::Relaxed);
     assert_eq!(ingester.clean_now().await.unwrap(), 1);
-    assert_eq!(world.objects().await, 2);
+    assert_eq!(world.objects().await, 3);
 }
 
 #[tokio::test]

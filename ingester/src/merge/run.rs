@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +30,10 @@ const WAIT_STEPS: u32 = 20;
 #[derive(Clone)]
 pub(crate) struct Merger {
     ingester: u64,
+    cluster: Arc<str>,
+    /// Temporary files so far: each merge has one of its own, for one that was given up may still
+    /// be writing.
+    files: Arc<AtomicU64>,
     storage: ObjectStorage,
     meta: Arc<dyn MetaApi>,
     clock: Clock,
@@ -64,6 +68,8 @@ impl Merger {
     ) -> Self {
         Merger {
             ingester,
+            cluster: Arc::clone(&deps.cluster),
+            files: Arc::default(),
             storage: deps.storage.clone(),
             meta: Arc::clone(&deps.meta),
             clock: Arc::clone(&deps.clock),
@@ -206,8 +212,9 @@ impl Merger {
         let first = &inputs[0].segment;
         let signal = first.signal;
         let unique = format!("m{:x}", first.id.0);
-        let path = objects::path(signal, now, self.ingester, &unique);
-        let temporary = self.folder.join(format!("{unique}.seg"));
+        let path = objects::path(&self.cluster, signal, now, self.ingester, &unique);
+        let number = self.files.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.folder.join(format!("{unique}-{number}.seg"));
         let written = {
             let (merger, catalog) = (self.clone(), Arc::clone(catalog));
             let file = temporary.clone();
@@ -227,7 +234,7 @@ impl Merger {
                 .map_err(Error::from),
             Err(error) => Err(error),
         };
-        // Left behind at worst until the next merge of the same segments.
+        // Left behind at worst until the next start.
         let _ = fs::remove_file(&temporary);
         Ok(stored?.map(|written| SegmentMeta {
             id: SegmentId(0),

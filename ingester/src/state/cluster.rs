@@ -129,7 +129,10 @@ impl State {
         let yielded_until = now.saturating_add(self.settings.takeover_delay);
         for sequence in &sequences {
             self.seal(*sequence, due);
-            if let Some(head) = self.heads.get_mut(sequence) {
+            // Once for each head: one that asks again and again cannot store, and others must.
+            if let Some(head) = self.heads.get_mut(sequence)
+                && head.yielded_until == Timestamp::MIN
+            {
                 head.yielded_until = yielded_until;
             }
         }

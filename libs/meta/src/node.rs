@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -75,6 +76,8 @@ struct Core {
     contacts: Arc<Contacts>,
     identity: watch::Sender<Option<Identity>>,
     raft: OnceLock<Raft>,
+    /// Set when its vote was taken because it leaves.
+    resigned: AtomicBool,
     /// When each process last said that it lives.
     heard: Mutex<BTreeMap<u64, Instant>>,
     failed: watch::Sender<Option<Error>>,
@@ -121,6 +124,7 @@ impl Node {
             contacts: Arc::new(contacts),
             identity: watch::Sender::new(None),
             raft: OnceLock::new(),
+            resigned: AtomicBool::new(false),
             heard: Mutex::default(),
             failed: watch::Sender::new(None),
             stopping: watch::Sender::new(false),
@@ -213,6 +217,7 @@ impl Node {
             let status = self.cluster_status().await;
             if status.leader.is_some() && !status.voters.contains(&id.0) {
                 raft.runtime_config().elect(false);
+                core.resigned.store(true, Ordering::Relaxed);
                 return;
             }
             asked += 1;
@@ -420,6 +425,11 @@ impl Core {
     /// Whether the log tells this process what is going on: it votes, and there is a leader that is
     /// heard.
     fn takes_part(&self, metrics: &Metrics) -> bool {
+        // The log of one that has lost its vote, or whose disk is full, stands still, and so does
+        // what it says: the others know more.
+        if self.resigned.load(Ordering::Relaxed) || self.kept.store.trouble().is_some() {
+            return false;
+        }
         let mut voters = voters_of(metrics);
         let lone = metrics.membership_config.membership().voter_ids().count() == 1;
         let patience = self.config.timings.election_max * 2;

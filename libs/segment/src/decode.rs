@@ -135,10 +135,7 @@ impl Plan {
         sink: &mut dyn FnMut(&RowBlock<'_>) -> Flow,
     ) -> Result<ChunkStats, Error> {
         let columns = wanted.columns;
-        let range = || match columns.timestamps {
-            true => self.range.intersection(&useful()),
-            false => self.range,
-        };
+        let range = || self.wanted_times(columns, useful);
         let (entry, mut verdicts) = (self.entry(chunk), self.verdicts(chunk));
         let needs = self.needs(chunk, wanted, verdicts.as_deref());
         let ranges = self.reads_of(chunk, wanted);
@@ -196,6 +193,14 @@ impl Plan {
             wanted,
         };
         Ok(decoded.give(chunk, &range, filter, buffers, sink))
+    }
+
+    /// Rows of other times may be left out.
+    fn wanted_times(&self, columns: Columns, useful: &dyn Fn() -> TimeRange) -> TimeRange {
+        match columns.timestamps {
+            true => self.range.intersection(&useful()),
+            false => self.range,
+        }
     }
 
     /// What has to be known of the rows, besides the times, to filter and give them.

@@ -67,11 +67,21 @@ fn check(write: &Write, written: &[u128], heads: &[(u64, u64)]) {
     assert_eq!(write.heads, heads);
 }
 
+/// An answer, where the catalog covers nothing.
+fn reconciled(g: &mut Gathering, other: NodeId, answer: Reconciled) {
+    g.reconciled(other, answer, &Catalog::default());
+}
+
 #[test]
 fn equal_owners_are_covered_without_pulling() {
     let mut g = gathering(&[1, 2, 3], &[]);
-    g.reconciled(NodeId(2), answer(vec![sealed(2, 7, &[3, 2, 1])], &[]));
-    g.reconciled(
+    reconciled(
+        &mut g,
+        NodeId(2),
+        answer(vec![sealed(2, 7, &[3, 2, 1])], &[]),
+    );
+    reconciled(
+        &mut g,
         NodeId(3),
         answer(vec![sealed(3, 4, &[1]), sealed(3, 5, &[2, 3])], &[]),
     );
@@ -84,8 +94,12 @@ fn equal_owners_are_covered_without_pulling() {
 #[test]
 fn what_only_others_have_is_pulled_from_whom_has_it() {
     let mut g = gathering(&[1], &[]);
-    g.reconciled(NodeId(2), answer(vec![sealed(2, 7, &[1, 2])], &[]));
-    g.reconciled(NodeId(3), answer(vec![sealed(3, 4, &[1, 2, 3])], &[]));
+    reconciled(&mut g, NodeId(2), answer(vec![sealed(2, 7, &[1, 2])], &[]));
+    reconciled(
+        &mut g,
+        NodeId(3),
+        answer(vec![sealed(3, 4, &[1, 2, 3])], &[]),
+    );
     assert_eq!(g.wanted(), ids(&[2, 3]));
     assert_eq!(g.next_pull(100), Some((NodeId(2), ids(&[2]))));
     g.pulled(NodeId(2), Vec::new());
@@ -110,7 +124,8 @@ fn what_only_others_have_is_pulled_from_whom_has_it() {
 #[test]
 fn a_head_of_which_a_batch_is_missing_is_not_covered() {
     let mut g = gathering(&[1], &[]);
-    g.reconciled(
+    reconciled(
+        &mut g,
         NodeId(2),
         answer(vec![sealed(2, 7, &[1]), sealed(2, 8, &[1, 2])], &[]),
     );
@@ -122,7 +137,7 @@ fn a_head_of_which_a_batch_is_missing_is_not_covered() {
 #[test]
 fn no_more_than_so_many_bytes_are_pulled() {
     let mut g = gathering(&[1], &[]);
-    g.reconciled(NodeId(2), answer(vec![sealed(2, 7, &[2, 3])], &[]));
+    reconciled(&mut g, NodeId(2), answer(vec![sealed(2, 7, &[2, 3])], &[]));
     let bytes = held(&[2])[0].batch.memory_bytes();
     g.pulled(NodeId(2), held(&[2]));
     assert!(g.next_pull(bytes + 1).is_some());
@@ -136,7 +151,7 @@ fn no_more_than_so_many_bytes_are_pulled() {
 fn what_is_in_segments_is_not_written_again() {
     // Own knowledge, the answer's, and that of a second question.
     let mut g = gathering(&[1, 2, 3], &[1]);
-    g.reconciled(NodeId(2), answer(vec![sealed(2, 7, &[2, 9])], &[2]));
+    reconciled(&mut g, NodeId(2), answer(vec![sealed(2, 7, &[2, 9])], &[2]));
     assert_eq!(g.wanted(), ids(&[9]));
     g.learn(ids(&[9]));
     assert!(g.wanted().is_empty() && g.next_pull(100).is_none());
@@ -153,9 +168,20 @@ fn what_is_in_segments_is_not_written_again() {
 #[test]
 fn an_owner_that_comes_back_late_covers_its_head_and_writes_nothing() {
     let mut g = gathering(&[1, 2], &[]);
-    g.reconciled(NodeId(3), answer(Vec::new(), &[1, 2]));
+    reconciled(&mut g, NodeId(3), answer(Vec::new(), &[1, 2]));
     check(&g.finish(), &[], &[(1, 1)]);
     let mut g = gathering(&[1, 2, 3], &[]);
-    g.reconciled(NodeId(3), answer(Vec::new(), &[1, 2]));
+    reconciled(&mut g, NodeId(3), answer(Vec::new(), &[1, 2]));
     check(&g.finish(), &[3], &[(1, 1)]);
+}
+
+#[test]
+fn a_head_that_the_catalog_covers_is_not_named_again() {
+    let mut g = gathering(&[1], &[]);
+    let mut catalog = Catalog::default();
+    catalog.covered.entry(2).or_default().also.insert(7);
+    let heads = vec![sealed(2, 7, &[2, 3]), sealed(2, 8, &[1])];
+    g.reconciled(NodeId(2), answer(heads, &[]), &catalog);
+    assert_eq!(g.wanted(), []);
+    check(&g.finish(), &[1], &[(1, 1), (2, 8)]);
 }

@@ -173,6 +173,7 @@ impl Cluster {
         let world = &self.worlds[at];
         let now = Arc::clone(&world.now);
         let deps = Deps {
+            cluster: "c1".into(),
             node: NodeId(at as u64 + 1),
             storage: world.storage.clone(),
             meta: Arc::clone(&world.meta) as Arc<dyn MetaApi>,

@@ -526,7 +526,9 @@ impl World {
             }
             run.asked = None;
             match told.filter(|_| reaches) {
-                Some(Ok(answer)) if run.first_round => gathering.reconciled(number(other), answer),
+                Some(Ok(answer)) if run.first_round => {
+                    gathering.reconciled(number(other), answer, self.meta.catalog());
+                }
                 Some(Ok(answer)) => gathering.learn(answer.flushed),
                 Some(Err(error @ Error::Conflict(_))) => return Some(Err(error)),
                 _ => {}
