@@ -167,7 +167,7 @@ def test_a_taken_port_is_told_in_one_line(tmp_path):
     (["--entries-max", "many"], 2, ["--entries-max", "many"]),
     (["--head-bytes-max", "3 parsecs"], 2, ["--head-bytes-max", "3 parsecs"]),
     (["--no-such-option", "1"], 2, ["--no-such-option"]),
-    (["--roles", "querier"], 2, ["ingester"]),
+    (["--roles", "querier"], 1, ["ingester", "join"]),
     (["--config", "/no/such/file.yaml"], 1, ["/no/such/file.yaml"]),
     (["--storage-url", "ftp://bucket"], 1, ["ftp://bucket", "s3://"]),
     (["--log-filter", "loud=="], 1, ["log_filter", "loud=="]),
