@@ -137,21 +137,20 @@ def the_leader_is_cut_off(run):
 def the_leader_is_not_heard(run):
     """What it sends is lost, what it is sent arrives."""
     leader = run.cluster.leader()
-    for member in run.cluster.members:
-        if member is not leader:
-            run.hosts.cut(leader.machine, member.machine)
-    time.sleep(run.seconds)
-    run.progress("while the leader is not heard")
-    run.hosts.heal()
+    cut_one_way(run, [(leader, other) for other in run.cluster.members if other is not leader])
 
 
 def an_ingester_does_not_hear(run):
     deaf = run.cluster.ingesters[1]
-    for member in run.cluster.members:
-        if member is not deaf:
-            run.hosts.cut(member.machine, deaf.machine)
+    cut_one_way(run, [(other, deaf) for other in run.cluster.members if other is not deaf])
+
+
+def cut_one_way(run, directions):
+    """What these senders send to these receivers is lost for a while."""
+    for sender, receiver in directions:
+        run.hosts.cut(sender.machine, receiver.machine)
     time.sleep(run.seconds)
-    run.progress("while an ingester does not hear")
+    run.progress("while some are not heard")
     run.hosts.heal()
 
 

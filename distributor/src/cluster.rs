@@ -54,10 +54,7 @@ pub struct ClusterConfig {
 
 impl Default for ClusterConfig {
     fn default() -> Self {
-        ClusterConfig {
-            patience: Duration::from_secs(10),
-            late_bytes_max: 64 << 20,
-        }
+        crate::Settings::default().cluster()
     }
 }
 

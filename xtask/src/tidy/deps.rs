@@ -36,7 +36,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "pharos",
         &[
             "model",
-            "ring",
             "rpc",
             "store",
             "meta",
