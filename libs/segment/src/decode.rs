@@ -1,6 +1,7 @@
 //! From the bytes of a chunk to blocks of rows.
 
 pub(crate) mod blocks;
+pub(crate) mod by_template;
 pub(crate) mod lines;
 pub(crate) mod rebuild;
 mod select;
@@ -75,6 +76,9 @@ impl ChunkStats {
     }
 }
 
+/// Takes the columns of a chunk, and what is to be asked of its rows.
+type Finish<'a> = dyn FnMut(&Decoded<'_>, Option<Filter<'_>>, &mut Buffers) -> ChunkStats + 'a;
+
 /// Which rows of a stream go on.
 enum Selected<'a> {
     Range(Range<usize>),
@@ -134,8 +138,24 @@ impl Plan {
         scratch: &mut Scratch,
         sink: &mut dyn FnMut(&RowBlock<'_>) -> Flow,
     ) -> Result<ChunkStats, Error> {
-        let columns = wanted.columns;
-        let range = || self.wanted_times(columns, useful);
+        let mut give =
+            |decoded: &Decoded<'_>, filter: Option<Filter<'_>>, buffers: &mut Buffers| {
+                let range = || self.wanted_times(wanted.columns, useful);
+                decoded.give(chunk, &range, filter, buffers, sink)
+            };
+        self.decode_with(chunk, wanted, useful, bytes, scratch, &mut give)
+    }
+
+    /// Reads the columns, as far as the line filter leaves rows, and hands them to `finish`.
+    fn decode_with(
+        &self,
+        chunk: &PlannedChunk,
+        wanted: &Wanted,
+        useful: &dyn Fn() -> TimeRange,
+        bytes: &[Bytes],
+        scratch: &mut Scratch,
+        finish: &mut Finish<'_>,
+    ) -> Result<ChunkStats, Error> {
         let (entry, mut verdicts) = (self.entry(chunk), self.verdicts(chunk));
         let needs = self.needs(chunk, wanted, verdicts.as_deref());
         let ranges = self.reads_of(chunk, wanted);
@@ -156,7 +176,8 @@ impl Plan {
         if needs[Block::Timestamps as usize] {
             blocks.load(&parts, &[Block::Timestamps])?;
         }
-        let rows_processed = rows_to_process(chunk, range(), &blocks.timestamps);
+        let range = self.wanted_times(wanted.columns, useful);
+        let rows_processed = rows_to_process(chunk, range, &blocks.timestamps);
         if rows_processed == 0 {
             return Ok(ChunkStats::default());
         }
@@ -192,7 +213,7 @@ impl Plan {
             metadata,
             wanted,
         };
-        Ok(decoded.give(chunk, &range, filter, buffers, sink))
+        Ok(finish(&decoded, filter, buffers))
     }
 
     /// Rows of other times may be left out.
@@ -261,6 +282,7 @@ fn rows_in_range(stream: &PlannedStream, range: TimeRange, timestamps: &[i64]) -
 }
 
 /// The columns of a chunk, as far as they were read.
+#[derive(Debug)]
 struct Decoded<'a> {
     lines: Lines<'a>,
     timestamps: &'a [i64],

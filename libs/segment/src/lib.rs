@@ -21,6 +21,7 @@ pub mod wal;
 mod wire;
 mod writer;
 
+pub use decode::by_template::{ClassRows, SlotValues, TemplateRows};
 pub use decode::{ChunkStats, Scratch};
 pub use encode::encode;
 pub use error::Error;

@@ -294,6 +294,34 @@ impl MetadataColumns {
         })
     }
 
+    /// The keys, ascending.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(String::as_str)
+    }
+
+    /// Gives each pair that one of the rows has; a value that a dictionary holds once comes once,
+    /// unless it is empty. For columns read with `repair`.
+    pub(crate) fn each_pair(&self, rows: &[u32], mut take: impl FnMut(&str, &str)) {
+        // Texts are told apart by where they start.
+        let mut seen = vec![0u64; self.text.len() / 64 + 1];
+        for row in rows {
+            let row = *row as usize;
+            let start = row.checked_sub(1).map_or(0, |before| self.row_ends[before]);
+            for (key, start, end) in &self.pairs[start as usize..self.row_ends[row] as usize] {
+                let (word, bit) = (*start as usize / 64, 1 << (start % 64));
+                if start < end {
+                    if seen[word] & bit != 0 {
+                        continue;
+                    }
+                    seen[word] |= bit;
+                }
+                let value = &self.text[*start as usize..*end as usize];
+                let value = std::str::from_utf8(value).unwrap_or("");
+                take(&self.keys[*key as usize], value);
+            }
+        }
+    }
+
     /// As [`row`](Self::row), values as text; for columns read with `repair`.
     pub(crate) fn row_text(&self, row: usize) -> impl Iterator<Item = (&str, &str)> {
         self.row(row)

@@ -1,6 +1,7 @@
 //! Segments through their public API: what goes in comes out, found or not, merged or not.
 #![allow(clippy::unwrap_used)]
 
+mod by_template;
 mod damage;
 mod golden;
 mod merge;
