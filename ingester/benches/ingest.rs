@@ -52,6 +52,7 @@ impl Bench {
             clock: Arc::new(|| 0),
             metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
             log_files: None,
+            blocking: runtime::Blocking::threads(),
         };
         let ingester = runtime.block_on(Ingester::start(config, deps)).unwrap();
         Bench {

@@ -9,6 +9,7 @@ use rpc::{
     Catalog, Command, FlushCommit, MetaApi, Network, OwnerApi, ReconcileRequest, Reconciled,
     SegmentId, SegmentMeta,
 };
+use runtime::Blocking;
 use store::ObjectStorage;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -29,6 +30,7 @@ pub(crate) struct Flusher {
     storage: ObjectStorage,
     meta: Arc<dyn MetaApi>,
     clock: Clock,
+    blocking: Blocking,
     metrics: Arc<Metrics>,
     network: Option<Arc<dyn Network>>,
     owner_timeout: Duration,
@@ -55,6 +57,7 @@ impl Flusher {
             storage: deps.storage.clone(),
             meta: Arc::clone(&deps.meta),
             clock: Arc::clone(&deps.clock),
+            blocking: deps.blocking.clone(),
             metrics,
             network: deps.network.clone(),
             owner_timeout: config.owner_timeout,
@@ -175,7 +178,7 @@ impl Flusher {
         let path = objects::path(&self.cluster, Signal::Logs, now, head.ingester, &unique);
         let batches = write.batches.iter().map(|held| Arc::clone(&held.batch));
         let batches: Vec<_> = batches.collect();
-        let encoding = tokio::task::spawn_blocking(move || {
+        let encoding = self.blocking.run(move || {
             let mut object = Vec::new();
             let written = codec::encode(&batches, &mut object)?;
             Ok::<_, Error>((written, object))

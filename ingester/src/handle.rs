@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::thread;
 
 use async_trait::async_trait;
 use model::{BatchId, HeadKey, NodeId};
@@ -27,7 +26,8 @@ struct Shared {
     messages: mpsc::Sender<Message>,
     tail: TailSender,
     maintenance: Maintenance,
-    ends: Mutex<Option<(JoinHandle<()>, thread::JoinHandle<()>)>>,
+    /// Of the task, and of the log's thread.
+    ends: Mutex<Option<(JoinHandle<()>, oneshot::Receiver<()>)>>,
 }
 
 impl Ingester {
@@ -38,7 +38,7 @@ impl Ingester {
         tail: TailSender,
         maintenance: Maintenance,
         task: JoinHandle<()>,
-        thread: thread::JoinHandle<()>,
+        thread: oneshot::Receiver<()>,
     ) -> Self {
         Ingester {
             shared: Arc::new(Shared {
@@ -113,8 +113,7 @@ impl Ingester {
         let ends = self.shared.ends.lock().take();
         if let Some((task, thread)) = ends {
             let ended = task.await.is_ok();
-            let joined = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
-            if !ended || !matches!(joined, Ok(true)) {
+            if !ended || thread.await.is_err() {
                 tracing::error!("a part of the ingester ended with a panic, a defect");
             }
         }

@@ -36,6 +36,7 @@ impl Leases {
             return Ok(None);
         }
         let done = tokio::select! {
+            biased;
             done = job => done,
             () = self.lost(name) => Err(Error::Meta(rpc::Error::Conflict(format!(
                 "the lease {name:?} was lost; another ingester may do the job now"

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use model::{Kind, NodeId, Timestamp};
 use rpc::{Catalog, Command, MetaApi, Network, SegmentMeta};
+use runtime::Blocking;
 use store::ObjectStorage;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -65,6 +66,7 @@ struct Worker {
     storage: ObjectStorage,
     meta: Arc<dyn MetaApi>,
     clock: Clock,
+    blocking: Blocking,
     metrics: Arc<Metrics>,
     merger: Merger,
     options: PlanOptions,
@@ -95,6 +97,7 @@ impl Maintenance {
             storage: deps.storage.clone(),
             meta: Arc::clone(&deps.meta),
             clock: Arc::clone(&deps.clock),
+            blocking: deps.blocking.clone(),
             metrics: Arc::clone(&metrics),
             merger: Merger::new(id, config, deps, metrics, Arc::clone(&stop), busy),
             options: PlanOptions {
@@ -169,6 +172,7 @@ impl Worker {
         let (mut round, mut more) = (0_u32, false);
         loop {
             tokio::select! {
+                biased;
                 request = requests.recv() => match request {
                     None | Some(Request::Stop) => return,
                     // Somebody who went away needs no answer.

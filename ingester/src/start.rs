@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use model::{HeadId, NodeId, Timestamp};
 use rpc::{Catalog, Command, MetaApi, Network, TailSender};
+use runtime::{Blocking, Panicked};
 use store::ObjectStorage;
 use tokio::sync::{mpsc, oneshot};
 
@@ -55,6 +56,8 @@ pub struct Deps {
     pub metrics: Metrics,
     /// The disk under the log; `None` for the folder `wal` of the data folder.
     pub log_files: Option<Arc<dyn LogFiles>>,
+    /// Where encoding, merging and the log's disk are waited for.
+    pub blocking: Blocking,
 }
 
 impl std::fmt::Debug for Deps {
@@ -86,7 +89,7 @@ impl Ingester {
         };
         let plan = {
             let files = Arc::clone(&files);
-            blocking(move || wal::plan(&*files, id)).await?
+            finished(deps.blocking.run(move || wal::plan(&*files, id)).await)?
         };
         let metrics = Arc::new(deps.metrics.clone());
         let (messages, receiver) = mpsc::channel(MESSAGES_MAX);
@@ -96,7 +99,12 @@ impl Ingester {
             config.wal_file_bytes_max,
             plan.start,
         );
-        let (log, thread) = WalThread::spawn(writer, messages.downgrade(), Arc::clone(&metrics))?;
+        let (log, thread) = WalThread::spawn(
+            writer,
+            messages.downgrade(),
+            Arc::clone(&metrics),
+            &deps.blocking,
+        )?;
         let busy = Arc::new(AtomicBool::new(false));
         let tail = TailSender::new(TAIL_BATCHES_MAX, TAIL_BYTES_MAX);
         if deps.network.is_some() {
@@ -121,7 +129,7 @@ impl Ingester {
             busy: Arc::clone(&busy),
         };
         let task = tokio::spawn(task.run());
-        replay(files, plan, id, &deps.meta, &messages).await?;
+        replay(files, plan, &deps, &messages).await?;
         let heads = messages.downgrade();
         let maintenance = Maintenance::start(id, &config, &deps, metrics, busy, heads);
         Ok(Ingester::new(
@@ -151,24 +159,25 @@ fn remove_unfinished(data_dir: &Path) -> Result<(), Error> {
 async fn replay(
     files: Arc<dyn LogFiles>,
     plan: Plan,
-    ingester: u64,
-    meta: &Arc<dyn MetaApi>,
+    deps: &Deps,
     messages: &mpsc::Sender<Message>,
 ) -> Result<(), Error> {
-    let catalog = meta.catalog();
-    let sender = messages.clone();
+    let (ingester, catalog) = (deps.node.0, deps.meta.catalog());
+    let (sender, blocking) = (messages.clone(), deps.blocking.clone());
     let ended = || Error::Stopped("the ingester's task ended while the log was read".to_owned());
-    blocking(move || {
+    let read = move || {
         let covered = |sequence| catalog.covers(HeadId { ingester, sequence });
         wal::read(&*files, &plan, covered, |record| {
             let (reply, answer) = oneshot::channel();
             let message = Message::Replayed { record, reply };
-            sender.blocking_send(message).map_err(|_| ended())?;
-            let answer = answer.blocking_recv().map_err(|_| ended())?;
+            let answer = blocking.wait(async {
+                sender.send(message).await.map_err(|_| ended())?;
+                answer.await.map_err(|_| ended())
+            })?;
             answer.map_err(Error::from)
         })
-    })
-    .await?;
+    };
+    finished(deps.blocking.run(read).await)?;
     let done = Message::Event(Event::ReplayDone);
     messages.send(done).await.map_err(|_| ended())
 }
@@ -207,11 +216,8 @@ fn start_of(plan: &Plan, node: NodeId, catalog: &Catalog) -> Start {
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::Stopped(format!("reading the log ended early: {error}")))?
+fn finished<T>(read: Result<Result<T, Error>, Panicked>) -> Result<T, Error> {
+    read.map_err(|error| Error::Stopped(format!("reading the log ended early: {error}")))?
 }
 
 fn file_error(doing: &'static str, path: &Path, source: io::Error) -> Error {

@@ -105,16 +105,19 @@ impl Task {
         // Once what is known already, to begin with.
         let mut catalog_changed = meta.changed(0);
         loop {
+            // What comes seldom first: messages, of which there may always be one, hold up neither
+            // time nor news.
             let event = tokio::select! {
-                message = self.messages.recv() => match message {
-                    None | Some(Message::Stop) => return,
-                    Some(message) => self.event_of(message),
-                },
+                biased;
+                _ = tick.tick() => Some(Event::Tick),
                 catalog = &mut catalog_changed => {
                     catalog_changed = meta.changed(catalog.version);
                     Some(self.news(&catalog))
                 }
-                _ = tick.tick() => Some(Event::Tick),
+                message = self.messages.recv() => match message {
+                    None | Some(Message::Stop) => return,
+                    Some(message) => self.event_of(message),
+                },
             };
             if let Some(event) = event {
                 self.take(event);

@@ -34,6 +34,7 @@ use std::time::Duration;
 
 use model::Timestamp;
 use rpc::{MetaApi, SearchApi};
+use runtime::Blocking;
 use store::ObjectStorage;
 
 pub use cluster::ClusterSearch;
@@ -69,6 +70,17 @@ impl Querier {
     /// A querier over the given sources. Must be called within a tokio runtime, which it uses for
     /// its reads.
     pub fn new(config: Config, sources: Sources, metrics: Metrics, clock: Clock) -> Self {
+        Querier::with_blocking(config, sources, metrics, clock, Blocking::threads())
+    }
+
+    /// As [`new`](Self::new), with a place of one's own for the work of queries.
+    pub fn with_blocking(
+        config: Config,
+        sources: Sources,
+        metrics: Metrics,
+        clock: Clock,
+        blocking: Blocking,
+    ) -> Self {
         let workers = match config.query_workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
@@ -88,6 +100,7 @@ impl Querier {
             segments: segments::Segments::new(storage, config.segment_cache_bytes),
             filters,
             runtime: tokio::runtime::Handle::current(),
+            blocking,
             workers,
             reads_max: config.query_reads_max.max(1),
             clock: Arc::clone(&clock),

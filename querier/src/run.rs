@@ -104,7 +104,7 @@ impl Shared {
         };
         let budget = Arc::clone(&guard.budget);
         let (running, span) = (self.metrics.running.clone(), tracing::Span::current());
-        let done = tokio::task::spawn_blocking(move || {
+        let done = self.backend.blocking.run(move || {
             let _permit: Permit = permit;
             running.inc();
             let _ended = scopeguard(|| running.dec());

@@ -28,6 +28,7 @@ use model::TenantId;
 use parking_lot::Mutex;
 use query::{Budget, ScanRequest, ScanStats, Sink, Source, SourceError};
 use rpc::{MetaApi, SearchApi, SegmentMeta};
+use runtime::Blocking;
 use segment::{Plan, ScanSpec, Segment};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +50,7 @@ pub(crate) struct Backend {
     pub(crate) segments: Segments,
     pub(crate) filters: store::RangeCache,
     pub(crate) runtime: Handle,
+    pub(crate) blocking: Blocking,
     /// Threads of one scan, at least 1.
     pub(crate) workers: usize,
     /// Reads of one scan under way at once, at least 1.
@@ -122,7 +124,7 @@ impl SnapshotSource {
         budget: &Budget,
         work: impl Future<Output = Result<T, SourceError>>,
     ) -> Result<T, SourceError> {
-        self.backend.runtime.block_on(async {
+        self.backend.blocking.wait(async {
             tokio::select! {
                 biased;
                 () = self.cancelled.cancelled() => {

@@ -131,6 +131,7 @@ impl Parts<'_> {
             clock: Arc::clone(&self.clock),
             metrics: ingester::Metrics::new(self.registry)?,
             log_files: None,
+            blocking: runtime::Blocking::threads(),
         };
         let ingester = Ingester::start(config, deps).await?;
         let ports = &self.cluster.ports;

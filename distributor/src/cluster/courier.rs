@@ -73,6 +73,7 @@ impl Courier {
                 }
             };
             tokio::select! {
+                biased;
                 Some(done) = self.calls.join_next() => {
                     if let Ok((call, node, took, result)) = done {
                         self.shared.learn(node, took, &result);

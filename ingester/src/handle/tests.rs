@@ -101,6 +101,7 @@ impl World {
             clock: Arc::new(move || now.load(Ordering::Relaxed)),
             metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
             log_files: Some(files),
+            blocking: runtime::Blocking::threads(),
         };
         Ingester::start(self.config.clone(), deps).await
     }

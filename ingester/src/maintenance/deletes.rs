@@ -79,7 +79,7 @@ impl Worker {
             let Some(heads) = self.recent(&delete.request).await else {
                 return Ok(());
             };
-            let search = tokio::task::spawn_blocking(move || {
+            let search = self.blocking.run(move || {
                 let mut heads = heads.iter();
                 heads.any(|head| compiled.are_in_batches(&head.batches))
             });

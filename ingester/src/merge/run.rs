@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::Timestamp;
 use rpc::{Catalog, Command, MetaApi, SegmentId, SegmentMeta, SwapCommit};
+use runtime::Blocking;
 use segment::{Compression, ReadAt};
 use store::ObjectStorage;
-use tokio::runtime::Handle;
 
 use super::MergePlan;
 use crate::codec::{self, Written};
@@ -37,6 +37,7 @@ pub(crate) struct Merger {
     storage: ObjectStorage,
     meta: Arc<dyn MetaApi>,
     clock: Clock,
+    blocking: Blocking,
     metrics: Arc<Metrics>,
     folder: PathBuf,
     retention_nanos: i64,
@@ -51,7 +52,7 @@ pub(crate) struct Merger {
 struct ObjectReader {
     storage: ObjectStorage,
     segment: Arc<SegmentMeta>,
-    runtime: Handle,
+    blocking: Blocking,
     metrics: Arc<Metrics>,
     stop: Arc<AtomicBool>,
     busy: Option<Arc<AtomicBool>>,
@@ -73,6 +74,7 @@ impl Merger {
             storage: deps.storage.clone(),
             meta: Arc::clone(&deps.meta),
             clock: Arc::clone(&deps.clock),
+            blocking: deps.blocking.clone(),
             metrics,
             folder: config.data_dir.join("tmp"),
             retention_nanos: nanos(config.retention),
@@ -109,7 +111,7 @@ impl Merger {
         let deletes = Deletes::pending(catalog, &inputs);
         let (ids, readers) = (deletes.ids(), self.readers(inputs.clone(), urgent));
         self.metrics.delete_searches.inc();
-        let search = tokio::task::spawn_blocking(move || {
+        let search = self.blocking.run(move || {
             readers.iter().try_fold(false, |found, reader| {
                 Ok::<_, Error>(found || deletes.are_in(reader)?)
             })
@@ -193,7 +195,7 @@ impl Merger {
         let readers = inputs.into_iter().map(|segment| ObjectReader {
             storage: self.storage.clone(),
             segment,
-            runtime: Handle::current(),
+            blocking: self.blocking.clone(),
             metrics: Arc::clone(&self.metrics),
             stop: Arc::clone(&self.stop),
             busy: (!urgent).then(|| Arc::clone(&self.busy)),
@@ -218,11 +220,12 @@ impl Merger {
         let written = {
             let (merger, catalog) = (self.clone(), Arc::clone(catalog));
             let file = temporary.clone();
-            tokio::task::spawn_blocking(move || {
+            let merging = self.blocking.run(move || {
                 merger.merge_to_file(&inputs, &catalog, now, &deletes, compression, file)
-            })
-            .await
-            .map_err(|error| Error::Stopped(format!("merging segments ended early: {error}")))?
+            });
+            merging
+                .await
+                .map_err(|error| Error::Stopped(format!("merging segments ended early: {error}")))?
         };
         let stored = match written {
             Ok(written) if written.tenants.is_empty() => Ok(None),
@@ -295,23 +298,23 @@ impl ReadAt for ObjectReader {
             return Err(io::Error::other("the ingester is stopping"));
         }
         if let Some(busy) = &self.busy {
-            make_way(busy);
+            make_way(busy, &self.blocking);
         }
         self.metrics
             .merge_read_bytes
             .inc_by(range.end.saturating_sub(range.start));
         let read = self.storage.range(&self.segment.path, range);
-        self.runtime.block_on(read).map_err(io::Error::other)
+        self.blocking.wait(read).map_err(io::Error::other)
     }
 }
 
 /// Waits while memory is short, so that the flushes that free it have the processors; not for long,
 /// so that merging goes on, at a tenth of its speed or so, when memory is short for hours.
-fn make_way(busy: &AtomicBool) {
+fn make_way(busy: &AtomicBool, blocking: &Blocking) {
     for _ in 0..WAIT_STEPS {
         if !busy.load(Ordering::Relaxed) {
             return;
         }
-        std::thread::sleep(WAIT_STEP);
+        blocking.wait(tokio::time::sleep(WAIT_STEP));
     }
 }

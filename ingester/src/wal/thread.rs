@@ -1,9 +1,9 @@
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use model::LogBatch;
+use runtime::Blocking;
 use segment::wal::{Filing, Record};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::LogWriter;
 use crate::Error;
@@ -37,6 +37,7 @@ pub(crate) struct WalThread {
     commands: mpsc::UnboundedReceiver<WalCommand>,
     events: mpsc::WeakSender<Message>,
     metrics: Arc<Metrics>,
+    blocking: Blocking,
 }
 
 #[derive(Default)]
@@ -47,28 +48,30 @@ struct Group {
 }
 
 impl WalThread {
-    /// The queue is not bounded by itself: the state admits no more writes than it has room for.
+    /// Returns where commands go, and what tells the thread's end. The queue is not bounded by
+    /// itself: the state admits no more writes than it has room for.
     pub(crate) fn spawn(
         writer: LogWriter,
         events: mpsc::WeakSender<Message>,
         metrics: Arc<Metrics>,
-    ) -> Result<(mpsc::UnboundedSender<WalCommand>, JoinHandle<()>), Error> {
+        blocking: &Blocking,
+    ) -> Result<(mpsc::UnboundedSender<WalCommand>, oneshot::Receiver<()>), Error> {
         let (sender, commands) = mpsc::unbounded_channel();
         let thread = WalThread {
             writer,
             commands,
             events,
             metrics,
+            blocking: blocking.clone(),
         };
-        let handle = std::thread::Builder::new()
-            .name("wal".to_owned())
-            .spawn(move || thread.run())
+        let ended = blocking.spawn("wal", move || thread.run());
+        let ended = ended
             .map_err(|error| Error::Stopped(format!("cannot start the log's thread: {error}")))?;
-        Ok((sender, handle))
+        Ok((sender, ended))
     }
 
     fn run(mut self) {
-        while let Some(first) = self.commands.blocking_recv() {
+        while let Some(first) = self.blocking.wait(self.commands.recv()) {
             let mut group = Group::default();
             let mut next = Some(first);
             while let Some(command) = next {
@@ -137,7 +140,10 @@ impl WalThread {
 
     fn tell(&self, event: Event) -> bool {
         let events = self.events.upgrade();
-        events.is_some_and(|events| events.blocking_send(Message::Event(event)).is_ok())
+        events.is_some_and(|events| {
+            let told = events.send(Message::Event(event));
+            self.blocking.wait(told).is_ok()
+        })
     }
 }
 

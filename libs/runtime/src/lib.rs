@@ -10,11 +10,13 @@
 //! - Listeners stop taking connections before the roles behind them stop ([`Shutdown`]).
 #![warn(missing_docs)]
 
+mod blocking;
 pub mod config;
 mod http;
 mod process;
 mod telemetry;
 
+pub use blocking::{Blocking, LockStep, Panicked};
 pub use config::{ByteText, DurationText, OptionDoc};
 pub use http::{Readiness, explained, serve_http, status_router};
 pub use process::{Shutdown, clock, termination};

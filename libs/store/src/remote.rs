@@ -1,5 +1,6 @@
 //! Objects behind the `object_store` crate: S3, memory, or a backend that a test wraps.
 
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path as FilePath;
 use std::str::FromStr;
@@ -31,11 +32,30 @@ pub(crate) struct Remote {
     store: Arc<dyn ObjectStore>,
     /// Path of all objects in the bucket; empty or without slashes at the ends.
     prefix: String,
+    files: Files,
+}
+
+/// How files that are uploaded are read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Files {
+    /// On threads of the runtime, while other tasks go on.
+    Beside,
+    /// At once: in a simulation nothing happens beside a task.
+    AtOnce,
+}
+
+enum Source {
+    Beside(tokio::fs::File),
+    AtOnce(std::fs::File),
 }
 
 impl Remote {
-    pub(crate) fn new(store: Arc<dyn ObjectStore>, prefix: String) -> Self {
-        Remote { store, prefix }
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, prefix: String, files: Files) -> Self {
+        Remote {
+            store,
+            prefix,
+            files,
+        }
     }
 
     pub(crate) fn s3(config: &Config, bucket: &str, prefix: String) -> Result<Self, Error> {
@@ -67,7 +87,7 @@ impl Remote {
         let store = builder
             .build()
             .map_err(|error| Error::Invalid(format!("settings of bucket {bucket:?}: {error}")))?;
-        Ok(Remote::new(Arc::new(store), prefix))
+        Ok(Remote::new(Arc::new(store), prefix, Files::Beside))
     }
 
     fn location(&self, object: &str) -> Result<Path, Error> {
@@ -103,8 +123,8 @@ impl Remote {
 
     pub(crate) async fn put_file(&self, object: &str, source: &FilePath) -> Result<u64, Error> {
         let reading = |error| Error::failed(format!("reading file {}", source.display()), &error);
-        let mut file = tokio::fs::File::open(source).await.map_err(reading)?;
-        let first = read_part(&mut file).await.map_err(reading)?;
+        let mut file = Source::open(source, self.files).await.map_err(reading)?;
+        let first = file.read_part().await.map_err(reading)?;
         let mut bytes = first.len() as u64;
         if first.len() < PART_BYTES {
             self.put(object, vec![first]).await?;
@@ -114,7 +134,7 @@ impl Remote {
         let mut upload = self.start_upload(object, &location).await?;
         upload.put(first);
         loop {
-            let part = match read_part(&mut file).await {
+            let part = match file.read_part().await {
                 Ok(part) => part,
                 Err(error) => {
                     self.abort(object, upload).await;
@@ -278,14 +298,31 @@ impl Remote {
     }
 }
 
-/// The next [`PART_BYTES`] of the file, fewer only at its end.
-async fn read_part(file: &mut tokio::fs::File) -> std::io::Result<Bytes> {
-    let mut part = BytesMut::with_capacity(PART_BYTES);
-    while part.len() < PART_BYTES {
-        let room = (PART_BYTES - part.len()) as u64;
-        if file.take(room).read_buf(&mut part).await? == 0 {
-            break;
-        }
+impl Source {
+    async fn open(path: &FilePath, files: Files) -> io::Result<Self> {
+        Ok(match files {
+            Files::Beside => Source::Beside(tokio::fs::File::open(path).await?),
+            Files::AtOnce => Source::AtOnce(std::fs::File::open(path)?),
+        })
     }
-    Ok(part.freeze())
+
+    /// The next [`PART_BYTES`] of the file, fewer only at its end.
+    async fn read_part(&mut self) -> io::Result<Bytes> {
+        let file = match self {
+            Source::Beside(file) => file,
+            Source::AtOnce(file) => {
+                let mut part = Vec::new();
+                file.take(PART_BYTES as u64).read_to_end(&mut part)?;
+                return Ok(part.into());
+            }
+        };
+        let mut part = BytesMut::with_capacity(PART_BYTES);
+        while part.len() < PART_BYTES {
+            let room = (PART_BYTES - part.len()) as u64;
+            if file.take(room).read_buf(&mut part).await? == 0 {
+                break;
+            }
+        }
+        Ok(part.freeze())
+    }
 }

@@ -9,7 +9,7 @@ use object_store::memory::InMemory;
 
 use crate::config::Place;
 use crate::local::{LocalFolder, TEMPORARY};
-use crate::remote::Remote;
+use crate::remote::{Files, Remote};
 use crate::{Config, Error};
 
 /// Immutable objects by path. Cheap to clone; clones share counters.
@@ -85,7 +85,15 @@ impl ObjectStorage {
 
     /// A storage over any backend; for backends that are wrapped.
     pub fn with_backend(backend: Arc<dyn ObjectStore>) -> Self {
-        ObjectStorage::over(Backend::Remote(Remote::new(backend, String::new())))
+        let remote = Remote::new(backend, String::new(), Files::Beside);
+        ObjectStorage::over(Backend::Remote(remote))
+    }
+
+    /// As [`with_backend`](Self::with_backend), for simulations: files that are uploaded are read by
+    /// the task that asks, and not beside it.
+    pub fn simulated(backend: Arc<dyn ObjectStore>) -> Self {
+        let remote = Remote::new(backend, String::new(), Files::AtOnce);
+        ObjectStorage::over(Backend::Remote(remote))
     }
 
     fn over(backend: Backend) -> Self {

@@ -181,6 +181,7 @@ impl Cluster {
             clock: Arc::new(move || now.load(Ordering::Relaxed)),
             metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
             log_files: Some(Arc::new(Sim(world.disk.clone()))),
+            blocking: runtime::Blocking::threads(),
         };
         let ingester = Ingester::start(world.config.clone(), deps).await.unwrap();
         self.wires.running.lock().insert(address(at), ingester);
