@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use model::{LogBatch, Row, StreamId, StreamRows, TenantId};
+use model::{LogBatch, Row, StreamId, StreamRows, TenantId, Timestamp};
 
 use crate::footer::{Place, place};
 use crate::writer::SegmentWriter;
@@ -25,10 +25,12 @@ impl<'a> Part<'a> {
         (self.tenant, self.id)
     }
 
-    fn rows(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
+    /// The rows, each with its time at hand.
+    fn rows(&self) -> impl Iterator<Item = (Timestamp, Row<'a>)> + use<'a> {
         let batch = self.batch;
-        let rows = self.stream.rows.clone();
-        rows.map(move |row| batch.row(row as usize))
+        let rows = self.stream.rows.start as usize..self.stream.rows.end as usize;
+        let times = &batch.timestamps[rows.clone()];
+        times.iter().copied().zip(rows.map(|row| batch.row(row)))
     }
 }
 
@@ -45,7 +47,7 @@ pub fn encode(
 ) -> Result<Encoded, Error> {
     let parts = parts(batches);
     let mut writer = SegmentWriter::new(options, out)?;
-    let mut rows: Vec<Row<'_>> = Vec::new();
+    let mut rows: Vec<(Timestamp, Row<'_>)> = Vec::new();
     let mut metadata: Vec<(&str, &[u8])> = Vec::new();
     let mut seen = HashSet::new();
     let mut warm = 0;
@@ -58,23 +60,27 @@ pub fn encode(
             warm += next.len();
         }
         rows.clear();
-        rows.extend(stream.iter().flat_map(Part::rows));
-        if !rows.is_sorted_by_key(Row::timestamp) {
-            rows.sort_by_key(Row::timestamp);
+        for part in stream {
+            rows.extend(part.rows());
+        }
+        if !rows.is_sorted_by_key(|row| row.0) {
+            rows.sort_by_key(|row| row.0);
         }
         let Part {
             id, batch, stream, ..
         } = stream[0];
         writer.stream(&batch.tenant, id, &stream.labels);
-        for same_time in rows.chunk_by(|a, b| a.timestamp() == b.timestamp()) {
-            seen.clear();
-            for row in same_time {
+        for same_time in rows.chunk_by(|a, b| a.0 == b.0) {
+            if same_time.len() > 1 {
+                seen.clear();
+            }
+            for (timestamp, row) in same_time {
                 if same_time.len() > 1 && !seen.insert(row.identity().content) {
                     continue;
                 }
                 metadata.clear();
                 metadata.extend(row.metadata());
-                writer.push(row.timestamp(), row.line(), &metadata)?;
+                writer.push(*timestamp, row.line(), &metadata)?;
             }
         }
     }

@@ -50,6 +50,13 @@ const NUMBER_MASK: u64 = 3 << 52;
 /// And of `a-f` and `A-F`.
 const HEX_MASK: u64 = NUMBER_MASK | 0x3f | 0x3f << 26;
 
+/// Bits of [`MASKS`] of digits; and of `a-f`; of all letters and digits.
+const DIGIT_MASK: u64 = 1 << 52;
+const LOWER_HEX_MASK: u64 = DIGIT_MASK | 0x3f;
+const ALPHANUMERIC_MASK: u64 = (1 << 53) - 1;
+/// So many bytes are looked at together.
+const BLOCK_BYTES: usize = 64;
+
 /// What is known of all values of one slot: which bytes occur, how long the longest is, and how
 /// long the longest run of hexadecimal digits (at least: short values count as such runs).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,9 +96,7 @@ impl Stamp {
         lengths: impl Iterator<Item = u32>,
         longest: u32,
     ) -> Self {
-        let mask = values
-            .iter()
-            .fold(0, |mask, byte| mask | MASKS[*byte as usize]);
+        let mask = mask_of(values);
         let mut hex = 0;
         if mask & !NUMBER_MASK == 0 {
             hex = longest;
@@ -144,6 +149,35 @@ impl Stamp {
             2
         }
     }
+}
+
+/// The masks of all bytes together. Text that can bring nothing new is looked at a block at a time, without
+/// a table.
+fn mask_of(bytes: &[u8]) -> u64 {
+    let known = |mask: u64, bits: u64| mask & bits == bits;
+    let mut mask = 0;
+    for block in bytes.chunks(BLOCK_BYTES) {
+        let brings_nothing = if known(mask, ALPHANUMERIC_MASK) {
+            block
+                .iter()
+                .fold(true, |all, byte| all & byte.is_ascii_alphanumeric())
+        } else if known(mask, LOWER_HEX_MASK) {
+            let is_hex = |byte: u8| (byte.wrapping_sub(b'0') < 10) | (byte.wrapping_sub(b'a') < 6);
+            block.iter().fold(true, |all, byte| all & is_hex(*byte))
+        } else if known(mask, DIGIT_MASK) {
+            block
+                .iter()
+                .fold(true, |all, byte| all & byte.is_ascii_digit())
+        } else {
+            false
+        };
+        if !brings_nothing {
+            mask = block
+                .iter()
+                .fold(mask, |mask, byte| mask | MASKS[*byte as usize]);
+        }
+    }
+    mask
 }
 
 /// What counts as the value's run of hexadecimal digits, if that is longer than `best`, else `best`.

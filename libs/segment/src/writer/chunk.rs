@@ -27,7 +27,7 @@ pub(crate) struct ChunkBuilder {
     places: Vec<u16>,
     /// How many variables there are.
     variables: usize,
-    /// Values that are long, and lines stored whole.
+    /// Values that are long.
     text: Vec<u8>,
     metadata: MetadataBuilder,
     spans: Vec<SpanEntry>,
@@ -115,7 +115,7 @@ impl ChunkBuilder {
         let values = &mut self.templates[usize::from(local)].values;
         if template == RAW {
             self.variables += 1;
-            values.push(Value::whole(line, &mut self.text));
+            values.push(self.columns.keep_whole(line));
             self.index_raw(dictionary, line.len());
         } else {
             let padded = self.line.bytes();
@@ -230,6 +230,7 @@ impl ChunkBuilder {
         self.places.fill(NONE);
         self.variables = 0;
         self.text.clear();
+        self.columns.clear();
         self.weight = 0;
         self.spare.clear();
         let mut kept = 0;
@@ -270,12 +271,10 @@ impl ChunkBuilder {
 
     /// All variables: by template, then slot, then row.
     fn put_variables(&mut self, dictionary: &mut Dictionary) {
-        self.columns.clear();
         self.templates.sort_unstable_by_key(|of| of.template);
         for RowsOfTemplate { template, values } in &self.templates {
             if *template == RAW {
-                let lines = values.iter().map(|value| value.bytes(&self.text));
-                self.columns.push_whole(lines);
+                self.columns.push_whole(values);
                 continue;
             }
             let slots = dictionary.slots(*template).len();

@@ -43,14 +43,20 @@ impl VariableColumns {
         groups.iter().for_each(|group| out.extend_from_slice(group));
     }
 
-    /// Adds the column of the lines stored whole.
-    pub(crate) fn push_whole<'a>(&mut self, lines: impl Iterator<Item = &'a [u8]>) {
+    /// Keeps a line that is stored whole: all of them stand in front of the other texts.
+    #[inline]
+    pub(crate) fn keep_whole(&mut self, line: &[u8]) -> Value {
+        self.texts[0].extend_from_slice(line);
+        self.whole_bytes += line.len();
+        Value::of_length(line.len())
+    }
+
+    /// Adds the column of the lines kept whole, before all others.
+    pub(crate) fn push_whole(&mut self, lines: &[Value]) {
         self.lengths.push(0);
         for line in lines {
-            put_varint(&mut self.lengths, line.len() as u64);
-            self.texts[0].extend_from_slice(line);
+            put_varint(&mut self.lengths, u64::from(line.length()));
         }
-        self.whole_bytes += self.texts[0].len();
     }
 
     /// Adds a column: its values in `text`, one per row. They go to the filter.

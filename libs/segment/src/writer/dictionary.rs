@@ -21,11 +21,15 @@ pub(crate) struct Dictionary {
     text: Vec<u8>,
     slots: Vec<u32>,
     stamps: Vec<Stamp>,
+    /// The template seen last, by mark of the line ([`Split::mark`]).
+    lately: Box<[u32]>,
     /// Hashes seen once while few lines share a template.
     candidates: HashSet<u64>,
     rows: u64,
-    /// How many templates were taken, and how many lines had one of them of late, by way to cut.
+    /// How many templates were taken, and how many lines had one of them of late, by way to cut: in all,
+    /// and by kind of line.
     taken: [Taken; 2],
+    taken_of_kind: [[Taken; KINDS]; 2],
     /// How lines did of late, by way to cut and by kind of line.
     tries: [[Tries; KINDS]; 2],
     /// Length of the longest token in a line that is stored whole.
@@ -34,22 +38,33 @@ pub(crate) struct Dictionary {
 
 /// Most hashes that wait for a second line like theirs: 64 Ki * 8 bytes.
 const CANDIDATES_MAX: usize = 65_536;
+/// Of so many kinds of lines, the template seen last is tried first.
+const MARKS: usize = 4_096;
 /// Most slots of all templates: their stamps take 4 MiB.
 const SLOTS_TOTAL_MAX: usize = 1 << 18;
 /// After so many rows, what was tried counts half.
 const FORGET_ROWS: u64 = 8_192;
-/// Templates that are taken at their first line, besides one for 32 lines that had a template.
-/// By way to cut.
-const FIRSTS_FREE: [u32; 2] = [256, 64];
-/// Templates that are taken at their second line, besides one for so many lines.
-const SECONDS_FREE: [u32; 2] = [512, 256];
-const SECOND_PER_HITS: u32 = 8;
+/// How many templates are taken, beside one for so many lines that had one: of all lines, by way to cut;
+/// and of lines of one kind, so that random text does not live on the credit of others.
+/// At the first line that has the template.
+const FIRSTS: ([u32; 2], u32) = ([256, 64], 32);
+const FIRSTS_OF_KIND: (u32, u32) = (16, 16);
+/// At the second.
+const SECONDS: ([u32; 2], u32) = ([512, 256], 8);
+const SECONDS_OF_KIND: (u32, u32) = (48, 8);
 
 /// Templates of one way to cut.
 #[derive(Clone, Copy, Debug, Default)]
 struct Taken {
     hits: u32,
     admitted: u32,
+}
+
+impl Taken {
+    /// Whether fewer were taken than `free` and one for so many hits.
+    fn is_below(self, free: u32, hits: u32) -> bool {
+        self.admitted < free + self.hits / hits
+    }
 }
 
 /// Lines are of one kind if they have equally many tokens, and equally many of them have a digit;
@@ -87,9 +102,11 @@ impl Dictionary {
             text: Vec::new(),
             slots: vec![0],
             stamps: vec![Stamp::default()],
+            lately: vec![RAW; MARKS].into(),
             candidates: HashSet::new(),
             rows: 0,
             taken: [Taken::default(); 2],
+            taken_of_kind: [[Taken::default(); KINDS]; 2],
             tries: [[Tries::default(); KINDS]; 2],
             raw_token_longest: 0,
         }
@@ -116,12 +133,21 @@ impl Dictionary {
                 continue;
             }
             tries.lines += 1;
-            if split.cut(padded, length, cut) {
-                let number = self.find(split, cut as usize);
-                if number != RAW {
-                    self.tries[cut as usize][kind].hits += 1;
-                    return number;
-                }
+            if !split.choose(length, cut) {
+                continue;
+            }
+            let mark = split.mark(padded) as usize % MARKS;
+            let mut number = self.lately[mark];
+            if number == RAW || !split.matches(padded, self.text(number), self.slots(number)) {
+                split.cut(padded, length);
+                number = self.find(split, cut as usize, kind);
+            } else {
+                self.count_hit(cut as usize, kind);
+            }
+            if number != RAW {
+                self.lately[mark] = number;
+                self.tries[cut as usize][kind].hits += 1;
+                return number;
             }
         }
         RAW
@@ -136,7 +162,8 @@ impl Dictionary {
                 tries.hits /= 2;
             }
         }
-        for Taken { hits, admitted } in &mut self.taken {
+        let of_kind = self.taken_of_kind.iter_mut().flatten();
+        for Taken { hits, admitted } in self.taken.iter_mut().chain(of_kind) {
             if *hits >= *admitted * 4 {
                 *hits /= 2;
                 *admitted /= 2;
@@ -144,7 +171,12 @@ impl Dictionary {
         }
     }
 
-    fn find(&mut self, split: &Split, cut: usize) -> u32 {
+    fn count_hit(&mut self, cut: usize, kind: usize) {
+        self.taken[cut].hits += 1;
+        self.taken_of_kind[cut][kind].hits += 1;
+    }
+
+    fn find(&mut self, split: &Split, cut: usize, kind: usize) -> u32 {
         let hash = split.hash();
         let found = self.table.find(hash, |number| {
             self.entries[*number as usize].hash == hash
@@ -152,13 +184,15 @@ impl Dictionary {
                 && self.slots(*number) == split.slots
         });
         if let Some(number) = found {
-            self.taken[cut].hits += 1;
-            return *number;
+            let number = *number;
+            self.count_hit(cut, kind);
+            return number;
         }
-        if !self.admits(hash, split, cut) {
+        if !self.admits(hash, split, cut, kind) {
             return RAW;
         }
         self.taken[cut].admitted += 1;
+        self.taken_of_kind[cut][kind].admitted += 1;
         let number = self.entries.len() as u32;
         self.text.extend_from_slice(split.text());
         self.slots.extend_from_slice(&split.slots);
@@ -177,15 +211,19 @@ impl Dictionary {
     /// Templates are taken freely while they are few for the lines seen; else at the second line
     /// that has them, so that a text without templates does not fill the dictionary with itself;
     /// and not at all while those taken are hardly used.
-    fn admits(&mut self, hash: u64, split: &Split, cut: usize) -> bool {
+    fn admits(&mut self, hash: u64, split: &Split, cut: usize, kind: usize) -> bool {
         let full = self.entries.len() >= TEMPLATES_MAX
             || self.text.len() + split.text().len() > TEMPLATE_TEXT_MAX * 64
             || self.slots.len() + split.slots.len() > SLOTS_TOTAL_MAX;
-        let Taken { admitted, hits } = self.taken[cut];
-        if full || admitted >= SECONDS_FREE[cut] + hits / SECOND_PER_HITS {
+        let (all, of_kind) = (self.taken[cut], self.taken_of_kind[cut][kind]);
+        let seconds = all.is_below(SECONDS.0[cut], SECONDS.1)
+            && of_kind.is_below(SECONDS_OF_KIND.0, SECONDS_OF_KIND.1);
+        if full || !seconds {
             return false;
         }
-        if admitted < FIRSTS_FREE[cut] + hits / 32 || self.candidates.remove(&hash) {
+        let firsts = all.is_below(FIRSTS.0[cut], FIRSTS.1)
+            && of_kind.is_below(FIRSTS_OF_KIND.0, FIRSTS_OF_KIND.1);
+        if firsts || self.candidates.remove(&hash) {
             return true;
         }
         if self.candidates.len() >= CANDIDATES_MAX {

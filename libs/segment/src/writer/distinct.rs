@@ -26,9 +26,12 @@ impl Value {
         let (from, length) = (from as usize, (to - from) as usize);
         if length > SHORT_BYTES {
             let bytes = &padded[from..from + length];
+            let start = text.len() as u32;
+            text.extend_from_slice(bytes);
             return Value {
                 key: xxh3_64(bytes),
-                ..Value::whole(bytes, text)
+                start,
+                length: length as u32,
             };
         }
         let mut bytes = [0; SHORT_BYTES];
@@ -41,19 +44,17 @@ impl Value {
         }
     }
 
-    /// A line that is stored whole.
-    pub(crate) fn whole(line: &[u8], text: &mut Vec<u8>) -> Self {
-        let start = text.len() as u32;
-        text.extend_from_slice(line);
+    /// A line of which only the length is known here.
+    pub(crate) fn of_length(length: usize) -> Self {
         Value {
             key: 0,
-            start,
-            length: line.len() as u32,
+            start: 0,
+            length: length as u32,
         }
     }
 
-    /// The bytes of a long value, or of a line stored whole.
-    pub(crate) fn bytes(self, text: &[u8]) -> &[u8] {
+    /// The bytes of a long value.
+    fn bytes(self, text: &[u8]) -> &[u8] {
         &text[self.start as usize..][..self.length as usize]
     }
 

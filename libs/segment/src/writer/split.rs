@@ -18,7 +18,7 @@ use crate::template::is_token;
 pub(crate) const PAD: usize = BLOCK_BYTES;
 const BLOCK_BYTES: usize = 64;
 
-/// A line and [`PAD`] zeros.
+/// A line and [`PAD`] zeros, at least.
 #[derive(Debug, Default)]
 pub(crate) struct PaddedText {
     bytes: Vec<u8>,
@@ -27,12 +27,16 @@ pub(crate) struct PaddedText {
 impl PaddedText {
     #[inline]
     pub(crate) fn set(&mut self, line: &[u8]) {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(line);
-        self.bytes.extend_from_slice(&[0; PAD]);
+        let room = line.len() + PAD;
+        if self.bytes.len() < room {
+            self.bytes.resize(room, 0);
+        }
+        let (text, behind) = self.bytes.split_at_mut(line.len());
+        text.copy_from_slice(line);
+        behind[..PAD].copy_from_slice(&[0; PAD]);
     }
 
-    /// The line and the zeros behind it.
+    /// The line, the zeros behind it, and then perhaps what is left of a longer line.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -223,9 +227,9 @@ impl Split {
         self.complete.then_some(&self.tokens)
     }
 
-    /// Takes the line apart whose tokens were found last; false when it has too many variables or
+    /// Chooses the variables of the line whose tokens were found last; false when it has too many, or
     /// too much other text to be a template.
-    pub(crate) fn cut(&mut self, padded: &[u8], length: usize, cut: Cut) -> bool {
+    pub(crate) fn choose(&mut self, length: usize, cut: Cut) -> bool {
         self.variables.clear();
         let all = self.tokens.iter();
         match cut {
@@ -238,9 +242,46 @@ impl Split {
         }
         let variable_bytes: usize = self.variables.iter().map(|v| (v.1 - v.0) as usize).sum();
         self.text_bytes = length - variable_bytes;
-        if self.text_bytes > TEMPLATE_TEXT_MAX {
+        self.text_bytes <= TEMPLATE_TEXT_MAX
+    }
+
+    /// A number that lines of equal template share, made of little of the line whose variables were
+    /// chosen last.
+    #[inline]
+    pub(crate) fn mark(&self, padded: &[u8]) -> u64 {
+        let mut first = [0; PIECE_BYTES / 2];
+        first.copy_from_slice(&padded[..PIECE_BYTES / 2]);
+        let bytes = self
+            .variables
+            .first()
+            .map_or(self.text_bytes, |v| v.0 as usize);
+        let mask = MASKS[bytes.min(first.len())] as u64;
+        let counts = (self.text_bytes << 8 | self.variables.len()) as u64;
+        let mixed = (u64::from_le_bytes(first) & mask).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ counts.wrapping_mul(0xd6e8_feb8_6659_fd93);
+        mixed ^ mixed >> 32
+    }
+
+    /// Whether the line whose variables were chosen last has the template with this text and these
+    /// slots.
+    pub(crate) fn matches(&self, padded: &[u8], text: &[u8], slots: &[u32]) -> bool {
+        if text.len() != self.text_bytes || slots.len() != self.variables.len() {
             return false;
         }
+        let (mut compared, mut at) = (0, 0);
+        for ((start, end), slot) in self.variables.iter().zip(slots) {
+            let piece = *start as usize - compared;
+            if at + piece != *slot as usize || !equal(padded, compared, text, at, piece) {
+                return false;
+            }
+            at += piece;
+            compared = *end as usize;
+        }
+        equal(padded, compared, text, at, text.len() - at)
+    }
+
+    /// Takes the line apart whose variables were chosen last.
+    pub(crate) fn cut(&mut self, padded: &[u8], length: usize) {
         if self.text.len() < self.text_bytes + PIECE_BYTES {
             self.text.resize(self.text_bytes + PIECE_BYTES, 0);
         }
@@ -254,7 +295,6 @@ impl Split {
             copied = *end as usize;
         }
         copy(padded, copied, &mut self.text, at, length - copied);
-        true
     }
 
     /// The text of the template.
@@ -278,6 +318,30 @@ fn copy(from: &[u8], start: usize, to: &mut [u8], at: usize, count: usize) {
     }
 }
 
+/// Bits of the first bytes, so many.
+const MASKS: [u128; PIECE_BYTES + 1] = {
+    let mut masks = [u128::MAX; PIECE_BYTES + 1];
+    let mut count = 0;
+    while count < PIECE_BYTES {
+        masks[count] = (1 << (8 * count)) - 1;
+        count += 1;
+    }
+    masks
+};
+
+/// Whether `count` bytes are equal; short pieces are compared as one number, where there is room.
+#[inline]
+fn equal(one: &[u8], start: usize, other: &[u8], at: usize, count: usize) -> bool {
+    if count <= PIECE_BYTES
+        && let Some(one) = one[start..].first_chunk::<PIECE_BYTES>()
+        && let Some(other) = other[at..].first_chunk::<PIECE_BYTES>()
+    {
+        let differing = u128::from_le_bytes(*one) ^ u128::from_le_bytes(*other);
+        return differing & MASKS[count] == 0;
+    }
+    one[start..start + count] == other[at..at + count]
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -290,7 +354,8 @@ mod tests {
         let mut text = PaddedText::default();
         text.set(line);
         assert!(split.scan(text.bytes(), line.len()));
-        assert!(split.cut(text.bytes(), line.len(), Cut::Digits));
+        assert!(split.choose(line.len(), Cut::Digits));
+        split.cut(text.bytes(), line.len());
         let variables = split.variables.iter();
         let variables = variables.map(|(a, b)| &line[*a as usize..*b as usize]);
         let (text, slots) = (split.text().to_vec(), split.slots.clone());
