@@ -67,7 +67,7 @@ async fn merge(State(admin): State<Admin>) -> Response {
     }
 }
 
-fn no_ingester() -> rpc::Error {
+pub(crate) fn no_ingester() -> rpc::Error {
     let text = "this process is no ingester; ask one of those that `pharos ring` lists";
     rpc::Error::NotFound(text.to_owned())
 }
@@ -90,7 +90,7 @@ async fn forget(State(admin): State<Admin>, Path(node): Path<u64>) -> Response {
     answer(admin.node.propose(forget).await.map(drop))
 }
 
-fn answer(outcome: Result<(), rpc::Error>) -> Response {
+pub(crate) fn answer(outcome: Result<(), rpc::Error>) -> Response {
     match outcome {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(reason) => {

@@ -8,14 +8,16 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus::Registry;
+use rpc::{Command, MemberState, MetaApi};
 use runtime::{Readiness, Shutdown, Telemetry, explained, serve_http, status_router, termination};
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 use tower_http::compression::CompressionLayer;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::announce;
 use crate::cluster::Cluster;
+use crate::ops::{self, Services, StopRequest};
 use crate::options::Settings;
 use crate::roles::Roles;
 
@@ -49,6 +51,7 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let telemetry = Telemetry::start(&settings.telemetry)?;
+    ops::warn_of_unknown_variables();
     let server = settings.server.clone();
     let registry = Registry::new();
     let readiness = Readiness::default();
@@ -56,8 +59,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let ports = Ports::open(&settings).await?;
     let listeners = Shutdown::new();
     let main = Arc::new(OnceLock::new());
-    let router = status_router(registry.clone(), readiness.clone()).merge(late(&main));
-    let router = router.layer(CompressionLayer::new());
+    let services = Services::new(server.roles);
+    let ops = ops::early(settings.shown.clone(), telemetry.level(), services.clone());
+    let router = status_router(registry.clone(), readiness.clone()).merge(ops);
+    let router = router.merge(late(&main)).layer(CompressionLayer::new());
     listeners.spawn("http", serve_http(ports.http, router, listeners.token()));
     std::fs::create_dir_all(&server.data_dir)
         .with_context(|| format!("cannot make data_dir {}", server.data_dir.display()))?;
@@ -79,13 +84,16 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         listeners.spawn("otlp http", serve_http(http, routes, listeners.token()));
     }
     // Set once, here; nobody else has the cell.
-    let _ = main.set(roles.router(&cluster));
+    let stop = StopRequest::new(&server.data_dir);
+    let _ = main.set(roles.router(&cluster, &stop));
     roles.activate(&cluster).await?;
     readiness.set("roles", true);
+    services.running();
     announce::ready(&server);
     info!(http = %server.http_addr, "ready");
-    let end = end(&cluster, &listeners).await?;
+    let end = end(&cluster, &listeners, &stop).await?;
     readiness.set("roles", false);
+    services.stopping();
     if matches!(end, End::Leave) {
         tokio::select! {
             () = roles.leave(&cluster) => info!("left the cluster"),
@@ -96,6 +104,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let stopped = roles.shutdown().await;
     cluster.end(server.shutdown_patience).await;
     tokio::task::spawn_blocking(|| telemetry.shutdown()).await?;
+    if stopped.is_ok() {
+        stop.unprepare()
+            .context("cannot take back what prepare_shutdown left in data_dir")?;
+    }
     stopped.context("not everything was flushed; the rest is in the write-ahead log and is read back at the next start")?;
     match end {
         End::Failed(error) => Err(error),
@@ -104,12 +116,16 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 }
 
 /// Waits until the process is to end.
-async fn end(cluster: &Cluster, listeners: &Shutdown) -> anyhow::Result<End> {
+async fn end(cluster: &Cluster, listeners: &Shutdown, stop: &StopRequest) -> anyhow::Result<End> {
     let token = listeners.token();
     Ok(tokio::select! {
         signal = termination() => {
             info!(signal = signal?, "stopping");
-            End::Told
+            told(cluster, stop.prepared()).await
+        }
+        leave = stop.asked() => {
+            info!("stopping, because an operator wants it");
+            told(cluster, leave || stop.prepared()).await
         }
         () = token.cancelled() => {
             info!("stopping, because a listener failed");
@@ -121,6 +137,24 @@ async fn end(cluster: &Cluster, listeners: &Shutdown) -> anyhow::Result<End> {
         }
         error = cluster.failed() => End::Failed(error),
     })
+}
+
+/// How the process ends that was told to: it leaves the cluster if that is wanted and others can
+/// take over. The only ingester of a cluster stores what it has and stays a member.
+async fn told(cluster: &Cluster, leave: bool) -> End {
+    let catalog = cluster.node.catalog();
+    let ring = &catalog.cluster.ring.members;
+    if !leave || !ring.contains_key(&cluster.id) || ring.len() < 2 {
+        return End::Told;
+    }
+    let leaving = Command::SetState(cluster.id, MemberState::Leaving);
+    match cluster.node.propose(leaving).await {
+        Ok(_) => End::Leave,
+        Err(error) => {
+            warn!(%error, "cannot leave the cluster; what is stored is stored");
+            End::Told
+        }
+    }
 }
 
 impl Ports {

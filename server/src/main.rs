@@ -3,21 +3,23 @@
 //! ```text
 //! compose.rs  open ports ─▶ join (cluster.rs) ─▶ start roles (roles.rs) ─▶ ready ─▶ signal, leave ─▶ end
 //! admin.rs    /admin/api/v1     ring.rs  `pharos ring`, which asks it
+//! ops.rs      the routes that Loki has for operators
 //! ```
 
 mod admin;
 mod announce;
 mod cluster;
 mod compose;
+mod ops;
 mod options;
 mod ring;
 mod roles;
 
 use std::process::ExitCode;
 
+use self::ring::RingArguments;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use options::ServeArguments;
-use ring::RingArguments;
 
 /// Freed memory goes back to the system soon: flushing and merging free much at once.
 #[global_allocator]
@@ -48,7 +50,13 @@ fn main() -> ExitCode {
 }
 
 fn command() -> anyhow::Result<Cli> {
-    let command = Cli::command().mut_subcommand("serve", runtime::config::with_environment);
+    let docs: Vec<_> = options::reference()
+        .into_iter()
+        .flat_map(|(_, options)| options)
+        .collect();
+    let command = Cli::command().mut_subcommand("serve", |serve| {
+        runtime::config::with_environment(serve, &docs)
+    });
     Ok(Cli::from_arg_matches(&command.get_matches())?)
 }
 

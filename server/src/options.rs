@@ -4,12 +4,12 @@ mod cluster;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::Args;
-#[cfg(test)]
-use runtime::OptionDoc;
-use runtime::{DurationText, TelemetryConfig, TelemetryOptions};
+use runtime::{
+    DurationText, OptionDoc, OptionShown, OptionValue, SecretText, TelemetryConfig,
+    TelemetryOptions,
+};
 use serde::Deserialize;
 
 pub(crate) use cluster::{ClusterConfig, ClusterOptions};
@@ -54,7 +54,7 @@ runtime::options! {
         /// Access key; empty: what the `AWS_` variables or the machine's identity give.
         storage_s3_access_key: String = "",
         /// The secret that belongs to the access key.
-        storage_s3_secret_key: String = "",
+        storage_s3_secret_key: String as SecretText = "",
         /// Whether the S3 service may be spoken to without TLS.
         storage_s3_allow_http: bool = "false",
         /// Whether the bucket is named in the path rather than in the host name; most services but Amazon's need it.
@@ -98,6 +98,21 @@ struct File {
     querier: querier::Options,
 }
 
+impl File {
+    /// Every option with the value that holds, by section.
+    fn shown(&self) -> Shown {
+        vec![
+            ("server", self.server.shown()),
+            ("cluster", self.cluster.shown()),
+            ("storage", self.storage.shown()),
+            ("telemetry", self.telemetry.shown()),
+            ("distributor", self.distributor.shown()),
+            ("ingester", self.ingester.shown()),
+            ("querier", self.querier.shown()),
+        ]
+    }
+}
+
 /// Everything decided.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -108,11 +123,14 @@ pub(crate) struct Settings {
     pub(crate) distributor: distributor::Settings,
     pub(crate) ingester: ingester::Settings,
     pub(crate) querier: querier::Config,
+    pub(crate) shown: Shown,
 }
 
+/// Every option with the value that holds, by section of the file.
+pub(crate) type Shown = Vec<(&'static str, Vec<OptionShown>)>;
+
 /// Which roles a process plays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Roles {
     pub(crate) distributor: bool,
     pub(crate) ingester: bool,
@@ -126,14 +144,24 @@ impl ServeArguments {
             Some(path) => runtime::config::read_file(path)?,
             None => File::default(),
         };
+        let file = File {
+            server: self.server.or(file.server),
+            cluster: self.cluster.or(file.cluster),
+            storage: self.storage.or(file.storage),
+            telemetry: self.telemetry.or(file.telemetry),
+            distributor: self.distributor.or(file.distributor),
+            ingester: self.ingester.or(file.ingester),
+            querier: self.querier.or(file.querier),
+        };
         let settings = Settings {
-            server: self.server.or(file.server).resolve(),
-            cluster: self.cluster.or(file.cluster).resolve(),
-            storage: self.storage.or(file.storage).resolve(),
-            telemetry: self.telemetry.or(file.telemetry).resolve(),
-            distributor: self.distributor.or(file.distributor).resolve(),
-            ingester: self.ingester.or(file.ingester).resolve(),
-            querier: self.querier.or(file.querier).resolve(),
+            shown: file.shown(),
+            server: file.server.resolve(),
+            cluster: file.cluster.resolve(),
+            storage: file.storage.resolve(),
+            telemetry: file.telemetry.resolve(),
+            distributor: file.distributor.resolve(),
+            ingester: file.ingester.resolve(),
+            querier: file.querier.resolve(),
         };
         settings.check()?;
         Ok(settings)
@@ -182,8 +210,12 @@ impl Settings {
     }
 }
 
-/// Every option, by section, for the reference page.
-#[cfg(test)]
+/// Every option at its default, by section.
+pub(crate) fn defaults() -> Shown {
+    File::default().shown()
+}
+
+/// Every option, by section.
 pub(crate) fn reference() -> Vec<(&'static str, Vec<OptionDoc>)> {
     vec![
         ("server", ServerOptions::reference()),
@@ -217,10 +249,8 @@ impl StorageConfig {
     }
 }
 
-impl FromStr for Roles {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
+impl OptionValue for Roles {
+    fn read(text: &str) -> Result<Self, String> {
         if text == "all" {
             return Ok(Roles {
                 distributor: true,
@@ -242,12 +272,25 @@ impl FromStr for Roles {
             querier: names.contains(&"querier"),
         })
     }
-}
 
-impl TryFrom<String> for Roles {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+    fn show(&self) -> String {
+        let Roles {
+            distributor,
+            ingester,
+            querier,
+        } = *self;
+        if distributor && ingester && querier {
+            return "all".to_owned();
+        }
+        let roles = [
+            (distributor, "distributor"),
+            (ingester, "ingester"),
+            (querier, "querier"),
+        ];
+        let names: Vec<&str> = roles
+            .into_iter()
+            .filter_map(|(played, name)| played.then_some(name))
+            .collect();
+        names.join(",")
     }
 }

@@ -14,6 +14,7 @@ use store::ObjectStorage;
 
 use crate::admin;
 use crate::cluster::Cluster;
+use crate::ops::{self, StopRequest};
 use crate::options::Settings;
 
 /// How long to wait before what kept an ingester from leaving is tried again.
@@ -37,6 +38,7 @@ impl Roles {
             cluster: _,
             storage,
             telemetry: _,
+            shown: _,
             distributor,
             ingester,
             querier,
@@ -73,8 +75,10 @@ impl Roles {
     }
 
     /// What the main port serves besides status.
-    pub(crate) fn router(&self, cluster: &Cluster) -> Router {
+    pub(crate) fn router(&self, cluster: &Cluster, stop: &StopRequest) -> Router {
         let mut router = admin::router(self.ingester.clone(), cluster.node.clone());
+        let ops = ops::late(self.ingester.clone(), cluster.node.clone(), stop.clone());
+        router = router.merge(ops);
         if let Some(distributor) = &self.distributor {
             router = router.merge(distributor::http_router(distributor.clone()));
         }

@@ -11,7 +11,7 @@ fn flags_are_unique_and_well_formed() {
 }
 
 /// What `pharos serve` makes of these flags.
-fn serve(flags: &[&str]) -> anyhow::Result<options::Settings> {
+pub(crate) fn serve(flags: &[&str]) -> anyhow::Result<options::Settings> {
     let words = ["pharos", "serve"].iter().chain(flags);
     match Cli::from_arg_matches(&Cli::command().get_matches_from(words))? {
         Cli::Serve(arguments) => arguments.settings(),
@@ -68,7 +68,8 @@ fn the_reference_page_is_current() {
     let mut page = String::from(
         "# Options of `pharos serve`\n\n\
          Each option is a flag (`--head-bytes-max`), a variable (`PHAROS_HEAD_BYTES_MAX`) and a key in its section of the\n\
-         YAML file given with `--config`. Flag beats variable beats file beats default. Generated: `UPDATE_EXPECT=1 cargo test -p pharos`.\n",
+         YAML file given with `--config`. Flag beats variable beats file beats default. A variable `PHAROS_…` that is no option is only warned of,\n\
+         because Kubernetes sets some for Services. Generated: `UPDATE_EXPECT=1 cargo test -p pharos`.\n",
     );
     for (section, options) in reference() {
         page += &format!("\n## {section}\n\n| key | default | what it is |\n|---|---|---|\n");

@@ -1,13 +1,16 @@
 //! Options: declared once, read from flags, environment and file.
 
+mod environment;
 mod text;
+mod value;
 
 use std::path::{Path, PathBuf};
 
-use clap::Command;
 use serde::de::DeserializeOwned;
 
+pub use environment::{unknown_variables, with_environment};
 pub use text::{ByteText, DurationText};
+pub use value::{OptionValue, SecretText, from_file};
 
 /// One option as the reference page shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +21,17 @@ pub struct OptionDoc {
     pub default: &'static str,
     /// What it is for.
     pub help: String,
+}
+
+/// One option with the value that it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionShown {
+    /// The key in the file.
+    pub name: &'static str,
+    /// The value as it would stand in the file; secrets are masked.
+    pub value: String,
+    /// Whether it is that of the declaration.
+    pub is_default: bool,
 }
 
 /// Why the options cannot be used.
@@ -41,18 +55,6 @@ pub enum ConfigError {
     },
 }
 
-/// Lets every long flag of the command also be given as `PHAROS_` + its name in capitals.
-pub fn with_environment(command: Command) -> Command {
-    command.mut_args(|arg| match arg.get_long() {
-        Some(long) if !matches!(long, "help" | "version") => {
-            let variable = format!("PHAROS_{}", long.replace('-', "_").to_uppercase());
-            // Values may be secrets: help names the variable and never what is in it.
-            arg.env(variable).hide_env_values(true)
-        }
-        _ => arg,
-    })
-}
-
 /// Reads a YAML file of options.
 ///
 /// # Errors
@@ -68,9 +70,42 @@ pub fn read_file<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     })
 }
 
+/// An option with the value that holds: what was given, or else its default.
+pub fn shown<T: OptionValue>(
+    name: &'static str,
+    given: Option<&T>,
+    default: Option<&T>,
+) -> OptionShown {
+    let written = |value: Option<&T>| {
+        let text = value.map(T::show).unwrap_or_default();
+        if T::QUOTED { quoted(&text) } else { text }
+    };
+    let value = written(given.or(default));
+    OptionShown {
+        name,
+        is_default: given.is_none_or(|_| value == written(default)),
+        value,
+    }
+}
+
+/// A text in YAML's double quotes.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => quoted.extend(['\\', char]),
+            char if char.is_control() => quoted += &format!("\\u{:04x}", u32::from(char)),
+            char => quoted.push(char),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
 /// Declares a group of options once. `struct Settings / Raw { name: Type = "default", .. }` makes
 /// `Settings` (plain values, `Default`) and `Raw` (everything optional: a clap `Args` and a serde
-/// section of the file). `name: Type as Text` reads the value as `Text` and converts it with `From`.
+/// section of the file). `name: Type as Text` reads the value as `Text` and converts it with `From`;
+/// what is read is an [`OptionValue`].
 #[macro_export]
 macro_rules! options {
     (
@@ -97,7 +132,12 @@ macro_rules! options {
         // Without it clap makes a group named after the struct, and several roles name theirs alike.
         #[group(skip)]
         $vis struct $raw {
-            $( $(#[doc = $help])+ #[arg(long)] pub $field: Option<$crate::options!(@text $type $(as $text)?)>, )+
+            $(
+                $(#[doc = $help])+
+                #[arg(long, value_parser = <$crate::options!(@text $type $(as $text)?) as $crate::OptionValue>::read)]
+                #[serde(deserialize_with = "runtime::config::from_file")]
+                pub $field: Option<$crate::options!(@text $type $(as $text)?)>,
+            )+
         }
 
         impl $raw {
@@ -110,11 +150,23 @@ macro_rules! options {
             /// Fills the rest with defaults.
             #[allow(clippy::expect_used, reason = "a test resolves every default")]
             $vis fn resolve(self) -> $settings {
+                let defaults = Self::defaults();
                 $settings {
-                    $( $field: self.$field
-                        .unwrap_or_else(|| $default.parse().expect(concat!("default of ", stringify!($field))))
+                    $( $field: self.$field.or(defaults.$field)
+                        .expect(concat!("default of ", stringify!($field)))
                         .into(), )+
                 }
+            }
+
+            /// Every option at its default.
+            $vis fn defaults() -> Self {
+                $raw { $( $field: $crate::OptionValue::read($default).ok(), )+ }
+            }
+
+            /// Every option with the value that holds, in order.
+            $vis fn shown(&self) -> Vec<$crate::OptionShown> {
+                let defaults = Self::defaults();
+                vec![ $( $crate::config::shown(stringify!($field), self.$field.as_ref(), defaults.$field.as_ref()), )+ ]
             }
 
             /// Every option of the group, in order.

@@ -17,10 +17,12 @@ mod process;
 mod telemetry;
 
 pub use blocking::{Blocking, LockStep, Panicked};
-pub use config::{ByteText, DurationText, OptionDoc};
+pub use config::{ByteText, DurationText, OptionDoc, OptionShown, OptionValue, SecretText};
 pub use http::{Readiness, explained, serve_http, status_router};
 pub use process::{Shutdown, clock, termination};
-pub use telemetry::{LogFormat, Telemetry, TelemetryConfig, TelemetryError, TelemetryOptions};
+pub use telemetry::{
+    LogFormat, LogLevel, Telemetry, TelemetryConfig, TelemetryError, TelemetryOptions,
+};
 
 /// What the [`options!`] macro needs at its call site.
 #[doc(hidden)]

@@ -1,17 +1,19 @@
 //! Structured logs to standard error and, when an endpoint is configured, the process' own traces
 //! over OTLP.
 
+mod level;
+
 use std::io::IsTerminal;
-use std::str::FromStr;
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use serde::Deserialize;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, fmt};
+use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
+
+pub use level::LogLevel;
 
 // The macro names this crate from outside, as its users do.
 use crate as runtime;
@@ -30,8 +32,7 @@ crate::options! {
 }
 
 /// How log records are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     Text,
@@ -67,12 +68,11 @@ pub enum TelemetryError {
 #[derive(Debug)]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
+    level: LogLevel,
 }
 
-impl FromStr for LogFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
+impl crate::OptionValue for LogFormat {
+    fn read(text: &str) -> Result<Self, String> {
         match text {
             "text" => Ok(LogFormat::Text),
             "json" => Ok(LogFormat::Json),
@@ -80,6 +80,14 @@ impl FromStr for LogFormat {
                 "\"{text}\" is not a log format; write text or json"
             )),
         }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        }
+        .to_owned()
     }
 }
 
@@ -94,6 +102,11 @@ impl Telemetry {
                 filter: config.log_filter.clone(),
                 reason: reason.to_string(),
             })?;
+        let (filter, handle) = reload::Layer::new(filter);
+        let level = LogLevel::new(&config.log_filter, move |filter| {
+            // It fails only when the subscriber is gone, and then there is nothing to filter.
+            let _ = handle.reload(filter);
+        });
         let lines = fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal());
@@ -114,7 +127,12 @@ impl Telemetry {
             .with(spans)
             .try_init()
             .map_err(|reason| TelemetryError::Twice(reason.to_string()))?;
-        Ok(Telemetry { traces })
+        Ok(Telemetry { traces, level })
+    }
+
+    /// Tells and changes what is logged.
+    pub fn level(&self) -> LogLevel {
+        self.level.clone()
     }
 
     /// Sends the traces that are still buffered. Blocks for at most the exporter's own timeout.

@@ -36,6 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "pharos",
         &[
             "model",
+            "ring",
             "rpc",
             "store",
             "meta",

@@ -19,9 +19,13 @@ options! {
     }
 }
 
+fn command() -> Command {
+    let command = DemoRaw::augment_args(Command::new("demo"));
+    with_environment(command, &DemoRaw::reference())
+}
+
 fn parse(arguments: &[&str]) -> Result<DemoRaw, clap::Error> {
-    let command = with_environment(DemoRaw::augment_args(Command::new("demo")));
-    let matches = command.try_get_matches_from([&["demo"], arguments].concat())?;
+    let matches = command().try_get_matches_from([&["demo"], arguments].concat())?;
     DemoRaw::from_arg_matches(&matches)
 }
 
@@ -45,7 +49,7 @@ fn a_flag_beats_the_file_and_the_file_beats_the_default() {
 
 #[test]
 fn every_flag_has_an_environment_variable() {
-    let command = with_environment(DemoRaw::augment_args(Command::new("demo")));
+    let command = command();
     let variables: Vec<_> = command
         .get_arguments()
         .filter_map(|a| a.get_env())
@@ -62,7 +66,7 @@ fn every_flag_has_an_environment_variable() {
 
 #[test]
 fn help_shows_no_values_of_variables() {
-    let command = with_environment(DemoRaw::augment_args(Command::new("demo")));
+    let command = command();
     assert!(
         command
             .get_arguments()
@@ -77,6 +81,73 @@ fn the_reference_comes_from_the_declaration() {
     assert_eq!(reference[0].name, "demo_bytes_max");
     assert_eq!(reference[0].default, "64MiB");
     assert_eq!(reference[0].help, "How much. Two lines.");
+}
+
+#[test]
+fn help_says_defaults() {
+    let help = command().render_help().to_string();
+    assert!(
+        help.contains("How much. Two lines. [default: 64MiB] [env: PHAROS_DEMO_BYTES_MAX]"),
+        "{help}"
+    );
+}
+
+#[test]
+fn a_bad_value_is_told_in_plain_words_wherever_it_stands() {
+    for (count, want) in [
+        ("3x", "\"3x\" is not a whole number"),
+        ("-1", "\"-1\" is not a whole number"),
+        (
+            "9999999999",
+            "\"9999999999\" is too large; the most is 4294967295",
+        ),
+    ] {
+        let flag = format!("--demo-count={count}");
+        let error = parse(&[&flag]).unwrap_err().to_string();
+        assert!(
+            error.contains("--demo-count") && error.contains(want),
+            "{error}"
+        );
+        let file = format!("demo_wait: 2m\ndemo_count: {count}\n");
+        let error = serde_saphyr::from_str::<DemoRaw>(&file)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(want), "{error}");
+    }
+}
+
+#[test]
+fn options_are_shown_as_they_would_be_written() {
+    let raw: DemoRaw = serde_saphyr::from_str("demo_bytes_max: 1536\ndemo_wait: 90s\n").unwrap();
+    let shown: Vec<_> = raw
+        .shown()
+        .into_iter()
+        .map(|o| (o.value, o.is_default))
+        .collect();
+    let text = |text: &str| text.to_owned();
+    assert_eq!(
+        shown,
+        [
+            (text("1536"), false),
+            (text("1m30s"), false),
+            (text("3"), true)
+        ]
+    );
+    let raw: DemoRaw = serde_saphyr::from_str("demo_bytes_max: 65536KiB\ndemo_wait:\n").unwrap();
+    assert!(raw.shown().iter().all(|option| option.is_default));
+}
+
+#[test]
+fn secrets_are_masked() {
+    let secret = SecretText::read("hush").unwrap();
+    assert_eq!(
+        (secret.show(), format!("{secret:?}")),
+        ("********".into(), "********".into())
+    );
+    assert_eq!(String::from(secret), "hush");
+    let shown = |url: &str| url.to_owned().show();
+    assert_eq!(shown("http://u:p@host/x@y"), "http://u:********@host/x@y");
+    assert_eq!(shown("s3://bucket/prefix"), "s3://bucket/prefix");
 }
 
 #[test]

@@ -1,8 +1,5 @@
-use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
-
-use serde::{Deserialize, Deserializer, de};
 
 /// A number of bytes as people write it: `64MiB`, `1.5 GB`, `4096`. K, M, G, T are powers of 1000,
 /// Ki, Mi, Gi, Ti of 1024.
@@ -100,42 +97,5 @@ impl From<DurationText> for Duration {
 impl From<DurationText> for i64 {
     fn from(text: DurationText) -> i64 {
         i64::try_from(text.0.as_nanos()).unwrap_or(i64::MAX)
-    }
-}
-
-/// A YAML scalar: text, or a number for a plain count.
-struct ScalarVisitor;
-
-impl de::Visitor<'_> for ScalarVisitor {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text such as 64MiB or 2m, or a number")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
-        Ok(text.to_owned())
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<String, E> {
-        Ok(number.to_string())
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<String, E> {
-        Ok(number.to_string())
-    }
-}
-
-impl<'de> Deserialize<'de> for ByteText {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = from.deserialize_any(ScalarVisitor)?;
-        text.parse().map_err(de::Error::custom)
-    }
-}
-
-impl<'de> Deserialize<'de> for DurationText {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = from.deserialize_any(ScalarVisitor)?;
-        text.parse().map_err(de::Error::custom)
     }
 }
