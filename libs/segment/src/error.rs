@@ -19,16 +19,16 @@ pub enum Error {
         /// What stands there.
         found: String,
     },
-    /// Written by a later release.
+    /// Written by another release.
     #[error(
-        "segment {object} has format version {found}, this release reads up to {supported}; upgrade before reading it"
+        "segment {object} has format version {found}, this release reads version {supported} only; read it with the release that wrote it"
     )]
     Version {
         /// Name of the object.
         object: String,
         /// The version in its trailer.
         found: u32,
-        /// The latest version that this release knows.
+        /// The version that this release knows.
         supported: u32,
     },
     /// The caller gave other bytes than those asked for.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use model::{Labels, StreamId, TenantId, Timestamp};
 
-use crate::filter::FilterGroup;
+use crate::filter::Filters;
 use crate::format::{BLOCKS, Block, TEXTS};
 use crate::template::Stamp;
 
@@ -133,12 +133,10 @@ impl Templates {
 #[derive(Debug, Default)]
 pub(crate) struct Footer {
     pub(crate) tenants: Vec<TenantId>,
-    /// In order of [`Place`], or else of (tenant, id).
+    /// In order of [`Place`].
     pub(crate) streams: Vec<StreamInfo>,
-    /// Whether the streams are in order of [`Place`].
-    pub(crate) by_labels: bool,
     pub(crate) chunks: Vec<ChunkEntry>,
-    pub(crate) groups: Vec<FilterGroup>,
+    pub(crate) filters: Filters,
     pub(crate) templates: Templates,
 }
 
@@ -178,11 +176,8 @@ impl Footer {
             + self.streams.capacity() * size_of::<StreamInfo>()
             + self.streams.iter().map(labels).sum::<usize>()
             + self.chunks.iter().map(chunk).sum::<usize>()
-            + self
-                .groups
-                .iter()
-                .map(|g| g.chunks.len() * 4 + 48)
-                .sum::<usize>()
+            + self.filters.starts.len() * 8
+            + self.filters.specs.len() * 8
             + templates.text.capacity()
             + (templates.text_ends.capacity() + templates.slot_ends.capacity()) * 4
             + templates.slots.capacity() * 4

@@ -4,11 +4,11 @@
 pub(crate) const HEAD_MAGIC: [u8; 8] = *b"PHAROSLG";
 /// Last bytes of a segment.
 pub(crate) const TAIL_MAGIC: [u8; 8] = *b"PHSEGEND";
-/// The version that this release writes, and the latest that it reads.
-pub(crate) const VERSION: u32 = 1;
+/// The version that this release writes, and the only one that it reads.
+pub(crate) const VERSION: u32 = 2;
 /// Bytes of the trailer.
 pub(crate) const TRAILER_BYTES: usize = 40;
-/// Bytes of the checksum behind each block and strip.
+/// Bytes of the checksum behind each block and each row of filters.
 pub(crate) const CHECKSUM_BYTES: usize = 8;
 
 /// Most templates of a segment, [`RAW`](crate::template::RAW) included: numbers fit 16 bits.
@@ -25,10 +25,10 @@ pub(crate) const BLOCK_RAW_MAX: u64 = 1 << 30;
 pub(crate) const EXPANSION_MAX: u64 = 65_536;
 /// Tokens shorter than this are not in the filters.
 pub(crate) const FILTER_TOKEN_MIN: usize = 7;
-/// Most blocks of one filter.
-pub(crate) const FILTER_BLOCKS_MAX: u64 = 1 << 20;
-/// Bytes of one filter block: eight words of 32 bits, one bit set in each per token.
-pub(crate) const FILTER_BLOCK_BYTES: usize = 32;
+/// Most rows of the filters of a segment; the space of hashes is cut into a multiple of it.
+pub(crate) const FILTER_ROWS_MAX: usize = 1 << 10;
+/// Most parts into which the space of hashes is cut, in units of [`FILTER_ROWS_MAX`].
+pub(crate) const FILTER_UNITS_MAX: u64 = (1 << 22) - 1;
 
 /// Most rows of one chunk.
 pub(crate) const CHUNK_ROWS_MAX: usize = 1 << 18;

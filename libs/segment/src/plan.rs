@@ -1,5 +1,7 @@
 //! Which chunks and rows a scan needs, and which bytes of the object.
 
+mod filters;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,9 +11,8 @@ use model::{Columns, Labels, LineColumn, LineFilter, Selector, StreamId, TenantI
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::error::Damage;
-use crate::filter::FilterGroup;
 use crate::footer::ChunkEntry;
-use crate::format::{BLOCKS, Block, CHECKSUM_BYTES, FILTER_BLOCK_BYTES, TEXTS};
+use crate::format::{BLOCKS, Block, CHECKSUM_BYTES, TEXTS};
 use crate::patterns;
 use crate::search::{Refuted, Search, Verdict};
 use crate::{Error, Segment};
@@ -61,6 +62,7 @@ pub struct Plan {
     pub(crate) search: Option<Search>,
     chunks: Vec<PlannedChunk>,
     skipped: usize,
+    few_requests: bool,
 }
 
 /// One chunk to look at.
@@ -127,6 +129,7 @@ impl Plan {
             search,
             chunks,
             skipped: 0,
+            few_requests: false,
             segment,
         };
         plan.drop_decided();
@@ -156,72 +159,6 @@ impl Plan {
             verdicts.any(|verdict| verdict != Verdict::No)
         });
         self.skipped += before - self.chunks.len();
-    }
-
-    /// Parts of the token filters that are worth reading, for
-    /// [`apply_filters`](Self::apply_filters); empty when no filter can help.
-    pub fn filter_reads(&self) -> Vec<Range<u64>> {
-        self.strips().into_iter().map(|strip| strip.range).collect()
-    }
-
-    /// Leaves out the chunks that hold no matching line; `bytes` are the parts named by
-    /// [`filter_reads`](Self::filter_reads), in that order.
-    ///
-    /// # Errors
-    /// `Corrupt` when a part is not what was written, `Request` when other parts were given.
-    pub fn apply_filters(&mut self, bytes: &[Bytes]) -> Result<(), Error> {
-        let strips = self.strips();
-        self.segment
-            .check_reads(strips.iter().map(|strip| &strip.range), bytes)?;
-        let Some(search) = &self.search else {
-            return Ok(());
-        };
-        for (strip, bytes) in strips.iter().zip(bytes) {
-            let body = self.segment.verified(bytes, strip.range.start)?;
-            let group = &self.segment.footer().groups[strip.group];
-            let test = &search.tests[strip.test];
-            let token = test.probes[strip.probe].token;
-            for chunk in &mut self.chunks {
-                let Ok(place) = group.chunks.binary_search(&chunk.index) else {
-                    continue;
-                };
-                let at = place * FILTER_BLOCK_BYTES;
-                if !token.may_be_in(&body[at..at + FILTER_BLOCK_BYTES], group.bits) {
-                    chunk.refuted.resize(search.tests.len(), 0);
-                    chunk.refuted[strip.test] |= 1 << strip.probe;
-                }
-            }
-        }
-        self.drop_decided();
-        Ok(())
-    }
-
-    fn strips(&self) -> Vec<Strip> {
-        let Some(search) = &self.search else {
-            return Vec::new();
-        };
-        let footer = self.segment.footer();
-        let has_chunk = |group: &FilterGroup| {
-            let planned = |chunk: &PlannedChunk| group.chunks.binary_search(&chunk.index).is_ok();
-            self.chunks.iter().any(planned)
-        };
-        let mut strips = Vec::new();
-        for (number, group) in footer.groups.iter().enumerate() {
-            if !has_chunk(group) {
-                continue;
-            }
-            for (test, tests) in search.tests.iter().enumerate() {
-                for (probe, probes) in tests.probes.iter().enumerate() {
-                    strips.push(Strip {
-                        range: group.strip(probes.token),
-                        group: number,
-                        test,
-                        probe,
-                    });
-                }
-            }
-        }
-        strips
     }
 
     /// What is known of each template of the chunk; `None` without a line filter.
@@ -310,13 +247,6 @@ impl Plan {
         }
         reads
     }
-}
-
-struct Strip {
-    range: Range<u64>,
-    group: usize,
-    test: usize,
-    probe: usize,
 }
 
 fn plan_chunk(

@@ -83,8 +83,8 @@ struct Clause {
 /// Which probes a chunk's filter lacks: for each test a bit per probe.
 pub(crate) type Refuted = Vec<u64>;
 
-/// Most probes of one test.
-const PROBES_MAX: usize = 6;
+/// Most probes of one test: as many as there are bits.
+const PROBES_MAX: usize = 64;
 
 /// The whole filter.
 #[derive(Debug)]
@@ -292,7 +292,9 @@ impl Test {
         let mut probes: Vec<Probe> = needles
             .flat_map(|needle| needle.probes(templates, &verdicts))
             .collect();
-        probes.sort_by_key(|probe| probe.templates.is_some());
+        // Ids that begin alike, with a time or a counter, differ towards their end.
+        probes.reverse();
+        probes.sort_by_key(Probe::rank);
         probes.truncate(PROBES_MAX);
         Test {
             condition,

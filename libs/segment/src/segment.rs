@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::{Labels, StreamId, TenantId, Timestamp};
 
-use crate::Error;
 use crate::footer::{Footer, Tail, read_tail};
 use crate::format::{Block, TEXTS};
 use crate::plan::{Plan, ScanSpec};
+use crate::{Error, TenantSummary};
 
 /// How many bytes from the end of an object to read first (or the whole object, if it is
 /// shorter): enough for the footer of most segments, and one request in any case.
@@ -82,7 +82,7 @@ impl Segment {
     /// Opens the object of `object_bytes` bytes of which `tail` are the last ones.
     ///
     /// # Errors
-    /// `Corrupt` when trailer or footer are not what was written, `Version` when a later release
+    /// `Corrupt` when trailer or footer are not what was written, `Version` when another release
     /// wrote them.
     pub fn open(name: &str, tail: Bytes, object_bytes: u64) -> Result<Opened, Error> {
         Ok(match read_tail(name, &tail, object_bytes)? {
@@ -127,8 +127,7 @@ impl Segment {
             parts.lengths_raw += raw(Block::Lengths);
             parts.indices_raw += raw(Block::Indices);
         }
-        let groups = self.footer().groups.iter();
-        parts.filters = groups.map(|group| group.stored_bytes()).sum();
+        parts.filters = self.footer().filters.stored_bytes();
         parts
     }
 
@@ -145,6 +144,25 @@ impl Segment {
                 first: stream.first,
                 last: stream.last,
             })
+    }
+
+    /// What each tenant has in the segment, in order of tenant: what [`crate::Encoded`] said when it
+    /// was written.
+    pub fn tenants(&self) -> Vec<TenantSummary> {
+        let mut tenants = self.footer().tenants.clone();
+        tenants.sort();
+        let summaries = tenants.into_iter().filter_map(|tenant| {
+            let first = self.streams(&tenant).map(|stream| stream.first).min()?;
+            let last = self.streams(&tenant).map(|stream| stream.last).max()?;
+            Some(TenantSummary {
+                records: self.streams(&tenant).map(|stream| stream.records).sum(),
+                content_bytes: self.streams(&tenant).map(|s| s.content_bytes).sum(),
+                tenant,
+                first,
+                last,
+            })
+        });
+        summaries.collect()
     }
 
     /// What a scan needs of this segment.

@@ -15,9 +15,8 @@ use std::io::Write;
 use std::sync::Arc;
 
 use model::{Labels, StreamId, TenantId, Timestamp};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::filter::{Filter, FilterGroup};
+use crate::filter::{Filter, write_filters};
 use crate::footer::ChunkEntry;
 use crate::format::{HEAD_MAGIC, RECORD_BYTES_MAX};
 use crate::writer::blocks::BlockWriter;
@@ -140,12 +139,12 @@ impl<'a> SegmentWriter<'a> {
 
     pub(crate) fn finish(mut self) -> Result<Encoded, Error> {
         self.seal_chunk()?;
-        let groups = self.write_filters()?;
+        let filters = write_filters(&self.filters, &mut self.blocks)?;
         let footer = footer::Footer {
             tenants: &self.tenants,
             streams: &self.streams,
             chunks: &self.chunks,
-            groups: &groups,
+            filters: &filters,
             dictionary: &self.dictionary,
             compression: self.compression,
         };
@@ -154,38 +153,5 @@ impl<'a> SegmentWriter<'a> {
             tenants: self.tenants,
             object_bytes: self.blocks.position(),
         })
-    }
-
-    /// Filters of equal size side by side, block by block.
-    fn write_filters(&mut self) -> Result<Vec<FilterGroup>, Error> {
-        let mut sizes: Vec<(usize, usize)> = self.filters.iter().map(Filter::size).collect();
-        sizes.sort_unstable();
-        sizes.dedup();
-        let mut groups = Vec::new();
-        let mut strip = Vec::new();
-        for size in sizes {
-            let of_size = |chunk: &u32| self.filters[*chunk as usize].size() == size;
-            let chunks: Vec<u32> = (0..self.filters.len() as u32).filter(of_size).collect();
-            let offset = self.blocks.position();
-            let (blocks, bits) = size;
-            for block in 0..blocks {
-                strip.clear();
-                for chunk in &chunks {
-                    for word in self.filters[*chunk as usize].blocks[block] {
-                        strip.extend_from_slice(&word.to_le_bytes());
-                    }
-                }
-                let sum = xxh3_64_with_seed(&strip, self.blocks.position());
-                strip.extend_from_slice(&sum.to_le_bytes());
-                self.blocks.write_plain(&strip)?;
-            }
-            groups.push(FilterGroup {
-                offset,
-                blocks,
-                bits,
-                chunks,
-            });
-        }
-        Ok(groups)
     }
 }

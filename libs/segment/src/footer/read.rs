@@ -7,10 +7,11 @@ use model::{Labels, Signal, StreamId, TenantId};
 use super::{BlockPlace, ChunkEntry, Footer, SpanEntry, StreamInfo, Templates, place};
 use crate::Error;
 use crate::error::Damage;
-use crate::filter::FilterGroup;
+use crate::filter::{FilterSpec, Filters};
 use crate::format::{
-    BLOCK_RAW_MAX, BLOCKS, Block, CHECKSUM_BYTES, CHUNK_ROWS_MAX, EXPANSION_MAX, FILTER_BLOCKS_MAX,
-    HEAD_MAGIC, SLOTS_MAX, TAIL_MAGIC, TEMPLATE_TEXT_MAX, TEMPLATES_MAX, TRAILER_BYTES, VERSION,
+    BLOCK_RAW_MAX, BLOCKS, Block, CHECKSUM_BYTES, CHUNK_ROWS_MAX, EXPANSION_MAX, FILTER_ROWS_MAX,
+    FILTER_UNITS_MAX, HEAD_MAGIC, SLOTS_MAX, TAIL_MAGIC, TEMPLATE_TEXT_MAX, TEMPLATES_MAX,
+    TRAILER_BYTES, VERSION,
 };
 use crate::template::Stamp;
 use crate::wire::Cursor;
@@ -43,7 +44,7 @@ pub(crate) fn read_tail(object: &str, tail: &[u8], object_bytes: u64) -> Result<
     let mut cursor = Cursor::new(rest);
     let sum = cursor.u64().map_err(at_trailer)?;
     let version = cursor.u32().map_err(at_trailer)?;
-    if version == 0 || version > VERSION {
+    if version != VERSION {
         return Err(Error::Version {
             object: object.to_owned(),
             found: version,
@@ -88,7 +89,7 @@ fn read_footer(stored: &[u8], raw_bytes: u64, footer_at: u64) -> Result<Footer, 
     let mut footer = Footer::default();
     read_streams(&mut cursor, &mut footer)?;
     let end = read_chunks(&mut cursor, &mut footer)?;
-    read_groups(&mut cursor, &mut footer, end, footer_at)?;
+    footer.filters = read_filters(&mut cursor, footer.chunks.len(), end, footer_at)?;
     footer.templates = read_templates(&mut cursor)?;
     cursor.finish()?;
     check_templates(&footer)?;
@@ -114,9 +115,6 @@ fn read_streams(cursor: &mut Cursor<'_>, footer: &mut Footer) -> Result<(), Dama
     };
     let count = cursor.count()?;
     footer.streams.reserve_exact(count);
-    footer.by_labels = true;
-    // What was written before streams came in order of labels.
-    let mut by_id = true;
     let mut tenant = 0u64;
     for _ in 0..count {
         tenant = tenant.saturating_add(cursor.varint()?);
@@ -136,13 +134,10 @@ fn read_streams(cursor: &mut Cursor<'_>, footer: &mut Footer) -> Result<(), Dama
             }
         };
         if let Some(last) = footer.streams.last() {
-            let number = tenant as u32;
             let before = place(last.tenant, &last.labels, last.id);
-            footer.by_labels &= before < place(number, &labels, id);
-            by_id &= (last.tenant, last.id) < (number, id);
-        }
-        if !footer.by_labels && !by_id {
-            return Err(Damage::new("streams in order", format!("{id:?}")));
+            if before >= place(tenant as u32, &labels, id) {
+                return Err(Damage::new("streams in order", format!("{id:?}")));
+            }
         }
         footer.streams.push(StreamInfo {
             tenant: tenant as u32,
@@ -264,49 +259,47 @@ fn read_ascending(cursor: &mut Cursor<'_>, limit: u64) -> Result<Vec<u32>, Damag
     Ok(numbers)
 }
 
-fn read_groups(
+fn read_filters(
     cursor: &mut Cursor<'_>,
-    footer: &mut Footer,
+    chunks: usize,
     mut offset: u64,
     footer_at: u64,
-) -> Result<(), Damage> {
-    let mut grouped = vec![false; footer.chunks.len()];
-    for _ in 0..cursor.count()? {
-        let blocks = cursor.varint()?;
-        if blocks == 0 || blocks > FILTER_BLOCKS_MAX {
-            let expected = format!("1 to {FILTER_BLOCKS_MAX} filter blocks");
-            return Err(Damage::new(expected, blocks));
+) -> Result<Filters, Damage> {
+    let rows = cursor.count()?;
+    if !rows.is_power_of_two() || rows > FILTER_ROWS_MAX {
+        let expected = format!("a power of two of filter rows, {FILTER_ROWS_MAX} at most");
+        return Err(Damage::new(expected, rows));
+    }
+    let mut filters = Filters {
+        starts: vec![offset],
+        specs: Vec::with_capacity(chunks),
+    };
+    for _ in 0..rows {
+        let bytes = cursor.varint()?;
+        if bytes < CHECKSUM_BYTES as u64 {
+            return Err(Damage::new("a row of filters and its checksum", bytes));
         }
-        let bits = cursor.varint()?;
-        if bits == 0 || bits > 8 {
-            return Err(Damage::new("1 to 8 bits per token", bits));
-        }
-        let chunks = read_ascending(cursor, footer.chunks.len() as u64)?;
-        for chunk in &chunks {
-            if std::mem::replace(&mut grouped[*chunk as usize], true) {
-                return Err(Damage::new("one filter per chunk", chunk));
-            }
-        }
-        let group = FilterGroup {
-            offset,
-            blocks: blocks as usize,
-            bits: bits as usize,
-            chunks,
-        };
-        offset = offset.saturating_add(group.stored_bytes());
-        footer.groups.push(group);
+        offset = offset.saturating_add(bytes);
+        filters.starts.push(offset);
     }
     if offset != footer_at {
         let expected = format!("chunks and filters up to byte {footer_at}");
         return Err(Damage::new(expected, offset));
     }
-    match grouped.iter().position(|found| !found) {
-        Some(chunk) => Err(Damage::new(
-            "a filter of each chunk",
-            format!("none of {chunk}"),
-        )),
-        None => Ok(()),
+    for _ in 0..chunks {
+        let units = cursor.varint()?;
+        if units > FILTER_UNITS_MAX {
+            let expected = format!("at most {FILTER_UNITS_MAX} units of a filter");
+            return Err(Damage::new(expected, units));
+        }
+        let hashes = match units {
+            0 => 0,
+            _ => cursor.small()?,
+        };
+        let units = units as u32;
+        filters.specs.push(FilterSpec { hashes, units });
     }
+    Ok(filters)
 }
 
 fn read_templates(cursor: &mut Cursor<'_>) -> Result<Templates, Damage> {

@@ -9,25 +9,14 @@ use super::ReadAt;
 use crate::decode::blocks::{Blocks, Parts};
 use crate::decode::lines::LineIndex;
 use crate::decode::rebuild::Lines;
-use crate::footer::{Footer, SpanEntry, place};
+use crate::footer::SpanEntry;
 use crate::format::{BLOCKS, Block};
 use crate::metadata::MetadataColumns;
 use crate::{Error, Opened, Segment, TAIL_BYTES};
 
-/// The way through a segment whose streams are not in order of labels. Chunks are then read again
-/// for each of their streams.
-struct Order {
-    /// Numbers of the streams, in order of labels.
-    streams: Vec<u32>,
-    /// Of each stream by number: chunk, span, and the chunk's row at which its first span starts.
-    starts: Vec<(usize, usize, usize)>,
-}
-
 pub(crate) struct Input<'a> {
     source: &'a dyn ReadAt,
     segment: Segment,
-    /// Streams in order of labels, if they are stored in another.
-    order: Option<Order>,
     /// How many streams have been entered.
     entered: usize,
     /// The stream being merged.
@@ -61,11 +50,9 @@ impl<'a> Input<'a> {
                 }
             },
         };
-        let order = (!segment.footer().by_labels).then(|| Order::new(segment.footer()));
         Ok(Input {
             source,
             segment,
-            order,
             entered: 0,
             stream: 0,
             chunk: 0,
@@ -83,29 +70,18 @@ impl<'a> Input<'a> {
     /// The next stream that has not been entered.
     pub(crate) fn next_stream(&self) -> Option<(&TenantId, StreamId, &Arc<Labels>)> {
         let footer = self.segment.footer();
-        let stream = footer.streams.get(self.next_number()?)?;
+        let stream = footer.streams.get(self.entered)?;
         let tenant = &footer.tenants[stream.tenant as usize];
         Some((tenant, stream.id, &stream.labels))
-    }
-
-    fn next_number(&self) -> Option<usize> {
-        match &self.order {
-            None => Some(self.entered),
-            Some(order) => order.streams.get(self.entered).map(|n| *n as usize),
-        }
     }
 
     /// Goes to this stream if it is the next one.
     pub(crate) fn enter(&mut self, tenant: &TenantId, id: StreamId, labels: &Labels) -> bool {
         let next = self.next_stream();
         let is_next = next.is_some_and(|next| (next.0, next.1, &**next.2) == (tenant, id, labels));
-        if is_next && let Some(number) = self.next_number() {
-            self.stream = number;
+        if is_next {
+            self.stream = self.entered;
             self.entered += 1;
-            if let Some(order) = &self.order {
-                (self.chunk, self.span, self.start) = order.starts[number];
-                self.row = 0;
-            }
         }
         is_next
     }
@@ -202,26 +178,6 @@ impl<'a> Input<'a> {
             .map_err(parts.damaged(Block::Metadata))?;
         self.loaded = Some(self.chunk);
         Ok(())
-    }
-}
-
-impl Order {
-    fn new(footer: &Footer) -> Self {
-        let mut streams: Vec<u32> = (0..footer.streams.len() as u32).collect();
-        streams.sort_unstable_by_key(|number| {
-            let stream = &footer.streams[*number as usize];
-            place(stream.tenant, &stream.labels, stream.id)
-        });
-        let mut starts = vec![(footer.chunks.len(), 0, 0); streams.len()];
-        // From back to front, so that the first span of a stream stays.
-        for (number, chunk) in footer.chunks.iter().enumerate().rev() {
-            let mut start = chunk.rows as usize;
-            for (span, entry) in chunk.spans.iter().enumerate().rev() {
-                start -= entry.rows as usize;
-                starts[entry.stream as usize] = (number, span, start);
-            }
-        }
-        Order { streams, starts }
     }
 }
 

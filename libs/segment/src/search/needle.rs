@@ -1,5 +1,7 @@
 //! A text that is looked for, and what templates say about it.
 
+use std::cmp::Reverse;
+
 use memchr::memmem::Finder;
 
 use super::Verdict;
@@ -22,8 +24,18 @@ pub(super) struct Needle {
 #[derive(Debug)]
 pub(crate) struct Probe {
     pub(crate) token: TokenHash,
+    /// Bytes of the token that it is of.
+    length: usize,
     /// The templates for which that holds; `None` for all.
     pub(super) templates: Option<Box<[bool]>>,
+}
+
+impl Probe {
+    /// Probes with the least rank tell most: those for all templates, of them those of the longest
+    /// token, which is the least likely to be everywhere.
+    pub(crate) fn rank(&self) -> (bool, Reverse<usize>) {
+        (self.templates.is_some(), Reverse(self.length))
+    }
 }
 
 /// A text that is inside one variable of every passing line that is left open by its template, or
@@ -134,6 +146,7 @@ impl Needle {
             let by_grams = gram_hashes(token, &mut |token| {
                 probes.push(Probe {
                     token,
+                    length: run,
                     templates: None,
                 });
             });
@@ -148,6 +161,7 @@ impl Needle {
                 token_hashes(token, |token| {
                     probes.push(Probe {
                         token,
+                        length: run,
                         templates: holds.clone(),
                     });
                 });

@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 use model::{Signal, StreamId};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::filter::FilterGroup;
+use crate::filter::Filters;
 use crate::footer::ChunkEntry;
 use crate::format::{TAIL_MAGIC, VERSION};
 use crate::template::RAW;
@@ -18,7 +18,7 @@ pub(crate) struct Footer<'a> {
     pub(crate) tenants: &'a [TenantSummary],
     pub(crate) streams: &'a [WrittenStream],
     pub(crate) chunks: &'a [ChunkEntry],
-    pub(crate) groups: &'a [FilterGroup],
+    pub(crate) filters: &'a Filters,
     pub(crate) dictionary: &'a Dictionary,
     pub(crate) compression: Compression,
 }
@@ -28,7 +28,7 @@ impl Footer<'_> {
         let mut raw = Vec::new();
         self.put_streams(&mut raw);
         self.put_chunks(&mut raw);
-        self.put_groups(&mut raw);
+        self.put_filters(&mut raw);
         self.put_templates(&mut raw);
         let stored =
             zstd::bulk::compress(&raw, self.compression.footer_level()).map_err(compress)?;
@@ -114,16 +114,16 @@ impl Footer<'_> {
         }
     }
 
-    fn put_groups(&self, out: &mut Vec<u8>) {
-        put_varint(out, self.groups.len() as u64);
-        for group in self.groups {
-            put_varint(out, group.blocks as u64);
-            put_varint(out, group.bits as u64);
-            put_varint(out, group.chunks.len() as u64);
-            let mut next = 0;
-            for chunk in &group.chunks {
-                put_varint(out, u64::from(chunk - next));
-                next = chunk + 1;
+    fn put_filters(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.filters.rows() as u64);
+        for row in 0..self.filters.rows() {
+            let range = self.filters.range(row);
+            put_varint(out, range.end - range.start);
+        }
+        for spec in &self.filters.specs {
+            put_varint(out, u64::from(spec.units));
+            if !spec.is_none() {
+                put_varint(out, u64::from(spec.hashes));
             }
         }
     }

