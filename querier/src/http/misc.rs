@@ -19,9 +19,8 @@ const JSON: &str = "application/json";
 pub(super) async fn format_query(call: Call) -> Result<Response, Error> {
     const KIND: &str = "application/json; charset=utf-8";
     let mut json = Json::default();
-    match query::logql::parse(call.params.query()) {
-        Ok(expr) => {
-            let pretty = query::logql::format::pretty(&expr);
+    match query::logql::format::format_query(call.params.query()) {
+        Ok(pretty) => {
             json.object(|json| {
                 json.key("status").string("success");
                 json.key("data").line(pretty.as_bytes());

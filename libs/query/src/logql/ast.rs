@@ -97,12 +97,23 @@ pub enum LineFilterOp {
     NotPattern,
 }
 
+impl LineFilterOp {
+    /// Whether it passes the lines that do not match.
+    pub fn is_negative(self) -> bool {
+        matches!(
+            self,
+            LineFilterOp::NotContains | LineFilterOp::NotMatches | LineFilterOp::NotPattern
+        )
+    }
+}
+
 /// `op value or value ...`
 #[derive(Clone, Debug, PartialEq)]
 pub struct LineFilter {
     /// The comparison, the same for all values.
     pub op: LineFilterOp,
-    /// At least one; positive operators pass when any does, negative ones when none does.
+    /// At least one; positive operators pass when any does, negative ones when none does. The
+    /// parser gives negative ones one value each.
     pub any: Vec<LineFilterValue>,
 }
 

@@ -1,21 +1,39 @@
 //! Expressions over several lines, for people: what `/loki/api/v1/format_query` answers.
 //!
-//! What fits into [`WIDTH_MAX`] characters stays on one line. What does not is opened: calls put
-//! each argument on a line of its own, pipelines each stage, binary operations the operator
-//! between the sides; each level is indented by two spaces.
+//! The layout is Loki's, to the space. What fits into [`WIDTH_MAX`] bytes stays on one line,
+//! however far it is indented. What does not is opened: calls put each argument on a line of its
+//! own, pipelines each stage (line filters that follow each other share one), binary operations the
+//! operator between the sides; each level is indented by two spaces.
+//!
+//! In a few places Loki's long form reads as another query: it forgets parentheses around an opened
+//! side of a binary operation, `on ()`, and empty groupings. There, and only there, the text differs.
+
+use std::fmt::Write as _;
 
 use super::ast::{
-    Binary, Expr, LogExpr, MetricExpr, RangeAggregation, RangeInput, VectorAggregation,
+    Binary, Expr, LogExpr, LogRange, MetricExpr, RangeAggregation, RangeInput, Stage,
+    VectorAggregation,
 };
-use super::parse::quote;
+use super::parse::{ParseError, format_duration, parse_form, quote};
 use super::print::{
-    Number, Operator, VectorParam, Window, parentheses, range_op_name, subquery_parentheses,
-    vector_op_name,
+    GoDuration, Plain, Unwrapped, binary_op_name, parentheses, range_op_name, subquery_window,
+    vector_op_name, vector_param,
 };
 
-/// Longest expression that is left on one line, characters.
+/// Longest expression that is left on one line, bytes.
 pub const WIDTH_MAX: usize = 100;
 const INDENT: &str = "  ";
+/// Between the labels of a grouping in an opened expression.
+const SEPARATOR: &str = ", ";
+
+/// A query in its long form. As in Loki, a stage whose template, path or address is wrong is no
+/// reason to refuse: the query has a form, though it cannot run.
+///
+/// # Errors
+/// [`ParseError`] in Loki's words.
+pub fn format_query(text: &str) -> Result<String, ParseError> {
+    Ok(pretty(&parse_form(text)?))
+}
 
 /// The expression over as many lines as it needs. It parses to the same expression.
 pub fn pretty(expr: &Expr) -> String {
@@ -51,21 +69,25 @@ impl Page {
             self.line(level, &whole);
             return;
         }
-        self.selector(log, level);
-        self.stages(log, level);
-    }
-
-    fn selector(&mut self, log: &LogExpr, level: usize) {
         let selector = LogExpr {
             selector: log.selector.clone(),
             stages: Vec::new(),
         };
         self.line(level, &selector.to_string());
-    }
-
-    fn stages(&mut self, log: &LogExpr, level: usize) {
+        let mut filters = false;
         for stage in &log.stages {
-            self.line(level + 1, &stage.to_string());
+            let text = stage.to_string();
+            let filter = matches!(stage, Stage::LineFilter(_));
+            if filter && filters {
+                self.text.push(' ');
+                self.text.push_str(&text);
+            } else if *stage == Stage::Decolorize {
+                // Loki does not indent it.
+                self.line(0, &text);
+            } else {
+                self.line(level + 1, &text);
+            }
+            filters = filter;
         }
     }
 
@@ -102,38 +124,62 @@ impl Page {
     fn range(&mut self, range: &RangeAggregation, level: usize) {
         self.line(level, &format!("{}(", range_op_name(range.op)));
         if let Some(param) = range.param {
-            self.line(level + 1, &format!("{},", Number(param)));
+            self.line(level + 1, &format!("{},", Plain(param)));
         }
         match &range.over {
-            RangeInput::Logs(logs) => {
-                self.selector(&logs.log, level + 1);
-                self.stages(&logs.log, level + 1);
-                if let Some(unwrap) = &logs.unwrap {
-                    self.line(level + 2, &unwrap.to_string());
-                }
-                self.text.push(' ');
-            }
-            RangeInput::Subquery { expr, .. } => {
-                let wrapped = subquery_parentheses(expr);
+            RangeInput::Logs(logs) => self.log_range(logs, level + 1),
+            RangeInput::Subquery {
+                expr,
+                range,
+                step,
+                offset,
+            } => {
+                let wrapped = matches!(**expr, MetricExpr::Binary(_) | MetricExpr::Number(_));
                 self.side(expr, wrapped, level + 1);
+                self.written(|text| subquery_window(text, *range, *step));
+                self.offset(*offset);
             }
         }
-        self.text.push_str(&Window(&range.over).to_string());
         self.line(level, ")");
         if let Some(grouping) = &range.grouping {
-            self.text.push_str(&format!(" {grouping}"));
+            self.text.push(' ');
+            self.written(|text| grouping.write(text, SEPARATOR));
+        }
+    }
+
+    fn log_range(&mut self, logs: &LogRange, level: usize) {
+        self.log(&logs.log, level);
+        if let Some(unwrap) = &logs.unwrap {
+            self.line(level + 1, &Unwrapped(unwrap).to_string());
+            for filter in &unwrap.filters {
+                self.line(level + 1, &format!("| {filter}"));
+            }
+        }
+        let range = format_duration(logs.range);
+        self.written(|text| write!(text, " [{range}]"));
+        self.offset(logs.offset);
+    }
+
+    fn offset(&mut self, offset: i64) {
+        match offset {
+            0 => {}
+            offset if offset % 1_000_000 == 0 => {
+                let offset = format_duration(offset);
+                self.written(|text| write!(text, " offset {offset}"));
+            }
+            offset => self.written(|text| write!(text, " offset {}", GoDuration(offset))),
         }
     }
 
     fn vector(&mut self, vector: &VectorAggregation, level: usize) {
-        let name = vector_op_name(&vector.op);
-        match &vector.grouping {
-            Some(grouping) => self.line(level, &format!("{name} {grouping} (")),
-            None => self.line(level, &format!("{name}(")),
+        self.line(level, vector_op_name(&vector.op));
+        if let Some(grouping) = &vector.grouping {
+            self.text.push(' ');
+            self.written(|text| grouping.write(text, SEPARATOR));
         }
-        let param = VectorParam(&vector.op).to_string();
-        if !param.is_empty() {
-            self.line(level + 1, param.trim_end());
+        self.text.push('(');
+        if let Some(param) = vector_param(&vector.op) {
+            self.line(level + 1, &format!("{param},"));
         }
         self.metric(&vector.expr, level + 1);
         self.line(level, ")");
@@ -142,26 +188,34 @@ impl Page {
     fn binary(&mut self, binary: &Binary, level: usize) {
         let (left, right) = parentheses(binary);
         self.side(&binary.lhs, left, level + 1);
-        self.line(level, &Operator(binary).to_string());
+        self.line(level, binary_op_name(binary.op));
+        if binary.returns_bool {
+            self.text.push_str(" bool");
+        }
+        if let Some(matching) = &binary.matching {
+            self.written(|text| matching.write(text, SEPARATOR, &binary.rhs));
+        }
         self.side(&binary.rhs, right, level + 1);
     }
 
+    /// A side of an operation. What fits into a line has its parentheses already.
     fn side(&mut self, metric: &MetricExpr, wrapped: bool, level: usize) {
-        if !wrapped {
+        let short = fits(&metric.to_string()) && !matches!(metric, MetricExpr::Number(_));
+        if !wrapped || short {
             self.metric(metric, level);
-            return;
-        }
-        let whole = format!("({metric})");
-        if fits(&whole) {
-            self.line(level, &whole);
             return;
         }
         self.line(level, "(");
         self.metric(metric, level + 1);
         self.line(level, ")");
     }
+
+    fn written(&mut self, write: impl FnOnce(&mut String) -> std::fmt::Result) {
+        // A string takes everything.
+        let _ = write(&mut self.text);
+    }
 }
 
 fn fits(text: &str) -> bool {
-    text.chars().count() <= WIDTH_MAX
+    text.len() <= WIDTH_MAX
 }

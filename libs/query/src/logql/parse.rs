@@ -29,8 +29,9 @@ pub use units::{parse_bytes, parse_duration};
 
 /// Longest text that is parsed, bytes, excluded (as in Loki).
 pub const TEXT_BYTES_MAX: usize = 128 * 1024;
-/// Deepest nesting of parentheses and calls.
-pub const NESTING_MAX: usize = 128;
+/// Deepest nesting of parentheses and calls; those of a condition on labels are counted apart.
+/// What is printed has more of them than what was parsed: at most three at two levels of a tree.
+pub const NESTING_MAX: usize = 3 * HEIGHT_MAX / 2;
 /// Greatest height of a numeric expression: `a + b + c` has 3.
 pub const HEIGHT_MAX: usize = 128;
 /// Most regular expressions in one query: compiling one may take some milliseconds.
@@ -89,6 +90,17 @@ pub fn parse(text: &str) -> Result<Expr, ParseError> {
     let expr = parser.query()?;
     parser.finish()?;
     Ok(expr)
+}
+
+/// Parses a query of either kind that need not run: a stage may hold a template, a path or an
+/// address that is none.
+///
+/// # Errors
+/// [`ParseError`] in Loki's words.
+pub(super) fn parse_form(text: &str) -> Result<Expr, ParseError> {
+    let mut parser = Parser::new(text)?;
+    let expr = parser.query()?;
+    parser.meaning.map_or(Ok(expr), Err)
 }
 
 /// Parses a query that gives lines.
@@ -295,7 +307,15 @@ impl<'a> Parser<'a> {
         &mut self,
         inner: impl FnOnce(&mut Self) -> Result<T, ParseError>,
     ) -> Result<T, ParseError> {
-        if self.nesting >= NESTING_MAX {
+        self.nested_below(NESTING_MAX, inner)
+    }
+
+    fn nested_below<T>(
+        &mut self,
+        levels_max: usize,
+        inner: impl FnOnce(&mut Self) -> Result<T, ParseError>,
+    ) -> Result<T, ParseError> {
+        if self.nesting >= levels_max {
             return Err(self.too_deep());
         }
         self.nesting += 1;
@@ -306,7 +326,8 @@ impl<'a> Parser<'a> {
 
     fn too_deep(&self) -> ParseError {
         self.error_here(format!(
-            "query nests too deeply (more than {NESTING_MAX} levels)"
+            "query nests too deeply (more than {} levels)",
+            self.nesting.max(HEIGHT_MAX)
         ))
     }
 

@@ -1,9 +1,11 @@
 //! Expressions as text on one line: `parse(print(e)) == e`.
 //!
-//! It prints no parentheses but those that the grammar needs, strings in double quotes, durations
-//! as Prometheus does. Pushed-down queries travel in this form, so it loses nothing.
+//! The words and spaces are Loki's, so that texts may be compared with its own. Where Loki's text
+//! would read as something else (a size is rounded, `ignoring () group_left (a)` left out), this
+//! one is exact: queries travel in this form, so it loses nothing.
 
 mod log;
+mod values;
 
 use std::fmt::{self, Display, Formatter};
 
@@ -12,6 +14,8 @@ use super::ast::{
     RangeInput, RangeOp, VectorAggregation, VectorMatching, VectorOp,
 };
 use super::parse::{format_duration, quote};
+pub(super) use log::Unwrapped;
+pub(super) use values::{Bytes, GoDuration, Literal, Plain};
 
 /// All range operators with their names.
 pub(crate) const RANGE_OPS: &[(RangeOp, &str)] = &[
@@ -97,7 +101,8 @@ fn precedence(op: BinaryOp) -> u8 {
     }
 }
 
-/// Whether the left and the right side of a binary operation need parentheses.
+/// Whether the left and the right side of a binary operation need parentheses for the order of
+/// evaluation.
 pub(super) fn parentheses(binary: &Binary) -> (bool, bool) {
     let own = precedence(binary.op);
     let power = binary.op == BinaryOp::Pow;
@@ -109,11 +114,6 @@ pub(super) fn parentheses(binary: &Binary) -> (bool, bool) {
         _ => false,
     };
     (needs(&binary.lhs, power), needs(&binary.rhs, !power))
-}
-
-/// Whether the expression of a subquery needs parentheses.
-pub(super) fn subquery_parentheses(expr: &MetricExpr) -> bool {
-    matches!(expr, MetricExpr::Binary(_) | MetricExpr::Number(_))
 }
 
 impl Display for Expr {
@@ -140,93 +140,66 @@ impl Display for MetricExpr {
             } => {
                 write!(f, "label_replace({expr}")?;
                 for text in [dst, replacement, src, regex] {
-                    write!(f, ", {}", quote(text))?;
+                    write!(f, ",{}", quote(text))?;
                 }
                 f.write_str(")")
             }
-            MetricExpr::ToVector(value) => write!(f, "vector({})", Number(*value)),
-            MetricExpr::Number(value) => Number(*value).fmt(f),
-        }
-    }
-}
-
-/// A number; those that have no literal are written as the operation that gives them.
-pub(super) struct Number(pub(super) f64);
-
-impl Display for Number {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            value if value.is_nan() => f.write_str("(0 / 0)"),
-            f64::INFINITY => f.write_str("(1e308 * 10)"),
-            f64::NEG_INFINITY => f.write_str("(-1e308 * 10)"),
-            value => write!(f, "{value}"),
-        }
-    }
-}
-
-/// `(expr)` when `parentheses`, otherwise `expr`.
-struct Wrapped<'a> {
-    expr: &'a MetricExpr,
-    parentheses: bool,
-}
-
-impl Display for Wrapped<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if self.parentheses {
-            write!(f, "({})", self.expr)
-        } else {
-            self.expr.fmt(f)
+            MetricExpr::ToVector(value) => write!(f, "vector({})", values::Six(*value)),
+            MetricExpr::Number(value) => Literal(*value).fmt(f),
         }
     }
 }
 
 impl Display for Binary {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let (left, right) = parentheses(self);
-        let lhs = Wrapped {
-            expr: &self.lhs,
-            parentheses: left,
-        };
-        let rhs = Wrapped {
-            expr: &self.rhs,
-            parentheses: right,
-        };
-        write!(f, "{lhs} {} {rhs}", Operator(self))
-    }
-}
-
-/// A binary operator with its modifiers: `> bool on (a) group_left (b)`.
-pub(super) struct Operator<'a>(pub(super) &'a Binary);
-
-impl Display for Operator<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(binary_op_name(self.0.op))?;
-        if self.0.returns_bool {
+        write!(f, "({} {}", self.lhs, binary_op_name(self.op))?;
+        if self.returns_bool {
             f.write_str(" bool")?;
         }
-        match &self.0.matching {
-            Some(matching) => write!(f, " {matching}"),
-            None => Ok(()),
+        if let Some(matching) = &self.matching {
+            matching.write(f, ",", &self.rhs)?;
         }
+        write!(f, " {})", self.rhs)
     }
 }
 
-impl Display for VectorMatching {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+impl VectorMatching {
+    /// With a space before it, and as in Loki one behind it when there is no group. What `rhs`
+    /// starts with must not be taken for the labels of the group.
+    pub(super) fn write(
+        &self,
+        f: &mut impl fmt::Write,
+        separator: &str,
+        rhs: &MetricExpr,
+    ) -> fmt::Result {
         let word = if self.on { "on" } else { "ignoring" };
-        write!(f, "{word} ({})", self.labels.join(", "))?;
-        match &self.group {
-            Some(GroupSide::Left(include)) => write!(f, " group_left ({})", include.join(", ")),
-            Some(GroupSide::Right(include)) => write!(f, " group_right ({})", include.join(", ")),
-            None => Ok(()),
+        write!(f, " {word} ({}) ", self.labels.join(separator))?;
+        let (word, include) = match &self.group {
+            Some(GroupSide::Left(include)) => ("group_left", include),
+            Some(GroupSide::Right(include)) => ("group_right", include),
+            None => return Ok(()),
+        };
+        f.write_str(word)?;
+        if include.is_empty() && !starts_with_parenthesis(rhs) {
+            return Ok(());
         }
+        write!(f, " ({})", include.join(separator))
     }
 }
 
-impl Display for Grouping {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+fn starts_with_parenthesis(expr: &MetricExpr) -> bool {
+    match expr {
+        MetricExpr::Binary(_) => true,
+        MetricExpr::Number(value) => !value.is_finite(),
+        _ => false,
+    }
+}
+
+impl Grouping {
+    /// `by (a, b)` without spaces around it.
+    pub(super) fn write(&self, f: &mut impl fmt::Write, separator: &str) -> fmt::Result {
         let word = if self.without { "without" } else { "by" };
-        write!(f, "{word} ({})", self.labels.join(", "))
+        write!(f, "{word} ({})", self.labels.join(separator))
     }
 }
 
@@ -234,11 +207,14 @@ impl Display for RangeAggregation {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}(", range_op_name(self.op))?;
         if let Some(param) = self.param {
-            write!(f, "{}, ", Number(param))?;
+            write!(f, "{},", Plain(param))?;
         }
         write!(f, "{})", self.over)?;
         match &self.grouping {
-            Some(grouping) => write!(f, " {grouping}"),
+            Some(grouping) => {
+                f.write_str(" ")?;
+                grouping.write(f, ",")
+            }
             None => Ok(()),
         }
     }
@@ -248,40 +224,32 @@ impl Display for RangeInput {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             RangeInput::Logs(logs) => logs.fmt(f),
-            RangeInput::Subquery { expr, .. } => {
-                let parentheses = subquery_parentheses(expr);
-                write!(f, "{}{}", Wrapped { expr, parentheses }, Window(self))
+            RangeInput::Subquery {
+                expr,
+                range,
+                step,
+                offset,
+            } => {
+                if matches!(**expr, MetricExpr::Number(_)) {
+                    write!(f, "({expr})")?;
+                } else {
+                    expr.fmt(f)?;
+                }
+                subquery_window(f, *range, *step)?;
+                go_offset(f, *offset)
             }
         }
     }
 }
 
-/// The brackets of a range: `[5m] offset 1h` or `[5m:1m]`.
-pub(super) struct Window<'a>(pub(super) &'a RangeInput);
-
-impl Display for Window<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let offset = match self.0 {
-            RangeInput::Logs(logs) => {
-                write!(f, "[{}]", format_duration(logs.range))?;
-                logs.offset
-            }
-            RangeInput::Subquery {
-                range,
-                step,
-                offset,
-                ..
-            } => {
-                let step = step.map(format_duration).unwrap_or_default();
-                write!(f, "[{}:{step}]", format_duration(*range))?;
-                *offset
-            }
-        };
-        if offset != 0 {
-            write!(f, " offset {}", format_duration(offset))?;
-        }
-        Ok(())
-    }
+/// `[1h:5m]`
+pub(super) fn subquery_window(
+    f: &mut impl fmt::Write,
+    range: i64,
+    step: Option<i64>,
+) -> fmt::Result {
+    let step = step.map(format_duration).unwrap_or_default();
+    write!(f, "[{}:{step}]", format_duration(range))
 }
 
 impl Display for LogRange {
@@ -290,14 +258,15 @@ impl Display for LogRange {
         if let Some(unwrap) = &self.unwrap {
             write!(f, " {unwrap}")?;
         }
-        if !self.log.stages.is_empty() || self.unwrap.is_some() {
-            f.write_str(" ")?;
-        }
         write!(f, "[{}]", format_duration(self.range))?;
-        if self.offset != 0 {
-            write!(f, " offset {}", format_duration(self.offset))?;
-        }
-        Ok(())
+        go_offset(f, self.offset)
+    }
+}
+
+fn go_offset(f: &mut impl fmt::Write, offset: i64) -> fmt::Result {
+    match offset {
+        0 => Ok(()),
+        offset => write!(f, " offset {}", GoDuration(offset)),
     }
 }
 
@@ -305,23 +274,22 @@ impl Display for VectorAggregation {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(vector_op_name(&self.op))?;
         if let Some(grouping) = &self.grouping {
-            write!(f, " {grouping} ")?;
+            f.write_str(" ")?;
+            grouping.write(f, ",")?;
         }
-        write!(f, "({}{})", VectorParam(&self.op), self.expr)
+        f.write_str("(")?;
+        if let Some(param) = vector_param(&self.op) {
+            write!(f, "{param},")?;
+        }
+        write!(f, "{})", self.expr)
     }
 }
 
-/// What stands before the expression of a vector aggregation: `5, ` or `"label", `.
-pub(super) struct VectorParam<'a>(pub(super) &'a VectorOp);
-
-impl Display for VectorParam<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            VectorOp::TopK(k) | VectorOp::BottomK(k) | VectorOp::ApproxTopK(k) => {
-                write!(f, "{k}, ")
-            }
-            VectorOp::CountValues(label) => write!(f, "{}, ", quote(label)),
-            _ => Ok(()),
-        }
+/// What stands before the expression of a vector aggregation: `5` or `"label"`.
+pub(super) fn vector_param(op: &VectorOp) -> Option<String> {
+    match op {
+        VectorOp::TopK(k) | VectorOp::BottomK(k) | VectorOp::ApproxTopK(k) => Some(k.to_string()),
+        VectorOp::CountValues(label) => Some(quote(label)),
+        _ => None,
     }
 }

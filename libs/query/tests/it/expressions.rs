@@ -176,7 +176,12 @@ fn line_filter() -> impl Strategy<Value = LineFilter> {
         },
         any: vec![LineFilterValue::Text("<_> took <_>ms".into())],
     });
-    prop_oneof![contains, matches, pattern]
+    prop_oneof![contains, matches, pattern].prop_map(|mut filter| {
+        if filter.op.is_negative() {
+            filter.any.truncate(1);
+        }
+        filter
+    })
 }
 
 fn json_fields() -> impl Strategy<Value = Vec<Extraction>> {
@@ -430,7 +435,8 @@ fn matching() -> impl Strategy<Value = VectorMatching> {
         names(0).prop_map(|n| Some(GroupSide::Right(n))),
     ];
     (any::<bool>(), names(0), group).prop_map(|(on, labels, group)| VectorMatching {
-        on,
+        // Ignoring nothing is no matching.
+        on: on || (labels.is_empty() && group.is_none()),
         labels,
         group,
     })
@@ -469,6 +475,8 @@ pub(crate) fn metric_expr() -> impl Strategy<Value = MetricExpr> {
         let vector = (vector_op(), inner.clone(), prop::option::of(grouping()));
         let vector = vector.prop_map(|(op, expr, grouping)| {
             let expr = Box::new(expr);
+            // `by ()` is no grouping.
+            let grouping = grouping.filter(|g: &Grouping| g.without || !g.labels.is_empty());
             MetricExpr::Vector(VectorAggregation { op, expr, grouping })
         });
         let modifiers = (any::<bool>(), prop::option::of(matching()));

@@ -11,7 +11,8 @@
 
 use std::fmt::Write as _;
 
-use query::logql::{format, parse};
+use query::logql::format::format_query;
+use query::logql::parse;
 
 /// Reads the file, answers each query anew, and compares with what stands there.
 #[track_caller]
@@ -61,9 +62,8 @@ fn accepted_and_rejected_queries_are_as_recorded() {
 
 #[test]
 fn long_forms_are_as_recorded() {
-    check("logql_format.txt", |query| match parse(query) {
-        Ok(expr) => {
-            let pretty = format::pretty(&expr);
+    check("logql_format.txt", |query| match format_query(query) {
+        Ok(pretty) => {
             let lines = pretty.lines().map(|line| format!("| {line}"));
             lines.collect::<Vec<_>>().join("\n")
         }

@@ -4,10 +4,11 @@ use model::MatchOp;
 
 use super::super::ast::{CompareOp, LabelFilter, Matcher};
 use super::token::Kind;
-use super::{NESTING_MAX, ParseError, Parser};
+use super::{ParseError, Parser};
 
-/// Greatest height of a condition: `a or b or c` has 3. All that walks one recurses so deep.
-const FILTER_HEIGHT_MAX: usize = 2 * NESTING_MAX;
+/// Greatest height of a condition: `a or b or c` has 3. All that walks one recurses so deep. As it
+/// is printed, parentheses nest as deep as well.
+const FILTER_HEIGHT_MAX: usize = 256;
 
 /// A condition and its height.
 type Tall = (LabelFilter, usize);
@@ -15,7 +16,10 @@ type Tall = (LabelFilter, usize);
 impl Parser<'_> {
     /// A condition with all its `and`, `or` and commas. `only`: nothing else may stand here.
     pub(super) fn label_filter(&mut self, only: bool) -> Result<LabelFilter, ParseError> {
-        Ok(self.filter_above(0, only)?.0)
+        let around = std::mem::take(&mut self.nesting);
+        let filter = self.filter_above(0, only);
+        self.nesting = around;
+        Ok(filter?.0)
     }
 
     /// `and` (2) binds tighter than `or` (1). A comma, or nothing at all, between two conditions
@@ -38,7 +42,8 @@ impl Parser<'_> {
                 self.advance();
             }
             let above = if together { 0 } else { binds };
-            let right = self.nested(|parser| parser.filter_above(above, true))?;
+            let right =
+                self.nested_below(FILTER_HEIGHT_MAX, |parser| parser.filter_above(above, true))?;
             let height = left.1.max(right.1) + 1;
             if height > FILTER_HEIGHT_MAX {
                 return Err(self.too_deep());
@@ -54,7 +59,7 @@ impl Parser<'_> {
 
     fn filter_operand(&mut self, only: bool) -> Result<Tall, ParseError> {
         if self.take("(") {
-            return self.nested(|parser| {
+            return self.nested_below(FILTER_HEIGHT_MAX, |parser| {
                 let inner = parser.filter_above(0, true)?;
                 if !parser.take(")") {
                     return Err(parser.unexpected(&[]));

@@ -73,26 +73,27 @@ impl Parser<'_> {
     pub(super) fn log_expr(&mut self) -> Result<LogExpr, ParseError> {
         let selector = self.selector()?;
         let mut stages = Vec::new();
-        while let Some(stage) = self.stage()? {
-            stages.push(stage);
-        }
+        while self.stage(&mut stages)? {}
         self.check_line_formats(&stages);
         self.check_ordering(&stages);
         Ok(LogExpr { selector, stages })
     }
 
-    /// The next stage, unless the pipeline ends.
-    fn stage(&mut self) -> Result<Option<Stage>, ParseError> {
-        let stage = if let Some(op) = self.line_filter_op() {
+    /// Adds the next stage, unless the pipeline ends.
+    fn stage(&mut self, stages: &mut Vec<Stage>) -> Result<bool, ParseError> {
+        let from = stages.len();
+        if let Some(op) = self.line_filter_op() {
             self.advance();
-            self.line_filter(op)?
+            self.line_filter(op, stages)?;
         } else if self.take("|") {
-            self.named_stage()?
+            stages.push(self.named_stage()?);
         } else {
-            return Ok(None);
-        };
-        self.check_stage(&stage)?;
-        Ok(Some(stage))
+            return Ok(false);
+        }
+        for stage in &stages[from..] {
+            self.check_stage(stage)?;
+        }
+        Ok(true)
     }
 
     fn line_filter_op(&self) -> Option<LineFilterOp> {
@@ -107,13 +108,19 @@ impl Parser<'_> {
         }
     }
 
-    /// `"a" or ip("b") or ...`
-    fn line_filter(&mut self, op: LineFilterOp) -> Result<Stage, ParseError> {
+    /// `"a" or ip("b") or ...`. None of several is one after the other.
+    fn line_filter(&mut self, op: LineFilterOp, stages: &mut Vec<Stage>) -> Result<(), ParseError> {
         let mut any = vec![self.line_filter_value()?];
         while self.take("or") {
             any.push(self.line_filter_value()?);
         }
-        Ok(Stage::LineFilter(LineFilter { op, any }))
+        let filter = |any| Stage::LineFilter(LineFilter { op, any });
+        if op.is_negative() {
+            stages.extend(any.into_iter().map(|value| filter(vec![value])));
+        } else {
+            stages.push(filter(any));
+        }
+        Ok(())
     }
 
     fn line_filter_value(&mut self) -> Result<LineFilterValue, ParseError> {
@@ -235,11 +242,8 @@ impl Parser<'_> {
             } else if self.unwrap_follows() {
                 self.at += 2;
                 parts.unwrap = Some(self.unwrap()?);
-            } else {
-                match self.stage()? {
-                    Some(stage) => parts.log.stages.push(stage),
-                    None => return Ok(()),
-                }
+            } else if !self.stage(&mut parts.log.stages)? {
+                return Ok(());
             }
         }
     }

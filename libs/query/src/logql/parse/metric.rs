@@ -23,37 +23,43 @@ impl Parser<'_> {
     /// may be a log query, which then is an error of meaning, not of syntax.
     fn expr_above(&mut self, above: u8, logs: bool) -> Result<Tall<Expr>, ParseError> {
         let mut left = self.operand(logs)?;
-        loop {
-            let Some((op, binds)) = binary_op(self.kind()) else {
-                return Ok(left);
-            };
-            if binds <= above {
-                return Ok(left);
-            }
+        while let Some((op, binds)) = binary_op(self.kind()).filter(|(_, binds)| *binds > above) {
             self.advance();
-            let (returns_bool, matching) = self.modifiers()?;
-            // `^` takes what follows first: a ^ b ^ c is a ^ (b ^ c).
-            let above = if op == BinaryOp::Pow {
-                binds - 1
-            } else {
-                binds
-            };
-            let right = self.nested(|parser| parser.expr_above(above, logs))?;
-            let height = left.1.max(right.1) + 1;
-            if height > HEIGHT_MAX {
-                return Err(self.too_deep());
-            }
-            let lhs = self.leg(left.0, op, "left");
-            let rhs = self.leg(right.0, op, "right");
-            let binary = Binary {
-                lhs,
-                op,
-                returns_bool,
-                matching,
-                rhs,
-            };
-            left = (Expr::Metric(self.folded(binary)), height);
+            left = self.binary(left, op, binds, logs)?;
         }
+        Ok(left)
+    }
+
+    /// What follows the operator, and both together.
+    fn binary(
+        &mut self,
+        left: Tall<Expr>,
+        op: BinaryOp,
+        binds: u8,
+        logs: bool,
+    ) -> Result<Tall<Expr>, ParseError> {
+        let (returns_bool, matching) = self.modifiers()?;
+        // `^` takes what follows first: a ^ b ^ c is a ^ (b ^ c).
+        let above = if op == BinaryOp::Pow {
+            binds - 1
+        } else {
+            binds
+        };
+        let right = self.nested(|parser| parser.expr_above(above, logs))?;
+        let height = left.1.max(right.1) + 1;
+        if height > HEIGHT_MAX {
+            return Err(self.too_deep());
+        }
+        let lhs = self.leg(left.0, op, "left");
+        let rhs = self.leg(right.0, op, "right");
+        let binary = Binary {
+            lhs,
+            op,
+            returns_bool,
+            matching,
+            rhs,
+        };
+        Ok((Expr::Metric(self.folded(binary)), height))
     }
 
     /// A numeric expression where no log query may stand.
@@ -133,21 +139,31 @@ impl Parser<'_> {
         } else {
             None
         };
+        // Ignoring nothing is what happens without it.
+        let matters = on || !labels.is_empty() || group.is_some();
         let matching = VectorMatching { on, labels, group };
-        Ok((returns_bool, Some(matching)))
+        Ok((returns_bool, matters.then_some(matching)))
     }
 
+    /// Kept apart from [`Parser::metric_operand`], because parentheses within parentheses should
+    /// take little of the stack.
     fn operand(&mut self, logs: bool) -> Result<Tall<Expr>, ParseError> {
-        let metric = match *self.kind() {
-            Kind::Word("{") if logs => return Ok((Expr::Log(self.log_expr()?), 1)),
+        match *self.kind() {
             Kind::Word("(") => {
                 self.advance();
-                return self.nested(|parser| {
+                self.nested(|parser| {
                     let inner = parser.expr_above(0, logs)?;
                     parser.close()?;
                     Ok(inner)
-                });
+                })
             }
+            Kind::Word("{") if logs => Ok((Expr::Log(self.log_expr()?), 1)),
+            _ => self.metric_operand(),
+        }
+    }
+
+    fn metric_operand(&mut self) -> Result<Tall<Expr>, ParseError> {
+        let metric = match *self.kind() {
             Kind::Number(_) | Kind::Word("+" | "-") => (MetricExpr::Number(self.number()?), 1),
             Kind::Function("label_replace") => self.label_replace()?,
             Kind::Function(name) => self.call(name)?,
@@ -307,7 +323,8 @@ impl Parser<'_> {
         let aggregation = VectorAggregation {
             op,
             expr: Box::new(expr),
-            grouping,
+            // Without a grouping all is one group.
+            grouping: grouping.filter(|g| g.without || !g.labels.is_empty()),
         };
         Ok((MetricExpr::Vector(aggregation), height + 1))
     }

@@ -225,14 +225,23 @@ pub(crate) fn quote(text: &str) -> String {
             c if (c as u32) < 0x80 && c.is_control() => {
                 let _ = write!(quoted, "\\x{:02x}", c as u32);
             }
-            c if c.is_control() => {
+            c if is_shown(c) => quoted.push(c),
+            c if (c as u32) < 0x1_0000 => {
                 let _ = write!(quoted, "\\u{:04x}", c as u32);
             }
-            c => quoted.push(c),
+            c => {
+                let _ = write!(quoted, "\\U{:08x}", c as u32);
+            }
         }
     }
     quoted.push('"');
     quoted
+}
+
+/// Whether Go leaves a character as it is: no controls, no spaces but the plain one. The standard
+/// library shows the same ones, once no mark stands at the very start of a text.
+fn is_shown(c: char) -> bool {
+    c.is_ascii() || format!("a{c}").escape_debug().nth(1) == Some(c)
 }
 
 /// What stands between double quotes, with Go's escapes resolved.

@@ -2,12 +2,15 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use model::MatchOp;
+
 use super::super::ast::{
     Conversion, Extraction, LabelChoice, LabelFilter, LabelFormat, LineFilter, LineFilterOp,
     LineFilterValue, LogExpr, Matcher, Stage, Unwrap,
 };
-use super::super::parse::{format_bytes, format_duration, quote};
-use super::{Number, compare_op_name};
+use super::super::parse::quote;
+use super::super::regex::simplify::simplify;
+use super::{Bytes, GoDuration, Plain, compare_op_name};
 
 impl Display for LogExpr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -123,20 +126,18 @@ impl Display for LabelChoice {
 impl Display for LabelFilter {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
+            LabelFilter::Text(matcher) if is_run(matcher) => {
+                write!(f, "{}=~`{}`", matcher.name, matcher.value)
+            }
             LabelFilter::Text(matcher) => matcher.fmt(f),
             LabelFilter::Number { name, op, value } => {
-                write!(f, "{name}{}{}", compare_op_name(*op), Number(*value))
+                write!(f, "{name}{}{}", compare_op_name(*op), Plain(*value))
             }
             LabelFilter::Duration { name, op, nanos } => {
-                write!(
-                    f,
-                    "{name}{}{}",
-                    compare_op_name(*op),
-                    format_duration(*nanos)
-                )
+                write!(f, "{name}{}{}", compare_op_name(*op), GoDuration(*nanos))
             }
             LabelFilter::Bytes { name, op, bytes } => {
-                write!(f, "{name}{}{}", compare_op_name(*op), format_bytes(*bytes))
+                write!(f, "{name}{}{}", compare_op_name(*op), Bytes(*bytes))
             }
             LabelFilter::Ip {
                 name,
@@ -146,43 +147,43 @@ impl Display for LabelFilter {
                 let op = if *negated { "!=" } else { "=" };
                 write!(f, "{name}{op}ip({})", quote(pattern))
             }
-            LabelFilter::And(left, right) => {
-                let is_or = matches!(**left, LabelFilter::Or(..));
-                let is_pair = matches!(**right, LabelFilter::Or(..) | LabelFilter::And(..));
-                operand(f, left, is_or)?;
-                f.write_str(" and ")?;
-                operand(f, right, is_pair)
-            }
-            LabelFilter::Or(left, right) => {
-                operand(f, left, false)?;
-                f.write_str(" or ")?;
-                operand(f, right, matches!(**right, LabelFilter::Or(..)))
-            }
+            LabelFilter::And(left, right) => write!(f, "( {left} , {right} )"),
+            LabelFilter::Or(left, right) => write!(f, "( {left} or {right} )"),
         }
-    }
-}
-
-fn operand(f: &mut Formatter<'_>, filter: &LabelFilter, parentheses: bool) -> fmt::Result {
-    if parentheses {
-        write!(f, "({filter})")
-    } else {
-        filter.fmt(f)
     }
 }
 
 impl Display for Unwrap {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let label = &self.label;
-        match self.conversion {
-            Conversion::Number => write!(f, "| unwrap {label}"),
-            Conversion::Bytes => write!(f, "| unwrap bytes({label})"),
-            Conversion::Duration => write!(f, "| unwrap duration({label})"),
-            Conversion::DurationSeconds => write!(f, "| unwrap duration_seconds({label})"),
-        }?;
+        Unwrapped(self).fmt(f)?;
         for filter in &self.filters {
             write!(f, " | {filter}")?;
         }
         Ok(())
+    }
+}
+
+/// Whether the filter is a regular expression that has to be run, which Loki writes between
+/// backticks where Go may read them so.
+fn is_run(matcher: &Matcher) -> bool {
+    let raw = |c: char| c == '\t' || !(c == '`' || c == '\u{feff}' || c < ' ' || c == '\u{7f}');
+    matcher.op == MatchOp::Regex
+        && matcher.value.chars().all(raw)
+        && simplify(&matcher.value, true).is_none()
+}
+
+/// `| unwrap bytes(label)` without the conditions behind it.
+pub(in super::super) struct Unwrapped<'a>(pub(in super::super) &'a Unwrap);
+
+impl Display for Unwrapped<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let label = &self.0.label;
+        match self.0.conversion {
+            Conversion::Number => write!(f, "| unwrap {label}"),
+            Conversion::Bytes => write!(f, "| unwrap bytes({label})"),
+            Conversion::Duration => write!(f, "| unwrap duration({label})"),
+            Conversion::DurationSeconds => write!(f, "| unwrap duration_seconds({label})"),
+        }
     }
 }
 
