@@ -8,9 +8,11 @@ logproto.PushRequest bodies, truth.json holds what a server must answer about th
 counted once), records sent, raw bytes, counts per app, counts of some substrings per app, needles
 planted once each, and counts per minute of one substring. The same seed makes the same bytes.
 """
-import argparse, base64, collections, json, os, random, string, time
+import argparse, base64, collections, json, os, random, string, sys, time
+from pathlib import Path
 
-import cramjam
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
+import loki
 
 WORDS = """account action active address adapter agent alert amount answer archive array asset balance
 bank basket batch billing binding block branch bridge broker bucket buffer bundle cache calendar
@@ -183,6 +185,29 @@ def entropy(m):
                      lambda: "".join(m.rnd.choices(string.ascii_letters + string.digits + "+/=-_.:; ", k=m.rnd.randrange(20, 150)))))()
 
 
+def uuids(m):
+    return m.uuid()
+
+
+def tokens(m):
+    """Keys with random values: what authentication and tracing write."""
+    return f"level={m.choice(LEVELS)} key={m.base64(18)} session={m.base64(24)} sig={m.base64(48)} id={m.hex(24)} op={m.word()}"
+
+
+def blobs(m):
+    """2 to 16 KB of nothing but base64."""
+    return m.base64(m.rnd.randrange(1500, 12000))
+
+
+def escapes(m):
+    """Bytes of a message as a program prints them."""
+    return "recv msg: " + "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in m.rnd.randbytes(m.rnd.randrange(20, 120)))
+
+
+def csv(m):
+    return f"{m.iso()},{m.number(10**8)},{m.word()},{m.rnd.random() * 100:.3f},{m.hex(10)},{m.choice(STATUSES)},{m.ip()},\"{m.word()} {m.word()}\",{m.rnd.randrange(10**6)}"
+
+
 def tiny(m):
     return m.choice((lambda: "ok", lambda: ".", lambda: str(m.rnd.randrange(100)), lambda: m.word(), lambda: f"{m.word()}={m.rnd.randrange(10)}", lambda: f"t{m.rnd.randrange(1000)}", lambda: ""))()
 
@@ -227,30 +252,11 @@ def otlp(m):
 # shape: (line or (line, metadata), streams, order of times, share of records sent twice)
 SHAPES = {
     "json": (json_line, 64, "time", 0), "access": (access, 16, "time", 0), "java": (java, 32, "time", 0), "long": (long_line, 8, "time", 0),
-    "entropy": (entropy, 16, "time", 0), "tiny": (tiny, 32, "time", 0), "numbers": (numbers, 16, "time", 0), "utf8": (utf8, 16, "time", 0),
+    "entropy": (entropy, 16, "time", 0), "uuids": (uuids, 16, "time", 0), "tokens": (tokens, 16, "time", 0), "blobs": (blobs, 16, "time", 0),
+    "escapes": (escapes, 16, "time", 0), "csv": (csv, 16, "time", 0), "tiny": (tiny, 32, "time", 0), "numbers": (numbers, 16, "time", 0), "utf8": (utf8, 16, "time", 0),
     "prose": (prose, 16, "time", 0), "otlp": (otlp, 20, "time", 0), "streams": (logfmt, 10_000, "time", 0), "single": (logfmt, 1, "time", 0),
     "random": (logfmt, 32, "random", 0), "copies": (logfmt, 32, "time", 0.5),
 }
-
-
-def varint(n):
-    out = bytearray()
-    while n > 127:
-        out.append(n & 127 | 128)
-        n >>= 7
-    out.append(n)
-    return bytes(out)
-
-
-def field(number, content):
-    return varint(number << 3 | 2) + varint(len(content)) + content
-
-
-def entry(ts, line, metadata):
-    seconds, nanos = divmod(ts, 10**9)
-    stamp = b"\x08" + varint(seconds) + (b"\x10" + varint(nanos) if nanos else b"")
-    pairs = b"".join(field(3, field(1, k.encode()) + field(2, v.encode())) for k, v in sorted(metadata.items()))
-    return field(1, stamp) + field(2, line) + pairs
 
 
 def make(shape, folder, megabytes, seed, start):
@@ -269,9 +275,8 @@ def make(shape, folder, megabytes, seed, start):
 
     def flush():
         nonlocal bodies, held
-        body = b"".join(field(1, field(1, labels[k]) + b"".join(field(2, e) for e in entries)) for k, entries in bodies.items())
         with open(f"{folder}/{truth['files']:06d}.sz", "wb") as f:
-            f.write(bytes(cramjam.snappy.compress_raw(body)))
+            f.write(loki.push_body(*(loki.stream(labels[k], *entries) for k, entries in bodies.items())))
         truth["files"] += 1
         bodies, held = collections.defaultdict(list), 0
 
@@ -296,7 +301,7 @@ def make(shape, folder, megabytes, seed, start):
             del sent[:3000]
         for stream_of, at, text, pairs in records:
             weight = len(text) + sum(len(k) + len(v) for k, v in pairs.items())
-            bodies[stream_of].append(entry(at, text, pairs))
+            bodies[stream_of].append(loki.entry(at, text, sorted(pairs.items())))
             held += weight + 16
             total += weight
             truth["sent"] += 1

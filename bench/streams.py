@@ -18,9 +18,8 @@ import time
 import urllib.parse
 from pathlib import Path
 
-import cramjam
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
+from loki import field, push_body, stream, varint
 from server import Server
 
 APPS = ["cart", "checkout", "payments", "users", "search", "mail", "stock", "prices"]
@@ -28,19 +27,6 @@ BODY_LINES = 8000
 POOL_LINES = 50_000
 START_S = 1_790_000_000
 PUSHERS = 4
-
-
-def varint(number):
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def field(number, content):
-    return bytes([number << 3 | 2]) + varint(len(content)) + content
 
 
 def pool(rnd):
@@ -85,8 +71,7 @@ class Traffic:
                     seconds, nanos = divmod(START_S * 10**9 + n * step, 10**9)
                     at = b"\x08" + varint(seconds) + (b"\x10" + varint(nanos) if nanos else b"")
                     of_stream.append(field(2, field(1, at) + self.pool[n * 7919 % POOL_LINES]))
-            body = b"".join(field(1, field(1, label_text(k)) + b"".join(of)) for k, of in entries.items())
-            yield bytes(cramjam.snappy.compress_raw(body))
+            yield push_body(*(stream(label_text(k), *of) for k, of in entries.items()))
 
 
 def push_all(server, traffic):
