@@ -3,8 +3,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use axum::body::Body;
 use axum::http;
 use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use proto::Encoding;
 use rpc::remote::RawCodec;
 use tonic::codec::{CompressionEncoding, EnabledCompressionEncodings};
@@ -16,7 +18,14 @@ use crate::{Distributor, Error, Format, Push};
 
 const EXPORT_PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
-/// OTLP's `LogsService` over gRPC, plain, gzip or zstd. Messages stay bytes until the decoder that
+/// The header that names how messages are compressed.
+const GRPC_ENCODING: &str = "grpc-encoding";
+/// What tonic does not know and collectors can send.
+const SNAPPY: &[u8] = b"snappy";
+/// A message's frame: a flag that says whether it is compressed, and its length.
+const FRAME_BYTES: usize = 5;
+
+/// OTLP's `LogsService` over gRPC, plain, gzip, zstd or snappy. Messages stay bytes until the decoder that
 /// OTLP over HTTP has, too.
 #[derive(Clone, Debug)]
 pub struct GrpcService {
@@ -35,6 +44,7 @@ impl NamedService for GrpcService {
 impl<B> tower::Service<http::Request<B>> for GrpcService
 where
     B: axum::body::HttpBody + Send + 'static,
+    B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
 {
     type Response = http::Response<tonic::body::Body>;
@@ -60,12 +70,53 @@ where
             let mut grpc = Grpc::new(RawCodec)
                 .apply_compression_config(encodings, encodings)
                 .apply_max_message_size_config(Some(size_max), None);
-            Ok(grpc.unary(Export(distributor), request).await)
+            let encoding = request.headers().get(GRPC_ENCODING);
+            if encoding.is_none_or(|encoding| encoding.as_bytes() != SNAPPY) {
+                let export = Export(distributor, Encoding::Identity);
+                return Ok(grpc.unary(export, request).await);
+            }
+            match unmarked(request, size_max).await {
+                Ok((request, encoding)) => {
+                    Ok(grpc.unary(Export(distributor, encoding), request).await)
+                }
+                Err(error) => Ok(status(&error).into_http()),
+            }
         })
     }
 }
 
-struct Export(Distributor);
+/// A request whose message may be compressed with snappy, made one that tonic takes for a plain one:
+/// its message goes on as it is, and the distributor decompresses it.
+async fn unmarked<B>(
+    request: http::Request<B>,
+    size_max: usize,
+) -> Result<(http::Request<Body>, Encoding), Error>
+where
+    B: axum::body::HttpBody + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+{
+    let (mut parts, body) = request.into_parts();
+    let limit = size_max.saturating_add(FRAME_BYTES);
+    let body = match Limited::new(body, limit).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return Err(Error::BodyTooLarge { limit: size_max });
+        }
+        Err(error) => return Err(Error::BodyIncomplete(error.to_string())),
+    };
+    let mut body = Vec::from(body);
+    let mut encoding = Encoding::Identity;
+    if let Some(flag @ 1) = body.first_mut() {
+        *flag = 0;
+        encoding = Encoding::Snappy;
+    }
+    parts.headers.remove(GRPC_ENCODING);
+    Ok((http::Request::from_parts(parts, Body::from(body)), encoding))
+}
+
+/// What to do with a message, which may still be compressed.
+struct Export(Distributor, Encoding);
 
 impl UnaryService<Bytes> for Export {
     type Response = Bytes;
@@ -73,10 +124,10 @@ impl UnaryService<Bytes> for Export {
         Pin<Box<dyn Future<Output = Result<tonic::Response<Bytes>, tonic::Status>> + Send>>;
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
-        let distributor = self.0.clone();
+        let (distributor, encoding) = (self.0.clone(), self.1);
         Box::pin(async move {
             let (metadata, _, body) = request.into_parts();
-            match export(&distributor, &metadata.into_headers(), body).await {
+            match export(&distributor, &metadata.into_headers(), encoding, body).await {
                 Ok(response) => Ok(tonic::Response::new(response)),
                 Err(error) => Err(status(&error)),
             }
@@ -87,6 +138,7 @@ impl UnaryService<Bytes> for Export {
 async fn export(
     distributor: &Distributor,
     headers: &http::HeaderMap,
+    encoding: Encoding,
     body: Bytes,
 ) -> Result<Bytes, Error> {
     let tenant = request::tenant(headers)?;
@@ -94,7 +146,7 @@ async fn export(
         .push(Push {
             tenant,
             format: Format::OtlpGrpc,
-            encoding: Encoding::Identity,
+            encoding,
             body,
         })
         .await?;

@@ -13,6 +13,7 @@ mod limits;
 mod live;
 mod misc;
 mod params;
+mod parquet;
 mod patterns;
 mod plain;
 mod query;
@@ -42,6 +43,7 @@ pub fn http_router(querier: Querier) -> Router {
         }
     }
     router
+        .route_layer(middleware::from_fn(only_json))
         .route_layer(middleware::from_fn_with_state(querier.clone(), measured))
         .with_state(querier)
 }
@@ -160,6 +162,31 @@ fn routes() -> Vec<(&'static [&'static str], MethodRouter<Querier>)> {
         (&["/labels"], get(plain::labels)),
         (&["/labels/{name}/values"], get(plain::values)),
     ]
+}
+
+/// Routes of Loki that answer only in JSON, whatever the client accepts.
+const JSON_ONLY: [&str; 10] = [
+    "/loki/api/v1/labels",
+    "/loki/api/v1/label",
+    "/loki/api/v1/label/{name}/values",
+    "/loki/api/v1/series",
+    "/loki/api/v1/index/stats",
+    "/loki/api/v1/index/shards",
+    "/loki/api/v1/patterns",
+    "/loki/api/v1/detected_labels",
+    "/loki/api/v1/detected_fields",
+    "/loki/api/v1/detected_field/{name}/values",
+];
+
+/// As Loki, refuses to write Parquet where it has no columns for the answer.
+async fn only_json(path: MatchedPath, request: Request, next: Next) -> Response {
+    let accept = request.headers().get(header::ACCEPT);
+    let parquet = accept.is_some_and(|accept| accept.as_bytes() == parquet::KIND.as_bytes());
+    if parquet && JSON_ONLY.contains(&path.as_str()) {
+        let text = "request does not support Parquet responses";
+        return Error::Invalid(text.into()).into_response();
+    }
+    next.run(request).await
 }
 
 /// Times each request by its route.

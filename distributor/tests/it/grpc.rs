@@ -49,8 +49,15 @@ async fn call(fixture: &Fixture, path: &str, headers: &[(&str, &str)], message: 
     }
 }
 
+/// As Go's writer of snappy streams, which collectors use.
+fn framed(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+    encoder.write_all(plain).unwrap();
+    encoder.into_inner().unwrap()
+}
+
 #[tokio::test]
-async fn exports_come_plain_gzipped_and_as_zstd() {
+async fn exports_come_plain_and_compressed_in_every_way() {
     let plain = message("shop", &[b"hello"]);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(&plain).unwrap();
@@ -63,6 +70,14 @@ async fn exports_come_plain_gzipped_and_as_zstd() {
         (
             vec![("x-scope-orgid", "t"), ("grpc-encoding", "zstd")],
             zstd::encode_all(&*plain, 3).unwrap(),
+        ),
+        (
+            vec![("x-scope-orgid", "t"), ("grpc-encoding", "snappy")],
+            snap::raw::Encoder::new().compress_vec(&plain).unwrap(),
+        ),
+        (
+            vec![("x-scope-orgid", "t"), ("grpc-encoding", "snappy")],
+            framed(&plain),
         ),
     ] {
         let fixture = Fixture::new();
@@ -127,5 +142,10 @@ async fn a_message_beyond_the_cap_is_refused_also_when_it_is_small_on_the_wire()
     let bomb = zstd::encode_all(&*vec![0; 100_000], 3).unwrap();
     let answer = call(&fixture, EXPORT, &[("grpc-encoding", "zstd")], &bomb).await;
     assert_ne!(answer.code, "0");
+    let bomb = framed(&vec![0; 100_000]);
+    let answer = call(&fixture, EXPORT, &[("grpc-encoding", "snappy")], &bomb).await;
+    assert_ne!(answer.code, "0");
+    let answer = call(&fixture, EXPORT, &[("grpc-encoding", "snappy")], b"\xff").await;
+    assert_eq!(answer.code, "3");
     assert!(fixture.stored().is_empty());
 }

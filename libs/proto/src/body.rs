@@ -6,24 +6,33 @@ use crate::Error;
 /// to support, and the most that compressors use unless told otherwise.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
+/// The chunk with which a framed Snappy stream begins. No protobuf or JSON has a block that begins so.
+const SNAPPY_FRAMED: &[u8] = b"\xff\x06\x00\x00sNaPpY";
+
 /// How a body is compressed, as `Content-Encoding` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// Not at all.
     Identity,
-    /// Snappy's raw block format (not the framed one), as Prometheus and Loki use it.
+    /// Snappy: its raw block format, as Prometheus and Loki use it, or the framed one, as some
+    /// collectors do under the same name: the first bytes decide.
     Snappy,
+    /// Snappy's framed format.
+    SnappyFramed,
     /// gzip, also of several members.
     Gzip,
     /// zlib, or raw deflate: senders disagree on what the name means, so the first bytes decide.
     Deflate,
     /// Zstandard, also of several frames.
     Zstd,
+    /// LZ4's frame format, also of several frames.
+    Lz4,
 }
 
 impl Encoding {
     /// The encodings that [`parse`](Self::parse) knows, for error messages.
-    pub const NAMES: &'static str = "identity, snappy, gzip, deflate, zstd";
+    pub const NAMES: &'static str =
+        "identity, gzip, zstd, snappy, x-snappy-framed, deflate, zlib, lz4";
 
     /// Reads a `Content-Encoding`; "" is [`Identity`](Self::Identity). `None` for an unknown one.
     pub fn parse(name: &str) -> Option<Self> {
@@ -31,8 +40,10 @@ impl Encoding {
             "" | "identity" => Some(Encoding::Identity),
             "snappy" => Some(Encoding::Snappy),
             "gzip" | "x-gzip" => Some(Encoding::Gzip),
-            "deflate" => Some(Encoding::Deflate),
+            "x-snappy-framed" => Some(Encoding::SnappyFramed),
+            "deflate" | "zlib" => Some(Encoding::Deflate),
             "zstd" => Some(Encoding::Zstd),
+            "lz4" => Some(Encoding::Lz4),
             _ => None,
         }
     }
@@ -44,7 +55,9 @@ impl Encoding {
             Encoding::Snappy => "snappy",
             Encoding::Gzip => "gzip",
             Encoding::Deflate => "deflate",
+            Encoding::SnappyFramed => "x-snappy-framed",
             Encoding::Zstd => "zstd",
+            Encoding::Lz4 => "lz4",
         }
     }
 }
@@ -64,7 +77,11 @@ pub fn decompress<'a>(
     let reader: Box<dyn Read + '_> = match encoding {
         Encoding::Identity if body.len() > limit => return Err(Error::TooLarge { limit }),
         Encoding::Identity => return Ok(body),
-        Encoding::Snappy => return unsnap(body, limit, buffer),
+        Encoding::Snappy if !body.starts_with(SNAPPY_FRAMED) => {
+            return unsnap(body, limit, buffer);
+        }
+        Encoding::Snappy | Encoding::SnappyFramed => Box::new(snap::read::FrameDecoder::new(body)),
+        Encoding::Lz4 => Box::new(Lz4Frames::new(body)),
         Encoding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(body)),
         Encoding::Deflate if is_zlib(body) => Box::new(flate2::read::ZlibDecoder::new(body)),
         Encoding::Deflate => Box::new(flate2::read::DeflateDecoder::new(body)),
@@ -86,6 +103,31 @@ pub fn decompress<'a>(
         return Err(Error::TooLarge { limit });
     }
     Ok(buffer)
+}
+
+/// All frames of a body: the decoder ends after each.
+struct Lz4Frames<'a> {
+    decoder: lz4_flex::frame::FrameDecoder<&'a [u8]>,
+}
+
+impl<'a> Lz4Frames<'a> {
+    fn new(body: &'a [u8]) -> Self {
+        Lz4Frames {
+            decoder: lz4_flex::frame::FrameDecoder::new(body),
+        }
+    }
+}
+
+impl Read for Lz4Frames<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            match self.decoder.read(buffer)? {
+                // Each round takes a frame, so that it ends.
+                0 if !buffer.is_empty() && !self.decoder.get_ref().is_empty() => {}
+                read => return Ok(read),
+            }
+        }
+    }
 }
 
 fn unsnap<'a>(body: &[u8], limit: usize, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Error> {

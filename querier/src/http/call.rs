@@ -11,6 +11,7 @@ use query::Budget;
 use super::duration::{print_duration, print_go_duration};
 use super::limits::QueryLimits;
 use super::params::{ParamError, Params};
+use super::parquet;
 use crate::run::Effort;
 use crate::tenants::{Tenants, TenantsSource};
 use crate::{Error, Querier};
@@ -32,6 +33,8 @@ pub(super) struct Call {
     pub(super) encoding_flags: Vec<String>,
     /// Limits of this request alone.
     pub(super) limits: QueryLimits,
+    /// Whether the answer is to be a Parquet file.
+    pub(super) parquet: bool,
     /// Whether Grafana's Logs Drilldown asks: it wants a part of too many series, not an error.
     pub(super) is_drilldown: bool,
 }
@@ -70,6 +73,7 @@ impl Call {
             is_drilldown: tags
                 .split(',')
                 .any(|tag| tag.trim().eq_ignore_ascii_case(DRILLDOWN_TAG)),
+            parquet: text("accept") == Some(parquet::KIND),
             tenants: tenants(headers)?,
             params: Params::decode(&[form, query.unwrap_or_default().as_bytes()]),
             categorize_labels: encoding_flags.iter().any(|flag| flag == CATEGORIZE_LABELS),

@@ -11,6 +11,7 @@ use super::answer;
 use super::call::Call;
 use super::limits::longest_window;
 use super::params::{Direction, RangeQuery};
+use super::parquet;
 use crate::run::Effort;
 use crate::{Error, Querier};
 
@@ -35,7 +36,7 @@ pub(super) async fn instant(State(querier): State<Querier>, call: Call) -> Resul
         now: None,
     };
     let (done, effort) = execute(&querier, &call, expr, params).await?;
-    Ok(super::json(answer::envelope(&done, &effort, &call)))
+    respond(&done, &effort, &call)
 }
 
 /// `/loki/api/v1/query_range`
@@ -43,7 +44,14 @@ pub(super) async fn range(State(querier): State<Querier>, call: Call) -> Result<
     let asked = call.params.range_query(querier.shared.now())?;
     let expr = parse(&asked.query)?;
     let (done, effort) = run_range(&querier, &call, expr, &asked).await?;
-    Ok(super::json(answer::envelope(&done, &effort, &call)))
+    respond(&done, &effort, &call)
+}
+
+fn respond(done: &Answer, effort: &Effort, call: &Call) -> Result<Response, Error> {
+    match call.parquet {
+        true => parquet::response(&done.value, call.categorize_labels),
+        false => Ok(super::json(answer::envelope(done, effort, call))),
+    }
 }
 
 /// Checks against the limits, and runs.

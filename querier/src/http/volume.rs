@@ -10,6 +10,7 @@ use model::{Labels, Selector, TimeRange, Timestamp};
 use super::call::Call;
 use super::json::Json;
 use super::limits::parse_size;
+use super::parquet;
 use super::selector::{narrow_selector, selector};
 use super::stats;
 use crate::run::Effort;
@@ -96,7 +97,7 @@ enum Grouping {
 pub(super) async fn instant(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
     let range = call.range(&querier)?;
     let (volumes, effort) = volumes(&querier, &call, range, None).await?;
-    Ok(super::json(envelope(&volumes, &effort)))
+    respond(&volumes, &effort, &call)
 }
 
 /// `/loki/api/v1/index/volume_range`
@@ -104,7 +105,7 @@ pub(super) async fn range(State(querier): State<Querier>, call: Call) -> Result<
     let range = call.range(&querier)?;
     let step = call.params.step(range.start, range.end)?;
     let (volumes, effort) = volumes(&querier, &call, range, Some(step)).await?;
-    Ok(super::json(envelope(&volumes, &effort)))
+    respond(&volumes, &effort, &call)
 }
 
 /// Labels of a volume, and bytes by the end of the step.
@@ -205,6 +206,16 @@ impl Grouping {
                 .map(|(name, _)| vec![(name.to_owned(), String::new())])
                 .collect(),
         }
+    }
+}
+
+fn respond(volumes: &[Volume], effort: &Effort, call: &Call) -> Result<Response, Error> {
+    match call.parquet {
+        true => {
+            let series = volumes.iter();
+            parquet::numbers(series.map(|(labels, points)| (labels.as_slice(), points.as_slice())))
+        }
+        false => Ok(super::json(envelope(volumes, effort))),
     }
 }
 

@@ -20,15 +20,27 @@ fn compress(encoding: Encoding, bytes: &[u8]) -> Vec<u8> {
             encoder.finish().unwrap()
         }
         Encoding::Zstd => zstd::encode_all(bytes, 3).unwrap(),
+        Encoding::SnappyFramed => {
+            let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+            encoder.write_all(bytes).unwrap();
+            encoder.into_inner().unwrap()
+        }
+        Encoding::Lz4 => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        }
     }
 }
 
-const ALL: [Encoding; 5] = [
+const ALL: [Encoding; 7] = [
     Encoding::Identity,
     Encoding::Snappy,
     Encoding::Gzip,
     Encoding::Deflate,
     Encoding::Zstd,
+    Encoding::SnappyFramed,
+    Encoding::Lz4,
 ];
 
 #[test]
@@ -54,6 +66,41 @@ fn deflate_may_come_without_its_zlib_header() {
 }
 
 #[test]
+fn snappy_may_come_framed_under_its_short_name() {
+    let body = compress(Encoding::SnappyFramed, TEXT);
+    let mut buffer = Vec::new();
+    let bytes = decompress(Encoding::Snappy, &body, 1000, &mut buffer).unwrap();
+    assert_eq!(bytes, TEXT);
+    assert_eq!(Encoding::parse("zlib"), Some(Encoding::Deflate));
+}
+
+#[test]
+fn all_frames_of_a_body_count() {
+    for encoding in [
+        Encoding::Gzip,
+        Encoding::Zstd,
+        Encoding::SnappyFramed,
+        Encoding::Lz4,
+    ] {
+        let body = compress(encoding, TEXT).repeat(3);
+        let mut buffer = Vec::new();
+        let bytes = decompress(encoding, &body, 1000, &mut buffer).unwrap();
+        assert_eq!(bytes, TEXT.repeat(3), "{encoding:?}");
+    }
+}
+
+#[test]
+fn a_body_that_is_cut_short_is_damaged() {
+    for encoding in &ALL[1..] {
+        let body = compress(*encoding, &TEXT.repeat(50));
+        let mut buffer = Vec::new();
+        let cut = &body[..body.len() - 6];
+        let read = decompress(*encoding, cut, 1 << 20, &mut buffer);
+        assert!(read.is_err(), "{encoding:?}");
+    }
+}
+
+#[test]
 fn one_byte_beyond_the_limit_is_too_large() {
     for encoding in ALL {
         let body = compress(encoding, TEXT);
@@ -67,7 +114,13 @@ fn one_byte_beyond_the_limit_is_too_large() {
 #[test]
 fn a_bomb_never_fills_the_memory() {
     let zeros = vec![0; 50_000_000];
-    for encoding in [Encoding::Gzip, Encoding::Deflate, Encoding::Zstd] {
+    for encoding in [
+        Encoding::Gzip,
+        Encoding::Deflate,
+        Encoding::Zstd,
+        Encoding::SnappyFramed,
+        Encoding::Lz4,
+    ] {
         let body = compress(encoding, &zeros);
         let mut buffer = Vec::new();
         assert!(decompress(encoding, &body, 1_000_000, &mut buffer).is_err());
