@@ -22,11 +22,13 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from cluster import Cluster, clock_library, wait_until
-from crash import CLIENTS, Ledger, client, found_lines
+from crash import BASE_NS, CLIENTS, Ledger, client, found_lines
 from hosts import Hosts
 from s3 import S3
 
 OPTIONS = ["--slot-duration", "2s", "--shards", "6", "--merge-interval", "1s", "--merge-inputs-min", "4"]
+
+DAY = 86400
 
 # Between the batches of a client, seconds: what was pushed is read back again and again.
 PAUSE = 0.1
@@ -35,9 +37,9 @@ PAUSE = 0.1
 class Run:
     """One cluster under load."""
 
-    def __init__(self, hosts, folder, seconds, storage=None):
+    def __init__(self, hosts, folder, seconds, storage=None, options=()):
         self.hosts, self.folder, self.seconds = hosts, pathlib.Path(folder), seconds
-        self.cluster = Cluster(folder, hosts=hosts, storage=storage, options=OPTIONS)
+        self.cluster = Cluster(folder, hosts=hosts, storage=storage, options=[*OPTIONS, *options])
         self.ledger, self.stop = Ledger(), threading.Event()
         self.clients = [
             threading.Thread(target=client, args=(self.cluster, self.ledger, number, self.stop, PAUSE)) for number in range(CLIENTS)]
@@ -206,17 +208,21 @@ def the_bucket_is_away(run):
 
 
 def clocks_jump(run):
+    """By hours and by a day, while an ingester whose clock is a day ahead would think that all lines are past their retention."""
     library = clock_library(run.folder)
     for member in run.cluster.ingesters[:2] + run.cluster.of("distributor")[:1]:
         member.with_wrong_clock(library)
         member.stop()
         member.start()
-    for seconds in (7200, -7200, 0):
+    for seconds in (7200, -7200, DAY, -DAY, 0):
         for member in run.cluster.ingesters[:1] + run.cluster.of("distributor")[:1]:
             member.jump(seconds)
         run.cluster.ingesters[1].jump(-seconds)
-        time.sleep(run.seconds / 3)
+        time.sleep(run.seconds / 5)
         run.progress(f"with clocks {seconds} s off")
+
+
+clocks_jump.options = ["--retention", f"{int(time.time() - BASE_NS / 10**9) + DAY // 2}s", "--delete-grace", "1h"]
 
 
 def every_process_is_restarted(run):
@@ -264,7 +270,8 @@ def play(name, seconds, apart=True):
         with hosts.inside() if hosts else contextlib.nullcontext():
             if SCENARIOS[name] is the_bucket_is_away:
                 bucket = S3("10.77.0.1" if apart else "127.0.0.1")
-            run = Run(hosts, folder, seconds, bucket.options() if bucket else None)
+            options = getattr(SCENARIOS[name], "options", ())
+            run = Run(hosts, folder, seconds, bucket.options() if bucket else None, options)
             run.bucket, run.at_end = bucket, lambda: None
             try:
                 run.begin()

@@ -24,9 +24,10 @@
 
 mod courier;
 mod delivery;
+mod metrics;
 mod patience;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ use tokio::task::JoinSet;
 
 use courier::Courier;
 use delivery::Placed;
+pub use metrics::ClusterMetrics;
 use patience::{Pace, Patience};
 
 /// How a [`ClusterIngest`] waits.
@@ -84,6 +86,7 @@ struct Shared {
     /// Failures in a row, by node; none is not there.
     failing: Mutex<HashMap<NodeId, u32>>,
     late: Arc<Semaphore>,
+    metrics: ClusterMetrics,
 }
 
 impl ClusterIngest {
@@ -93,6 +96,7 @@ impl ClusterIngest {
         meta: Arc<dyn MetaApi>,
         network: Arc<dyn Network>,
         own: Option<(NodeId, Arc<dyn IngestApi>)>,
+        metrics: ClusterMetrics,
     ) -> Self {
         let units = (config.late_bytes_max / LATE_UNIT_BYTES).min(Semaphore::MAX_PERMITS);
         ClusterIngest {
@@ -105,6 +109,7 @@ impl ClusterIngest {
                 placements: Mutex::default(),
                 pace: Mutex::default(),
                 failing: Mutex::default(),
+                metrics,
             }),
         }
     }
@@ -132,7 +137,10 @@ impl IngestApi for ClusterIngest {
             match own.ingest(requests.clone()).await {
                 // The ring has changed meanwhile.
                 Err(Error::Conflict(_)) => {}
-                result => return result,
+                result => {
+                    shared.metrics.answered(&result);
+                    return result;
+                }
             }
         }
         let (tell, told) = oneshot::channel();
@@ -141,6 +149,7 @@ impl IngestApi for ClusterIngest {
             requests,
             version: catalog.version,
             calls: JoinSet::new(),
+            failed: HashSet::new(),
         };
         // A task of its own, because it goes on after the answer; it ends when nobody waits for one.
         tokio::spawn(courier.deliver(placed, tell));
@@ -219,6 +228,7 @@ impl Shared {
 
     /// Keeps count of who fails, and how long it takes who does not.
     fn learn(&self, node: NodeId, took: Duration, result: &Result<(), Error>) {
+        self.metrics.came_back(node, took, result);
         match result {
             Ok(()) => {
                 self.pace.lock().took(took);

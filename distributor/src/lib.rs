@@ -39,7 +39,7 @@ mod sources;
 mod status;
 mod streams;
 
-pub use cluster::{ClusterConfig, ClusterIngest, live_distributors};
+pub use cluster::{ClusterConfig, ClusterIngest, ClusterMetrics, live_distributors};
 pub use config::{Config, Limits};
 pub use error::Error;
 pub use grpc::{GrpcService, grpc_service};

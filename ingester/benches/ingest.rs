@@ -51,6 +51,7 @@ impl Bench {
             network: None,
             clock: Arc::new(|| 0),
             metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
+            storage_clock: None,
             log_files: None,
             blocking: runtime::Blocking::threads(),
         };

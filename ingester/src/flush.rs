@@ -12,7 +12,7 @@ use rpc::{
 use runtime::Blocking;
 use store::ObjectStorage;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use self::gather::{Gathering, Write};
 use crate::config::nanos;
@@ -39,7 +39,7 @@ pub(crate) struct Flusher {
     /// Objects whose commit could not be asked for, or whose answer was lost: to be named again.
     unnamed: Arc<Mutex<HashMap<HeadKey, Unnamed>>>,
     /// So long an object may be named: well before it is taken for an orphan.
-    unnamed_age_max: i64,
+    unnamed_age_max: Duration,
     /// Owners that did not answer, and until when they are not asked again.
     away: Arc<Mutex<HashMap<NodeId, Timestamp>>>,
 }
@@ -47,7 +47,15 @@ pub(crate) struct Flusher {
 #[derive(Debug)]
 struct Unnamed {
     digest: Digest,
+    object: Written,
+}
+
+/// An object that the catalog does not name yet.
+#[derive(Debug)]
+struct Written {
     segment: SegmentMeta,
+    /// It was not there before.
+    began: Instant,
 }
 
 impl Flusher {
@@ -63,7 +71,7 @@ impl Flusher {
             owner_timeout: config.owner_timeout,
             pulled_bytes_max: config.head_bytes_max,
             unnamed: Arc::default(),
-            unnamed_age_max: nanos(config.orphan_age) / 2,
+            unnamed_age_max: config.orphan_age / 2,
             away: Arc::default(),
         }
     }
@@ -93,23 +101,23 @@ impl Flusher {
                 false => Err(faster()),
             };
         }
-        let segment = match write.batches.is_empty() {
+        let object = match write.batches.is_empty() {
             true => None,
             false => Some(self.object_of(&write).await?),
         };
-        let oldest = (self.clock)().saturating_sub(self.unnamed_age_max);
-        if segment.as_ref().is_some_and(|s| s.created < oldest) {
+        if object.as_ref().is_some_and(|object| self.is_old(object)) {
             // As after the process was held up for long: others may take it for an orphan.
             let text = "storing a segment took too long; it is stored again".to_owned();
             return Err(Error::Stopped(text));
         }
-        let path = segment.as_ref().map(|segment| Arc::clone(&segment.path));
+        let segment = object.as_ref().map(|object| &object.segment);
+        let path = segment.map(|segment| Arc::clone(&segment.path));
         let heads = write.heads;
         let commit = FlushCommit {
             key: write.key,
             heads: heads.clone(),
             digest: write.digest,
-            segments: segment.iter().cloned().collect(),
+            segments: segment.into_iter().cloned().collect(),
         };
         let proposed = self.meta.propose(Command::CommitFlush(commit)).await;
         let Err(error) = proposed else {
@@ -122,7 +130,7 @@ impl Flusher {
                     self.storage.delete(&path).await?;
                 }
             }
-            _ => self.keep_unnamed(write.key, write.digest, segment),
+            _ => self.keep_unnamed(write.key, write.digest, object),
         }
         match covers_all(&self.meta.catalog(), &own) {
             true => Ok(Vec::new()),
@@ -148,31 +156,34 @@ impl Flusher {
     /// While the coordinator cannot be asked, a flush is tried again and again; its object is written
     /// once. Should the commit of an earlier try be done yet, then this one's will be refused, for
     /// both name the same heads.
-    fn keep_unnamed(&self, key: HeadKey, digest: Digest, segment: Option<SegmentMeta>) {
-        if let Some(segment) = segment {
-            let oldest = (self.clock)().saturating_sub(self.unnamed_age_max);
+    fn keep_unnamed(&self, key: HeadKey, digest: Digest, object: Option<Written>) {
+        if let Some(object) = object {
             let mut unnamed = self.unnamed.lock();
-            unnamed.retain(|_, object| object.segment.created >= oldest);
-            unnamed.insert(key, Unnamed { digest, segment });
+            unnamed.retain(|_, unnamed| !self.is_old(&unnamed.object));
+            unnamed.insert(key, Unnamed { digest, object });
         }
     }
 
     /// The object of an earlier try with the same batches, or a new one.
-    async fn object_of(&self, write: &Write) -> Result<SegmentMeta, Error> {
+    async fn object_of(&self, write: &Write) -> Result<Written, Error> {
         let unnamed = self.unnamed.lock().remove(&write.key);
-        let oldest = (self.clock)().saturating_sub(self.unnamed_age_max);
         match unnamed {
-            Some(Unnamed { digest, segment })
-                if digest == write.digest && segment.created >= oldest =>
-            {
-                Ok(segment)
+            Some(Unnamed { digest, object }) if digest == write.digest && !self.is_old(&object) => {
+                Ok(object)
             }
             _ => self.write(write).await,
         }
     }
 
-    async fn write(&self, write: &Write) -> Result<SegmentMeta, Error> {
-        let now = (self.clock)();
+    /// Whether others may take it for an orphan before long, by either clock: one may be set, and the
+    /// other stands still while a machine sleeps.
+    fn is_old(&self, object: &Written) -> bool {
+        let oldest = (self.clock)().saturating_sub(nanos(self.unnamed_age_max));
+        object.began.elapsed() > self.unnamed_age_max || object.segment.created < oldest
+    }
+
+    async fn write(&self, write: &Write) -> Result<Written, Error> {
+        let (now, began) = ((self.clock)(), Instant::now());
         let head = write.heads[0];
         let unique = format!("h{:x}-{}", head.sequence, write.attempt);
         let path = objects::path(&self.cluster, Signal::Logs, now, head.ingester, &unique);
@@ -193,7 +204,7 @@ impl Flusher {
             object_bytes = written.object_bytes,
             "flushed a head to an object"
         );
-        Ok(SegmentMeta {
+        let segment = SegmentMeta {
             id: SegmentId(0),
             signal: Signal::Logs,
             path: path.into(),
@@ -201,7 +212,8 @@ impl Flusher {
             created: now,
             level: 0,
             tenants: written.tenants,
-        })
+        };
+        Ok(Written { segment, began })
     }
 
     /// # Errors

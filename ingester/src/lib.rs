@@ -38,6 +38,8 @@ mod placement;
 mod rings;
 mod start;
 mod state;
+mod storage_clock;
+mod survey;
 mod task;
 mod wal;
 
@@ -48,4 +50,5 @@ pub use merge::{MergePlan, PlanOptions, plan_merges};
 pub use metrics::Metrics;
 pub use options::{Options, Settings};
 pub use start::{Clock, Deps};
+pub use survey::{Survey, clusters_in, survey};
 pub use wal::{LogFile, LogFiles, LogFolder};

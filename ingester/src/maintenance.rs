@@ -1,6 +1,7 @@
 //! Merging, retention, delete requests, deletion of condemned and orphaned objects: one job at a
 //! time, in a task of its own, on a clock or on request. Where there are several ingesters, each job
-//! is done under a lease, so that they do different ones.
+//! is done under a lease, so that they do different ones. What is old enough to be destroyed, the
+//! storage's clock says, never the own.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::config::nanos;
 use crate::lease::Leases;
 use crate::merge::{MergePlan, Merger, PlanOptions, plan_merges};
 use crate::metrics::Metrics;
-use crate::start::{Clock, Deps};
+use crate::start::Deps;
+use crate::storage_clock::StorageClock;
 use crate::task::Message;
 use crate::{Config, Error, objects};
 
@@ -65,7 +67,8 @@ struct Worker {
     folder: String,
     storage: ObjectStorage,
     meta: Arc<dyn MetaApi>,
-    clock: Clock,
+    /// Says what is old enough to go.
+    clock: StorageClock,
     blocking: Blocking,
     metrics: Arc<Metrics>,
     merger: Merger,
@@ -92,14 +95,15 @@ impl Maintenance {
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+        let clock = StorageClock::new(deps);
         let worker = Worker {
             folder: objects::folder(&deps.cluster),
             storage: deps.storage.clone(),
             meta: Arc::clone(&deps.meta),
-            clock: Arc::clone(&deps.clock),
+            clock: clock.clone(),
             blocking: deps.blocking.clone(),
             metrics: Arc::clone(&metrics),
-            merger: Merger::new(id, config, deps, metrics, Arc::clone(&stop), busy),
+            merger: Merger::new(id, config, deps, clock, metrics, Arc::clone(&stop), busy),
             options: PlanOptions {
                 merge: config.merge.clone(),
                 retention_nanos: nanos(config.retention),
@@ -112,12 +116,12 @@ impl Maintenance {
             node: deps.node,
             network: deps.network.clone(),
             owner_timeout: config.owner_timeout,
-            leases: Leases {
-                meta: Arc::clone(&deps.meta),
-                node: deps.node,
-                clock: Arc::clone(&deps.clock),
-                duration: config.lease_duration,
-            },
+            leases: Leases::new(
+                Arc::clone(&deps.meta),
+                deps.node,
+                Arc::clone(&deps.clock),
+                config.lease_duration,
+            ),
         };
         let task = tokio::spawn(worker.run(receiver));
         Maintenance {
@@ -239,7 +243,8 @@ impl Worker {
         self.options.everything_small = everything_small;
         let mut merged = 0;
         while !self.stop.load(Ordering::Relaxed) {
-            let (catalog, now) = (self.meta.catalog(), (self.clock)());
+            let now = self.clock.now().await?;
+            let catalog = self.meta.catalog();
             let plans = plan_merges(&catalog, now, &self.options);
             let mut done = Merged::Elsewhere;
             for plan in plans {
@@ -307,7 +312,7 @@ impl Worker {
     }
 
     async fn clean(&self, orphans: bool) -> Result<u64, Error> {
-        if !orphans && self.condemned().is_empty() {
+        if !orphans && self.condemned().await?.is_empty() {
             return Ok(0);
         }
         let clean = async {
@@ -322,14 +327,18 @@ impl Worker {
     }
 
     /// Objects that may go now.
-    fn condemned(&self) -> Vec<Arc<str>> {
-        let (catalog, now) = (self.meta.catalog(), (self.clock)());
+    async fn condemned(&self) -> Result<Vec<Arc<str>>, Error> {
+        let catalog = self.meta.catalog();
+        if catalog.condemned.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = self.clock.now().await?;
         let due = catalog.condemned.iter().filter(|(_, after)| **after <= now);
-        due.map(|(path, _)| Arc::clone(path)).collect()
+        Ok(due.map(|(path, _)| Arc::clone(path)).collect())
     }
 
     async fn remove_condemned(&self) -> Result<u64, Error> {
-        let due = self.condemned();
+        let due = self.condemned().await?;
         if due.is_empty() {
             return Ok(0);
         }
@@ -346,7 +355,7 @@ impl Worker {
     /// then in the catalog. That is at least as new as the lease under which this is done: on a
     /// catalog that is behind, live objects of others would look like orphans.
     async fn remove_orphans(&self) -> Result<u64, Error> {
-        let oldest = (self.clock)().saturating_sub(self.orphan_age);
+        let oldest = self.clock.now().await?.saturating_sub(self.orphan_age);
         let listed = self.storage.list(&self.folder).await?;
         let catalog = self.meta.catalog();
         let live: HashSet<&str> = catalog.segments.values().map(|s| &*s.path).collect();

@@ -1,10 +1,13 @@
-use model::{Signal, Timestamp};
+use model::{NodeId, Signal, Timestamp};
+
+/// Folder of the segments of all clusters.
+pub(crate) const ROOT: &str = "segments";
 
 /// Folder of all segments of a cluster. Whoever looks for objects that no catalog names looks in
 /// here alone: those of another cluster in the same bucket, or of the one before whose catalog was
 /// lost, are not its to delete.
 pub(crate) fn folder(cluster: &str) -> String {
-    format!("segments/{cluster}/")
+    format!("{ROOT}/{cluster}/")
 }
 
 /// Path of a new segment: `segments/<cluster>/<signal>/<day it is written>/<unique>.seg`. `unique`
@@ -19,6 +22,43 @@ pub(crate) fn path(
     let (folder, day) = (folder(cluster), day_text(now));
     let signal = signal.as_str();
     format!("{folder}{signal}/{day}/{ingester}-{unique}-{now:x}.seg")
+}
+
+/// Folder of the objects that tell the storage's time.
+pub(crate) const PROBES: &str = "clocks";
+
+/// Path of an ingester's object that tells the storage's time.
+pub(crate) fn probe(cluster: &str, node: NodeId) -> String {
+    format!("{PROBES}/{cluster}-{}", node.0)
+}
+
+/// What the path of a segment tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Named<'a> {
+    pub(crate) cluster: &'a str,
+    /// `None` for a kind of data that is not known.
+    pub(crate) signal: Option<Signal>,
+    /// When it was written; `None` when the name does not say so.
+    pub(crate) created: Option<Timestamp>,
+    /// Whether a merge wrote it.
+    pub(crate) merged: bool,
+}
+
+/// What [`path`] put into a path; `None` for what is no segment's.
+pub(crate) fn parse(path: &str) -> Option<Named<'_>> {
+    let (cluster, rest) = path
+        .strip_prefix(ROOT)?
+        .strip_prefix('/')?
+        .split_once('/')?;
+    let (signal, file) = (rest.split('/').next()?, rest.rsplit('/').next()?);
+    let name = file.strip_suffix(".seg")?;
+    let created = name.rsplit('-').next();
+    Some(Named {
+        cluster,
+        signal: (signal == Signal::Logs.as_str()).then_some(Signal::Logs),
+        created: created.and_then(|hex| Timestamp::from_str_radix(hex, 16).ok()),
+        merged: name.split('-').nth(1)?.starts_with('m'),
+    })
 }
 
 /// `yyyy-mm-dd`, UTC.
@@ -39,5 +79,26 @@ mod tests {
             path("c1", Signal::Logs, 86_400_000_000_000, 3, "h7-0"),
             "segments/c1/logs/1970-01-02/3-h7-0-4e94914f0000.seg"
         );
+    }
+
+    #[test]
+    fn a_path_tells_what_was_put_into_it() {
+        for (unique, merged) in [("h7-0", false), ("m2f", true)] {
+            let path = path("c1", Signal::Logs, 86_400_000_000_000, 3, unique);
+            let named = Named {
+                cluster: "c1",
+                signal: Some(Signal::Logs),
+                created: Some(86_400_000_000_000),
+                merged,
+            };
+            assert_eq!(parse(&path), Some(named));
+        }
+        for stray in [
+            "segments/c1/logs/x.txt",
+            "segments/c1",
+            "other/c1/logs/d/1-h-2.seg",
+        ] {
+            assert_eq!(parse(stray), None);
+        }
     }
 }

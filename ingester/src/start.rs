@@ -52,6 +52,8 @@ pub struct Deps {
     pub network: Option<Arc<dyn Network>>,
     /// The time.
     pub clock: Clock,
+    /// The time at the storage; `None`: the storage is asked.
+    pub storage_clock: Option<Clock>,
     /// What it counts.
     pub metrics: Metrics,
     /// The disk under the log; `None` for the folder `wal` of the data folder.

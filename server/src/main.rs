@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! compose.rs  open ports ─▶ join (cluster.rs) ─▶ start roles (roles.rs) ─▶ ready ─▶ signal, leave ─▶ end
-//! admin.rs    /admin/api/v1     ring.rs  `pharos ring`, which asks it
+//! admin.rs    /admin/api/v1     ring.rs, catalog.rs  `pharos ring` and `pharos catalog`, which ask it
 //! ops.rs      the routes that Loki has for operators
 //! ```
 
 mod admin;
 mod announce;
+mod catalog;
 mod cluster;
 mod compose;
 mod ops;
@@ -18,6 +19,7 @@ mod roles;
 use std::process::ExitCode;
 
 use self::ring::RingArguments;
+use catalog::CatalogArguments;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use options::ServeArguments;
 
@@ -33,12 +35,15 @@ enum Cli {
     Serve(Box<ServeArguments>),
     /// Shows who is in the cluster; lets a process leave, or forgets one that is gone.
     Ring(RingArguments),
+    /// Makes a lost catalog anew, of the objects in the storage.
+    Catalog(CatalogArguments),
 }
 
 fn main() -> ExitCode {
     let outcome = command().and_then(|cli| match cli {
         Cli::Serve(arguments) => arguments.settings().and_then(compose::run),
         Cli::Ring(arguments) => ring::run(&arguments),
+        Cli::Catalog(arguments) => catalog::run(&arguments),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

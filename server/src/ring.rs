@@ -4,9 +4,9 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use meta::{MemberStatus, Status};
 
-/// Flags of `pharos ring`.
+/// Who is asked, and how the answer is printed.
 #[derive(Debug, Args)]
-pub(crate) struct RingArguments {
+pub(crate) struct Asked {
     /// HTTP address of any process of the cluster
     #[arg(
         long,
@@ -17,8 +17,15 @@ pub(crate) struct RingArguments {
     )]
     address: String,
     /// Prints what the process answers, as JSON
-    #[arg(long)]
-    json: bool,
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// Flags of `pharos ring`.
+#[derive(Debug, Args)]
+pub(crate) struct RingArguments {
+    #[command(flatten)]
+    asked: Asked,
     #[command(subcommand)]
     action: Option<Action>,
 }
@@ -30,7 +37,8 @@ enum Action {
         /// Its number
         node: u64,
     },
-    /// Takes a process that will not come back off the list; records that it alone had are lost
+    /// Takes a process that will not come back off the list; says which records may be lost with it. Said of one that
+    /// is off the list already, it accepts that loss
     Forget {
         /// Its number
         node: u64,
@@ -40,23 +48,21 @@ enum Action {
 /// Asks, and prints the answer.
 #[expect(clippy::print_stdout, reason = "it is the command's output")]
 pub(crate) fn run(arguments: &RingArguments) -> anyhow::Result<()> {
-    let base = arguments.address.trim_end_matches('/');
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let asked = &arguments.asked;
     match arguments.action {
         Some(Action::Leave { node }) => {
-            runtime.block_on(ask(base, &format!("/leave/{node}"), true))?;
+            block_on(ask(asked, &format!("/ring/leave/{node}"), true))?;
             println!("node {node} is leaving; `pharos ring` shows when it is gone");
         }
         Some(Action::Forget { node }) => {
-            runtime.block_on(ask(base, &format!("/forget/{node}"), true))?;
-            println!("node {node} is forgotten");
+            let before = serde_json::from_str(&block_on(ask(asked, "/ring", false))?)?;
+            block_on(ask(asked, &format!("/ring/forget/{node}"), true))?;
+            let after = serde_json::from_str(&block_on(ask(asked, "/ring", false))?)?;
+            print!("{}", forgotten(node, &before, &after));
         }
         None => {
-            let text = runtime.block_on(ask(base, "", false))?;
-            match arguments.json {
+            let text = block_on(ask(asked, "/ring", false))?;
+            match asked.json {
                 true => println!("{text}"),
                 false => print!("{}", table(&serde_json::from_str(&text)?)),
             }
@@ -65,8 +71,19 @@ pub(crate) fn run(arguments: &RingArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn ask(base: &str, path: &str, post: bool) -> anyhow::Result<String> {
-    let url = format!("{base}/admin/api/v1/ring{path}");
+/// Runs a question to its end.
+pub(crate) fn block_on<T>(question: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(question)
+}
+
+/// Asks a route below `/admin/api/v1`.
+pub(crate) async fn ask(asked: &Asked, path: &str, post: bool) -> anyhow::Result<String> {
+    let base = asked.address.trim_end_matches('/');
+    let url = format!("{base}/admin/api/v1{path}");
     let client = reqwest::Client::new();
     let request = match post {
         true => client.post(&url),
@@ -103,15 +120,60 @@ fn table(status: &Status) -> String {
         status.ring, status.version, status.segments, status.term
     );
     for past in &status.past_rings {
-        text += &format!(
-            "ring {} is not stored yet: waiting for {}{}\n",
-            past.version,
-            numbers(&past.undrained),
-            match past.lost.as_slice() {
-                [] => String::new(),
-                lost => format!("; lost {}", numbers(lost)),
+        text += &match (past.undrained.as_slice(), past.lost.as_slice()) {
+            ([], lost) => unstored(past.version, lost),
+            (undrained, lost) => format!(
+                "ring {} is not stored yet: waiting for {}{}\n",
+                past.version,
+                numbers(undrained),
+                match lost {
+                    [] => String::new(),
+                    lost => format!("; lost {}", numbers(lost)),
+                }
+            ),
+        };
+    }
+    text
+}
+
+/// Of a ring of which so many are lost that nobody can know what it had.
+fn unstored(ring: u64, lost: &[u64]) -> String {
+    format!(
+        "ring {ring}: a majority of owners was lost before it had stored what it held (nodes {}): queries fail until \
+         `pharos ring forget` is said of one of them again, which accepts that such records are lost\n",
+        numbers(lost)
+    )
+}
+
+/// What it means that a node was forgotten.
+fn forgotten(node: u64, before: &Status, after: &Status) -> String {
+    let lost_to = |status: &Status| -> Vec<(u64, Vec<u64>)> {
+        let rings = status.past_rings.iter();
+        let lost = rings.filter(|past| past.lost.contains(&node));
+        lost.map(|past| (past.version, past.lost.clone())).collect()
+    };
+    let mut text = format!("node {node} is forgotten\n");
+    if before.members.iter().any(|member| member.node == node) {
+        for (ring, lost) in lost_to(after) {
+            text += &format!(
+                "it had not stored what it held under ring {ring}; what only {} had is lost\n",
+                numbers(&lost)
+            );
+            let past = after.past_rings.iter().find(|past| past.version == ring);
+            if past.is_some_and(|past| past.undrained.is_empty()) {
+                text += &unstored(ring, &lost);
             }
-        );
+        }
+        return text;
+    }
+    let still = lost_to(after);
+    for (ring, lost) in lost_to(before) {
+        if !still.iter().any(|(version, _)| *version == ring) {
+            text += &format!(
+                "records of ring {ring} that only {} had are lost, and nobody waits for them any more\n",
+                numbers(&lost)
+            );
+        }
     }
     text
 }
@@ -168,5 +230,40 @@ ring 4, catalog version 7, 5 segments, term 3
 ring 3 is not stored yet: waiting for 1, 2; lost 9
 ";
         assert_eq!(table(&serde_json::from_str(text).unwrap()), expected);
+    }
+
+    #[test]
+    fn forgetting_says_what_may_be_lost_and_saying_it_again_accepts_that() {
+        let status = |members: &str, undrained: &str, lost: &str| -> Status {
+            let text = format!(
+                r#"{{"protocol":1,"cluster":"00","node":1,"address":"a:1","ingester":true,"leader":null,"term":3,
+                "voters":[1],"learners":[],"last_log":9,"applied":9,"snapshot":null,"version":7,"last_node":12,
+                "segments":5,"ring":4,"past_rings":[{{"version":3,"undrained":[{undrained}],"lost":[{lost}]}}],
+                "members":[{members}]}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let member = r#"{"node":2,"address":"a:1","zone":"x","roles":["ingester"],"state":"active","voter":true,
+            "silent_millis":null}"#;
+        let (whole, waiting) = (status(member, "1,2", "9"), status("", "1", "2,9"));
+        let text = forgotten(2, &whole, &waiting);
+        assert!(
+            text.ends_with("under ring 3; what only 2, 9 had is lost\n"),
+            "{text}"
+        );
+        let stuck = status("", "", "2,9");
+        let text = forgotten(2, &whole, &stuck);
+        assert!(
+            text.contains("queries fail until `pharos ring forget`"),
+            "{text}"
+        );
+        assert_eq!(table(&stuck).lines().last(), text.lines().last());
+        let mut accepted = status("", "", "");
+        accepted.past_rings.clear();
+        let text = forgotten(2, &stuck, &accepted);
+        assert!(
+            text.contains("ring 3 that only 2, 9 had are lost, and nobody"),
+            "{text}"
+        );
     }
 }

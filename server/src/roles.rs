@@ -13,6 +13,7 @@ use runtime::{clock, explained};
 use store::ObjectStorage;
 
 use crate::admin;
+use crate::catalog::{self, Rebuilding};
 use crate::cluster::Cluster;
 use crate::ops::{self, StopRequest};
 use crate::options::Settings;
@@ -25,6 +26,8 @@ pub(crate) struct Roles {
     ingester: Option<Ingester>,
     pub(crate) distributor: Option<Distributor>,
     querier: Option<Querier>,
+    objects: ObjectStorage,
+    clock: querier::Clock,
 }
 
 impl Roles {
@@ -71,12 +74,21 @@ impl Roles {
             ingester,
             distributor,
             querier,
+            objects: parts.objects,
+            clock: parts.clock,
         })
     }
 
     /// What the main port serves besides status.
     pub(crate) fn router(&self, cluster: &Cluster, stop: &StopRequest) -> Router {
+        let rebuilding = Rebuilding {
+            node: cluster.node.clone(),
+            storage: self.objects.clone(),
+            cluster: cluster.number.as_str().into(),
+            clock: Arc::clone(&self.clock),
+        };
         let mut router = admin::router(self.ingester.clone(), cluster.node.clone());
+        router = router.merge(catalog::router(rebuilding));
         let ops = ops::late(self.ingester.clone(), cluster.node.clone(), stop.clone());
         router = router.merge(ops);
         if let Some(distributor) = &self.distributor {
@@ -133,6 +145,7 @@ impl Parts<'_> {
             meta: Arc::clone(&self.meta),
             network: Some(Arc::clone(&self.cluster.network)),
             clock: Arc::clone(&self.clock),
+            storage_clock: None,
             metrics: ingester::Metrics::new(self.registry)?,
             log_files: None,
             blocking: runtime::Blocking::threads(),
@@ -153,6 +166,7 @@ impl Parts<'_> {
             Arc::clone(&self.meta),
             Arc::clone(&self.cluster.network),
             self.own(ingester, |own| own as Arc<dyn IngestApi>),
+            distributor::ClusterMetrics::new(self.registry)?,
         );
         let members = Arc::clone(&self.meta);
         let sources = distributor::Sources::new(Arc::clone(&self.clock))

@@ -1,5 +1,6 @@
 //! One request's way to the owners: does what a [`Delivery`] decides.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(super) struct Courier {
     pub(super) version: u64,
     /// Ended when the courier is dropped.
     pub(super) calls: JoinSet<Done>,
+    /// Owners whose last call failed.
+    pub(super) failed: HashSet<NodeId>,
 }
 
 impl Courier {
@@ -51,6 +54,7 @@ impl Courier {
                         hedge,
                     } => self.send(call, node, ring, &batches, hedge),
                     Action::Answer(result) => {
+                        shared.metrics.answered(&result);
                         // Who asked may have left.
                         let _ = tell.take().map(|tell| tell.send(result));
                     }
@@ -59,11 +63,12 @@ impl Courier {
             if delivery.is_answered() && late.is_none() {
                 late = self.admit_late(&delivery);
                 if late.is_none() {
-                    return;
+                    return self.shared.metrics.unserved(delivery.unserved().count());
                 }
             }
             if delivery.is_done(began.elapsed()) {
-                return;
+                let unserved = delivery.unserved().count();
+                return self.shared.metrics.unserved(unserved);
             }
             let wake = began + delivery.wake_at();
             let gone = async {
@@ -78,8 +83,16 @@ impl Courier {
                     if let Ok((call, node, took, result)) = done {
                         self.shared.learn(node, took, &result);
                         match result {
-                            Ok(()) => delivery.acked(call),
-                            Err(error) => delivery.failed(began.elapsed(), call, error),
+                            Ok(()) => {
+                                if delivery.is_answered() {
+                                    self.shared.metrics.late(delivery.news(call));
+                                }
+                                delivery.acked(call);
+                            }
+                            Err(error) => {
+                                self.failed.insert(node);
+                                delivery.failed(began.elapsed(), call, error);
+                            }
                         }
                     }
                 }
@@ -128,6 +141,8 @@ impl Courier {
             .map(|at| self.requests[*at].clone())
             .collect();
         stamp(&mut requests, ring);
+        let again = !hedge && self.failed.remove(&node);
+        shared.metrics.called(hedge, again);
         if hedge {
             tracing::debug!(node = node.0, "an owner is slow; asking it a second time");
         } else {

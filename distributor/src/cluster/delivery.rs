@@ -157,6 +157,13 @@ impl Delivery {
         }
     }
 
+    /// How many of the call's batches its owner is not known to have.
+    pub(super) fn news(&self, id: CallId) -> usize {
+        let call = &self.calls[id.0];
+        let held = |batch: &&usize| self.batches[**batch].held.contains(&call.node);
+        call.batches.iter().filter(|batch| !held(batch)).count()
+    }
+
     /// The call brought an error; any of the batches may be stored or not.
     pub(super) fn failed(&mut self, now: At, id: CallId, error: Error) {
         let call = &mut self.calls[id.0];

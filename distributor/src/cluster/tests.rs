@@ -187,6 +187,7 @@ impl World {
             meta,
             Arc::clone(self) as Arc<dyn Network>,
             None,
+            metrics(),
         )
     }
 
@@ -218,6 +219,10 @@ fn request(id: u128) -> IngestRequest {
 
 fn down() -> Error {
     Error::Unavailable("it is down".into())
+}
+
+fn metrics() -> ClusterMetrics {
+    ClusterMetrics::new(&prometheus::Registry::new()).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -375,7 +380,7 @@ async fn late_copies_are_bounded_and_given_up_for_who_stays_away() {
         ..ClusterConfig::default()
     };
     let network = Arc::clone(&world) as Arc<dyn Network>;
-    let ingest = ClusterIngest::new(config, meta, network, None);
+    let ingest = ClusterIngest::new(config, meta, network, None, metrics());
     for id in 1..=50 {
         assert_eq!(ingest.ingest(vec![request(id)]).await, Ok(()));
     }
@@ -401,6 +406,7 @@ async fn the_ingester_of_this_process_is_reached_without_a_detour() {
         meta,
         network,
         Some((NodeId(7), own)),
+        metrics(),
     );
     assert_eq!(ingest.ingest(vec![request(1)]).await, Ok(()));
     assert_eq!(world.stored(7, 1), [1]);

@@ -98,7 +98,11 @@ impl World {
             storage: self.storage.clone(),
             meta: Arc::clone(&self.meta) as Arc<dyn MetaApi>,
             network: None,
-            clock: Arc::new(move || now.load(Ordering::Relaxed)),
+            clock: Arc::new({
+                let now = Arc::clone(&now);
+                move || now.load(Ordering::Relaxed)
+            }),
+            storage_clock: Some(Arc::new(move || now.load(Ordering::Relaxed))),
             metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
             log_files: Some(files),
             blocking: runtime::Blocking::threads(),

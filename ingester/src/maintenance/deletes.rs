@@ -21,10 +21,11 @@ impl Worker {
     /// # Errors
     /// What stopped it; the segment stays pending.
     pub(super) async fn delete_one(&mut self, urgent: bool) -> Result<bool, Error> {
-        let (catalog, now) = (self.meta.catalog(), (self.clock)());
+        let catalog = self.meta.catalog();
         let Some(segment) = self.next_pending(&catalog) else {
             return Ok(false);
         };
+        let now = self.clock.now().await?;
         let lease = format!("delete {}", segment.id.0);
         let delete = self
             .merger

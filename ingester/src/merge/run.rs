@@ -13,13 +13,15 @@ use rpc::{Catalog, Command, MetaApi, SegmentId, SegmentMeta, SwapCommit};
 use runtime::Blocking;
 use segment::{Compression, ReadAt};
 use store::ObjectStorage;
+use tokio::time::Instant;
 
 use super::MergePlan;
 use crate::codec::{self, Written};
 use crate::config::nanos;
 use crate::deletes::Deletes;
 use crate::metrics::Metrics;
-use crate::start::{Clock, Deps};
+use crate::start::Deps;
+use crate::storage_clock::StorageClock;
 use crate::{Config, Error, objects};
 
 /// A read of about a chunk (3 MiB of text, 30 ms of work) waits at most 20 times 10 ms.
@@ -36,12 +38,14 @@ pub(crate) struct Merger {
     files: Arc<AtomicU64>,
     storage: ObjectStorage,
     meta: Arc<dyn MetaApi>,
-    clock: Clock,
+    clock: StorageClock,
     blocking: Blocking,
     metrics: Arc<Metrics>,
     folder: PathBuf,
     retention_nanos: i64,
     delete_grace: i64,
+    /// So long an object may be named: well before it is taken for an orphan.
+    unnamed_age_max: Duration,
     enabled: bool,
     interval: Duration,
     stop: Arc<AtomicBool>,
@@ -63,6 +67,7 @@ impl Merger {
         ingester: u64,
         config: &Config,
         deps: &Deps,
+        clock: StorageClock,
         metrics: Arc<Metrics>,
         stop: Arc<AtomicBool>,
         busy: Arc<AtomicBool>,
@@ -73,12 +78,13 @@ impl Merger {
             files: Arc::default(),
             storage: deps.storage.clone(),
             meta: Arc::clone(&deps.meta),
-            clock: Arc::clone(&deps.clock),
+            clock,
             blocking: deps.blocking.clone(),
             metrics,
             folder: config.data_dir.join("tmp"),
             retention_nanos: nanos(config.retention),
             delete_grace: nanos(config.delete_grace),
+            unnamed_age_max: config.orphan_age / 2,
             enabled: config.merge.enabled,
             interval: config.merge.interval,
             stop,
@@ -169,13 +175,21 @@ impl Merger {
                 self.write(readers, how, catalog, now, deletes).await?
             }
         };
+        // As after the process was held up for long: others may take it for an orphan.
+        let (add, began) = add.map_or((None, None), |(segment, began)| {
+            (Some(segment), Some(began))
+        });
+        if began.is_some_and(|began| began.elapsed() >= self.unnamed_age_max) {
+            let text = "storing a merged segment took too long; it is merged again".to_owned();
+            return Err(Error::Stopped(text));
+        }
         let dropped = add.is_none();
         let path = add.as_ref().map(|segment| Arc::clone(&segment.path));
         let swap = SwapCommit {
             remove,
             add: add.into_iter().collect(),
             deleted,
-            delete_after: (self.clock)().saturating_add(self.delete_grace),
+            delete_after: self.clock.now().await?.saturating_add(self.delete_grace),
         };
         let swapped = self.meta.propose(Command::SwapSegments(swap)).await;
         if let (Err(rpc::Error::Conflict(_)), Some(path)) = (&swapped, &path) {
@@ -203,6 +217,7 @@ impl Merger {
         readers.collect()
     }
 
+    /// With the time before which the object was not there.
     async fn write(
         &self,
         inputs: Vec<ObjectReader>,
@@ -210,7 +225,7 @@ impl Merger {
         catalog: &Arc<Catalog>,
         now: Timestamp,
         deletes: Deletes,
-    ) -> Result<Option<SegmentMeta>, Error> {
+    ) -> Result<Option<(SegmentMeta, Instant)>, Error> {
         let first = &inputs[0].segment;
         let signal = first.signal;
         let unique = format!("m{:x}", first.id.0);
@@ -227,6 +242,7 @@ impl Merger {
                 .await
                 .map_err(|error| Error::Stopped(format!("merging segments ended early: {error}")))?
         };
+        let began = Instant::now();
         let stored = match written {
             Ok(written) if written.tenants.is_empty() => Ok(None),
             Ok(written) => self
@@ -239,7 +255,7 @@ impl Merger {
         };
         // Left behind at worst until the next start.
         let _ = fs::remove_file(&temporary);
-        Ok(stored?.map(|written| SegmentMeta {
+        let named = |written: Written| SegmentMeta {
             id: SegmentId(0),
             signal,
             path: path.into(),
@@ -247,7 +263,8 @@ impl Merger {
             created: now,
             level,
             tenants: written.tenants,
-        }))
+        };
+        Ok(stored?.map(|written| (named(written), began)))
     }
 
     fn merge_to_file(

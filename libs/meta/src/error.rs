@@ -50,7 +50,7 @@ pub enum Error {
     Setting(String),
     /// The cluster has another shape than the one that this process was started with.
     #[error(
-        "the cluster was formed with {formed}, and this process is set to {set}: these are fixed,          set them alike"
+        "the cluster was formed with {formed}, and this process is set to {set}: these are fixed when a cluster is made, by one process alone too; start it with {formed}"
     )]
     Shape {
         /// That of the cluster.

@@ -80,6 +80,8 @@ struct Core {
     resigned: AtomicBool,
     /// When each process last said that it lives.
     heard: Mutex<BTreeMap<u64, Instant>>,
+    /// Since when it leads, as far as it has noticed.
+    leads_since: Mutex<Option<Instant>>,
     failed: watch::Sender<Option<Error>>,
     stopping: watch::Sender<bool>,
     dice: Mutex<u64>,
@@ -126,6 +128,7 @@ impl Node {
             raft: OnceLock::new(),
             resigned: AtomicBool::new(false),
             heard: Mutex::default(),
+            leads_since: Mutex::default(),
             failed: watch::Sender::new(None),
             stopping: watch::Sender::new(false),
             joining: tokio::sync::Mutex::default(),

@@ -10,7 +10,8 @@ use crate::raft::{Applied, Proposal, Types};
 use crate::status::Contact;
 
 /// The version of these words. Processes with unequal ones do not talk to each other.
-pub(crate) const PROTOCOL: u32 = 1;
+/// Of equal ones it also holds that they make the same catalog of the same commands.
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// What every question starts with.
 #[derive(Deserialize)]
@@ -288,10 +289,10 @@ mod tests {
 
     #[test]
     fn another_protocol_is_named_even_when_its_words_are_unknown() {
-        let asked = decode_question::<StatusAsk>(br#"{"protocol":2,"what":[]}"#);
+        let asked = decode_question::<StatusAsk>(br#"{"protocol":1,"what":[]}"#);
         let Err(rpc::Error::Invalid(text)) = asked else {
             panic!("{asked:?}");
         };
-        assert!(text.contains("protocol 2 and of protocol 1"), "{text}");
+        assert!(text.contains("protocol 1 and of protocol 2"), "{text}");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use rpc::{Command, SegmentMeta, SwapCommit};
+use rpc::{Catalog, Command, SegmentMeta, SwapCommit};
 
 use crate::state::fault_of;
 
@@ -13,20 +13,30 @@ const SEGMENTS_PER_COMMAND: usize = 500;
 /// What [`rebuild`] makes of objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// To be proposed in this order to a cluster that has no segments yet.
+    /// To be proposed in this order.
     pub commands: Vec<Command>,
+    /// Objects that the catalog names already, as live ones or as replaced ones.
+    pub known: usize,
     /// Paths that cannot be segments, with the reason.
     pub refused: Vec<(String, &'static str)>,
 }
 
-/// The commands by which an empty catalog holds these objects, oldest first; their `id`s do not
-/// matter.
+/// The commands by which a catalog holds these objects besides what it holds, oldest first; their
+/// `id`s do not matter.
 ///
-/// What merges had replaced and nobody had deleted yet comes back beside what replaced it: readers
-/// and merges drop the copies. Settings of tenants and delete requests are not in objects, and so
-/// are gone.
-pub fn rebuild(mut objects: Vec<SegmentMeta>) -> Rebuilt {
+/// What merges had replaced and nobody had deleted yet comes back beside what replaced it, and what
+/// was stored for heads that are in a log still comes beside what they will be stored as: readers and
+/// merges drop the copies. Settings of tenants and delete requests are not in objects: those that the
+/// catalog has hold for the objects too, others are gone.
+pub fn rebuild(catalog: &Catalog, mut objects: Vec<SegmentMeta>) -> Rebuilt {
     let mut rebuilt = Rebuilt::default();
+    let live: HashSet<&str> = catalog.segments.values().map(|s| &*s.path).collect();
+    objects.retain(|object| {
+        let path = &*object.path;
+        let known = live.contains(path) || catalog.condemned.contains_key(path);
+        rebuilt.known += usize::from(known);
+        !known
+    });
     objects.sort_by(|a, b| (a.created, &a.path).cmp(&(b.created, &b.path)));
     let mut paths = HashSet::new();
     objects.retain(|object| {
@@ -63,7 +73,7 @@ mod tests {
             created: 5000 - at,
             ..segment(&format!("segments/{at}"), &["a"])
         });
-        let rebuilt = rebuild(objects.collect());
+        let rebuilt = rebuild(&Catalog::default(), objects.collect());
         assert_eq!((rebuilt.commands.len(), rebuilt.refused.len()), (3, 0));
         let mut machine = StateMachine::default();
         for command in &rebuilt.commands {
@@ -83,7 +93,7 @@ mod tests {
             segment("b", &[]),
             segment("a", &["t"]),
         ];
-        let rebuilt = rebuild(objects);
+        let rebuilt = rebuild(&Catalog::default(), objects);
         let refused = [
             ("a".to_owned(), "is named twice"),
             ("b".to_owned(), "holds no tenant"),
@@ -95,7 +105,28 @@ mod tests {
     }
 
     #[test]
+    fn what_the_catalog_names_is_left_as_it_is() {
+        let mut machine = StateMachine::default();
+        let all = || ["a", "b", "c"].map(|path| segment(path, &["t"])).to_vec();
+        let first = rebuild(machine.catalog(), all()[..2].to_vec());
+        machine.apply(&first.commands[0]).unwrap();
+        let replaced = Command::SwapSegments(SwapCommit {
+            remove: vec![rpc::SegmentId(1)],
+            add: Vec::new(),
+            deleted: BTreeSet::new(),
+            delete_after: 5,
+        });
+        machine.apply(&replaced).unwrap();
+        let again = rebuild(machine.catalog(), all());
+        assert_eq!((again.known, again.refused.len()), (2, 0));
+        machine.apply(&again.commands[0]).unwrap();
+        let live = machine.catalog().segments.values();
+        assert_eq!(live.map(|s| &*s.path).collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(rebuild(machine.catalog(), all()).commands, []);
+    }
+
+    #[test]
     fn nothing_needs_no_command() {
-        assert_eq!(rebuild(Vec::new()), Rebuilt::default());
+        assert_eq!(rebuild(&Catalog::default(), Vec::new()), Rebuilt::default());
     }
 }

@@ -89,7 +89,7 @@ impl StateMachine {
             Command::TakeLease {
                 name,
                 holder,
-                now: _,
+                run_out: _,
                 until,
             } => cluster::take_lease(&mut catalog.cluster, name, *holder, *until),
             Command::ReleaseLease { name, holder } => {
@@ -143,13 +143,13 @@ impl StateMachine {
             Command::SetState(id, state) => {
                 cluster::check_state(&self.catalog.cluster, *id, *state)
             }
-            Command::Forget(id) => cluster::check_member(&self.catalog.cluster, *id).map(drop),
+            Command::Forget(id) => cluster::check_forget(&self.catalog.cluster, *id),
             Command::TakeLease {
                 name,
                 holder,
-                now,
+                run_out,
                 until: _,
-            } => cluster::check_lease(&self.catalog.cluster, name, *holder, *now),
+            } => cluster::check_lease(&self.catalog.cluster, name, *holder, *run_out),
             Command::Drained(..) | Command::ReleaseLease { .. } | Command::ForgetObjects(_) => {
                 Ok(())
             }

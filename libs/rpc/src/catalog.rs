@@ -108,7 +108,8 @@ pub struct SwapCommit {
     /// Segments that hold the same records (less what expired or was deleted); may be empty.
     pub add: Vec<SegmentMeta>,
     /// Delete requests whose records were left out. Those that are pending for a removed segment
-    /// and are not named here are pending for the added ones.
+    /// and are not named here are pending for the added ones. Where nothing is removed, all active
+    /// ones that touch the added segments are, as after a flush.
     pub deleted: BTreeSet<DeleteId>,
     /// From when the removed objects may be deleted: later than any query that still reads them.
     pub delete_after: Timestamp,
@@ -134,18 +135,23 @@ pub enum Command {
     /// The member holds no uncovered head of this ring version or an older one, and takes no batch
     /// for them any more.
     Drained(NodeId, RingVersion),
-    /// The member is gone: it has left, or somebody says that it will not come back (then records
-    /// that it alone held are lost). Refused as a conflict when there is no such member.
+    /// The member is gone: it has left, or somebody says that it will not come back. For one that is
+    /// gone already, and had not stored what it held under past rings of which all others have: that
+    /// is gone as well, and nobody waits for it any more. Refused as a conflict when neither is the
+    /// case.
     Forget(NodeId),
-    /// Takes or renews a lease. Refused as a conflict while another holds it.
+    /// Takes or renews a lease. Refused as a conflict while another holds it, unless that one's
+    /// `until` is `run_out`. No clock decides: the proposer says which lease it saw unrenewed for as
+    /// long as leases last, and each renewal has another `until`.
     TakeLease {
         /// Which job.
         name: Arc<str>,
         /// Who wants to do it.
         holder: NodeId,
-        /// The time at the proposer; another's lease that ends at or before it is free.
-        now: Timestamp,
-        /// When the lease is to end.
+        /// The `until` of another's lease that may be taken over; of no meaning where there is none.
+        run_out: Timestamp,
+        /// When the lease ends by the holder's clock, if it is not renewed; raised where it is not
+        /// later than that of the lease before.
         until: Timestamp,
     },
     /// Gives a lease back; ignored when it is not the holder's.

@@ -68,7 +68,9 @@ pub struct Ring {
 pub struct PastRing {
     /// Its members; readers need a quorum of the owners that it gave each shard.
     pub ring: Ring,
-    /// Those that may still hold heads of it. When the last has drained, the ring is forgotten.
+    /// Those that may still hold heads of it. When the last has drained, the ring is forgotten, unless
+    /// so many are lost that what was acknowledged may be lost with them: then somebody must say
+    /// first that it is.
     pub undrained: BTreeSet<NodeId>,
     /// Those that were forgotten before they had drained: nobody can ask them any more, so that they
     /// count as owners who do not answer.
@@ -80,7 +82,7 @@ pub struct PastRing {
 pub struct Lease {
     /// Who does it.
     pub holder: NodeId,
-    /// From when another may take it over.
+    /// When it ends by its holder's clock; tells one renewal from another.
     pub until: Timestamp,
 }
 

@@ -178,7 +178,11 @@ impl Cluster {
             storage: world.storage.clone(),
             meta: Arc::clone(&world.meta) as Arc<dyn MetaApi>,
             network: Some(Arc::new(self.wires.clone())),
-            clock: Arc::new(move || now.load(Ordering::Relaxed)),
+            clock: Arc::new({
+                let now = Arc::clone(&now);
+                move || now.load(Ordering::Relaxed)
+            }),
+            storage_clock: Some(Arc::new(move || now.load(Ordering::Relaxed))),
             metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
             log_files: Some(Arc::new(Sim(world.disk.clone()))),
             blocking: runtime::Blocking::threads(),
@@ -350,9 +354,11 @@ async fn who_leaves_stores_what_it_holds_and_is_forgotten_with_its_rings() {
     assert_eq!(shape.slot_nanos, SLOT);
     cluster.send(20..30, &[0, 1, 2]).await;
     cluster.pass(2 * OVER);
-    cluster
-        .until(async |catalog: &Catalog| catalog.cluster.past_rings.is_empty())
-        .await;
+    let closed = async |catalog: &Catalog| {
+        cluster.pass(SLOT / 10);
+        catalog.cluster.past_rings.is_empty()
+    };
+    cluster.until(closed).await;
     cluster.covered(&[0, 1, 2]).await;
     assert_eq!(cluster.stored().await.len(), 20);
 }
@@ -378,16 +384,24 @@ async fn one_ingester_at_a_time_merges() {
     }
     let first = *cluster.meta().catalog().segments.keys().next().unwrap();
     let name: Arc<str> = format!("merge {}", first.0).into();
-    let now = cluster.worlds[0].now.load(Ordering::Relaxed);
     let take = Command::TakeLease {
         name: Arc::clone(&name),
         holder: NodeId(3),
-        now,
-        until: now + 1000,
+        run_out: 0,
+        until: 1,
     };
     cluster.meta().propose(take).await.unwrap();
-    assert_eq!(cluster.node(0).merge_now().await.unwrap(), 0);
-    cluster.pass(1000);
+    cluster.pass(DAY);
+    assert_eq!(
+        cluster.node(0).merge_now().await.unwrap(),
+        0,
+        "what the clock says is nothing"
+    );
+    let free = Command::ReleaseLease {
+        name,
+        holder: NodeId(3),
+    };
+    cluster.meta().propose(free).await.unwrap();
     assert_eq!(cluster.node(0).merge_now().await.unwrap(), 1);
     assert_eq!(
         (cluster.segments(), cluster.stored().await),
@@ -421,23 +435,21 @@ async fn a_delete_request_is_finished_when_every_ingester_says_that_it_holds_not
 #[tokio::test]
 async fn a_lease_that_was_lost_ends_the_job() {
     let cluster = Cluster::new(2).await;
-    let leases = crate::lease::Leases {
-        meta: Arc::clone(&cluster.worlds[0].meta) as Arc<dyn MetaApi>,
-        node: NodeId(1),
-        clock: Arc::new(|| 0),
-        duration: Duration::from_nanos(3),
+    let leases = |node, clock| {
+        let meta = Arc::clone(&cluster.worlds[0].meta) as Arc<dyn MetaApi>;
+        let duration = Duration::from_millis(30);
+        crate::lease::Leases::new(meta, NodeId(node), Arc::new(move || clock), duration)
     };
-    let other = crate::lease::Leases {
-        node: NodeId(2),
-        clock: Arc::new(|| 1000),
-        ..leases.clone()
-    };
+    // Neither clock goes, and the second is behind.
+    let (one, other) = (leases(1, 1000), leases(2, 0));
     let job = async {
-        // Takes it over, and then never ends.
-        assert!(other.take("x", Duration::from_secs(1)).await?);
+        // Takes it over as soon as it has run out, and then never ends.
+        while !other.take("x", Duration::ZERO).await? {
+            tokio::task::yield_now().await;
+        }
         std::future::pending().await
     };
-    let lost: Result<Option<()>, crate::Error> = leases.hold("x", job).await;
+    let lost: Result<Option<()>, crate::Error> = one.hold("x", job).await;
     assert_eq!(lost.unwrap_err().kind(), Kind::Conflict);
     let done = other.hold("x", async { Ok(7) }).await;
     assert_eq!(done.unwrap(), Some(7));

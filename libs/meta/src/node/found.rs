@@ -18,6 +18,8 @@ use crate::status::Status;
 
 /// How long to wait before all are asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Who is refused for so many times as long as silence takes to be noticed gives up.
+const REFUSALS: u32 = 3;
 /// How often is said what is waited for.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
@@ -168,6 +170,7 @@ impl Core {
     async fn take_number(self: &Arc<Self>, cluster: &str) -> Result<Identity, Error> {
         let mut patience = Patience { told: None };
         let mut asked_after = None;
+        let mut refused_since = None;
         loop {
             match self.ask_leader(Some(cluster)).await {
                 Err(what) => patience.tell(&what),
@@ -180,8 +183,19 @@ impl Core {
                         Some(node) => Some(node),
                         None => {
                             asked_after = Some(leader.last_node);
-                            self.ask_for_number(cluster, leader.last_node, &mut patience)
-                                .await
+                            let after = leader.last_node;
+                            match self.ask_for_number(cluster, after, &mut patience).await {
+                                Ok(node) => node,
+                                Err(text) => {
+                                    let since = *refused_since.get_or_insert_with(Instant::now);
+                                    if since.elapsed() >= self.config.timings.live_within * REFUSALS
+                                    {
+                                        return Err(Error::Stranger(text));
+                                    }
+                                    patience.tell(&text);
+                                    None
+                                }
+                            }
                         }
                     };
                     if let Some(node) = node {
@@ -202,25 +216,28 @@ impl Core {
         }
     }
 
+    /// # Errors
+    /// Why the leader refuses.
     async fn ask_for_number(
         self: &Arc<Self>,
         cluster: &str,
         after: u64,
         patience: &mut Patience,
-    ) -> Option<u64> {
+    ) -> Result<Option<u64>, String> {
         let join = Command::Join(self.member(NodeId(0)));
         let proposal = Proposal::new(&join, Some(after));
         match self.submit(cluster, proposal, true).await {
-            Ok(Applied::Node { id, .. }) => Some(id),
+            Ok(Applied::Node { id, .. }) => Ok(Some(id)),
             // Somebody else was faster.
-            Ok(Applied::Conflict { .. }) => None,
+            Ok(Applied::Conflict { .. }) => Ok(None),
+            Ok(Applied::Invalid { text, .. }) => Err(text),
             Ok(other) => {
                 patience.tell(&format!("the leader answered {other:?}"));
-                None
+                Ok(None)
             }
             Err(error) => {
                 patience.tell(&error.to_string());
-                None
+                Ok(None)
             }
         }
     }
@@ -414,7 +431,7 @@ impl Core {
 fn check_shape(catalog: &Catalog, set: &ClusterShape) -> Result<(), Error> {
     let words = |shape: &ClusterShape| {
         format!(
-            "{} shards, {} replicas and slots of {} ms",
+            "--shards {} --replicas {} --slot-duration {}ms",
             shape.shards,
             shape.replicas,
             shape.slot_nanos / model::NANOS_PER_MILLI

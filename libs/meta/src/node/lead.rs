@@ -1,7 +1,7 @@
 //! What a leader looks after: voters, and members that are silent.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::NodeId;
@@ -12,21 +12,20 @@ use tokio::time::Instant;
 use super::{Core, Lead, voters_of};
 use crate::raft::{Metrics, Proposal};
 use crate::voters::{Candidate, Electorate, VoterChange, VoterRules, plan_voters};
+use crate::wire;
 
 /// A learner with all but so many entries has nearly all of the log.
 const NEARLY: u64 = 100;
 
 impl Core {
     pub(super) async fn lead(self: Arc<Self>) {
-        let mut since = None;
         loop {
             self.pause(self.config.timings.report_every / 2).await;
             if !matches!(self.leader(), Lead::Me) {
-                since = None;
+                *self.leads_since() = None;
                 continue;
             }
-            let now = Instant::now();
-            let since = *since.get_or_insert(now);
+            let since = *self.leads_since().get_or_insert_with(Instant::now);
             self.note_life(self.id().map(|id| id.0));
             self.forget_silent(since).await;
             self.step_voters(since).await;
@@ -45,6 +44,35 @@ impl Core {
     fn silent_for(&self, node: u64, since: Instant) -> Duration {
         let heard = self.heard().get(&node).copied();
         heard.map_or(since, |at| at.max(since)).elapsed()
+    }
+
+    fn leads_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.leads_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why a process must not join yet: an ingester with its address may be alive. A leader that is
+    /// new has heard of nobody, and waits.
+    pub(super) fn address_in_use(&self, proposal: &Proposal) -> Option<String> {
+        let Ok(Command::Join(newcomer)) = wire::decode_command(proposal.command_bytes()) else {
+            return None;
+        };
+        let catalog = self.catalog();
+        let mut ingesters = catalog.cluster.ingesters();
+        let same = ingesters.find(|member| member.address == newcomer.address)?;
+        let since = (*self.leads_since()).unwrap_or_else(Instant::now);
+        let silent = self.silent_for(same.id.0, since);
+        (silent < self.config.timings.live_within).then(|| {
+            format!(
+                "node {}, at work less than {} ms ago, has the address {}: it must be stopped for {} ms before a process \
+                 with another disk takes its place; otherwise set another rpc_addr or rpc_advertise",
+                same.id.0,
+                silent.as_millis() + 1,
+                same.address,
+                self.config.timings.live_within.as_millis()
+            )
+        })
     }
 
     /// Members without data that are silent are gone: they come back as others when they do.

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Core, Lead, Node, not_joined, voters_of};
-use crate::peer::{self, Frame, Hello, Message, PROTOCOL, ProposeAsk, StatusAsk};
-use crate::raft::Raft;
+use crate::peer::{self, Frame, Hello, Message, PROTOCOL, ProposeAnswer, ProposeAsk, StatusAsk};
+use crate::raft::{Applied, Raft};
 use crate::replica::Next;
 use crate::status::{Contact, Status};
 use crate::wire;
@@ -29,6 +29,13 @@ impl MetaPeerApi for Node {
             MetaCall::Propose | MetaCall::Join => {
                 let ask: ProposeAsk = peer::decode_question(&body)?;
                 core.check_cluster(&ask.cluster)?;
+                if call == MetaCall::Join
+                    && let Some(text) = core.address_in_use(&ask.proposal)
+                {
+                    let version = core.catalog().version;
+                    let refused = Applied::Invalid { text, version };
+                    return peer::encode(&ProposeAnswer::Applied(refused));
+                }
                 peer::encode(&core.write_here(ask.proposal).await?)
             }
             MetaCall::Raft => core.answer_raft(body).await,

@@ -110,16 +110,35 @@ pub(super) fn drained(cluster: &mut Cluster, id: NodeId, through: RingVersion) {
     forget_drained(cluster);
 }
 
+/// Of a member: it is gone. Of one that is gone already: what it had not stored is, too, where nobody
+/// else is left who may have it.
 pub(super) fn forget(cluster: &mut Cluster, id: NodeId) {
-    cluster.members.remove(&id);
+    let known = cluster.members.remove(&id).is_some();
     cluster.leases.retain(|_, lease| lease.holder != id);
     renew_ring(cluster);
     for past in cluster.past_rings.values_mut() {
         if past.undrained.remove(&id) {
             past.lost.insert(id);
+        } else if !known && past.undrained.is_empty() {
+            past.lost.remove(&id);
         }
     }
     forget_drained(cluster);
+}
+
+pub(super) fn check_forget(cluster: &Cluster, id: NodeId) -> Result<(), Rejected> {
+    let past_rings = cluster.past_rings.values();
+    let mut lost_to = past_rings.filter(|past| past.lost.contains(&id)).peekable();
+    if lost_to.peek().is_none() {
+        return check_member(cluster, id).map(drop);
+    }
+    match lost_to.any(|past| past.undrained.is_empty()) {
+        true => Ok(()),
+        false => Err(Rejected::Conflict(format!(
+            "node {} is gone already, and others may have what it had not stored: wait until they have stored that",
+            id.0
+        ))),
+    }
 }
 
 pub(super) fn check_member(cluster: &Cluster, id: NodeId) -> Result<&Member, Rejected> {
@@ -135,23 +154,24 @@ pub(super) fn check_lease(
     cluster: &Cluster,
     name: &str,
     holder: NodeId,
-    now: Timestamp,
+    run_out: Timestamp,
 ) -> Result<(), Rejected> {
     match cluster.leases.get(name) {
-        Some(lease) if lease.holder != holder && lease.until > now => {
-            Err(Rejected::Conflict(format!(
-                "node {} has the lease {name:?} for {} ms more",
-                lease.holder.0,
-                lease.until.saturating_sub(now) / model::NANOS_PER_MILLI
-            )))
-        }
+        Some(lease) if lease.holder != holder && lease.until != run_out => Err(Rejected::Conflict(
+            format!("node {} has the lease {name:?}", lease.holder.0),
+        )),
         _ => Ok(()),
     }
 }
 
 pub(super) fn take_lease(cluster: &mut Cluster, name: &Arc<str>, holder: NodeId, until: Timestamp) {
-    let lease = Lease { holder, until };
-    cluster.leases.insert(Arc::clone(name), lease);
+    // Two renewals never look alike, whatever the clocks say.
+    let before = cluster.leases.get(name);
+    let least = before.map_or(Timestamp::MIN, |lease| lease.until.saturating_add(1));
+    let until = until.max(least);
+    cluster
+        .leases
+        .insert(Arc::clone(name), Lease { holder, until });
 }
 
 pub(super) fn release_lease(cluster: &mut Cluster, name: &str, holder: NodeId) {
@@ -182,10 +202,15 @@ fn renew_ring(cluster: &mut Cluster) {
     }
 }
 
+/// Forgets the rings of which nothing is left to be stored, as far as anybody can know: a batch that
+/// was acknowledged is with a majority of its owners, so that as long as fewer are lost, one of those
+/// who have drained had it.
 fn forget_drained(cluster: &mut Cluster) {
-    cluster
-        .past_rings
-        .retain(|_, past| !past.undrained.is_empty());
+    let Some(shape) = cluster.shape else { return };
+    cluster.past_rings.retain(|_, past| {
+        let owners = past.ring.members.len().min(shape.replicas as usize);
+        !past.undrained.is_empty() || past.lost.len() >= shape.write_quorum(owners)
+    });
 }
 
 fn word(state: MemberState) -> &'static str {

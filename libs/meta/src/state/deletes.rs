@@ -93,7 +93,11 @@ pub(super) fn flushed(catalog: &mut Catalog, added: &[Arc<SegmentMeta>]) {
     }
 }
 
+/// Added segments that replace nothing are new to the requests, as those of a flush are.
 pub(super) fn swapped(catalog: &mut Catalog, commit: &SwapCommit, added: &[Arc<SegmentMeta>]) {
+    if commit.remove.is_empty() {
+        return flushed(catalog, added);
+    }
     let removed: BTreeSet<SegmentId> = commit.remove.iter().copied().collect();
     for (id, delete) in &mut catalog.deletes {
         if delete.pending.is_disjoint(&removed) {

@@ -351,6 +351,10 @@ impl Twin {
                 .into_iter()
                 .map(|(_, path)| (path, commit.delete_after));
             self.condemned.extend(paths);
+            if wanted.is_empty() {
+                self.add(&commit.add);
+                return fits;
+            }
             let before: BTreeMap<_, _> = self.deletes.clone();
             self.add(&commit.add);
             self.deletes = before;

@@ -44,7 +44,8 @@ pub(super) enum Command {
     TakeLease {
         name: String,
         holder: u64,
-        now: i64,
+        #[serde(rename = "now")]
+        run_out: i64,
         until: i64,
     },
     ReleaseLease {
@@ -170,12 +171,12 @@ impl From<&rpc::Command> for Command {
             rpc::Command::TakeLease {
                 name,
                 holder,
-                now,
+                run_out,
                 until,
             } => Command::TakeLease {
                 name: name.to_string(),
                 holder: holder.0,
-                now: *now,
+                run_out: *run_out,
                 until: *until,
             },
             rpc::Command::ReleaseLease { name, holder } => Command::ReleaseLease {
@@ -223,12 +224,12 @@ impl TryFrom<Command> for rpc::Command {
             Command::TakeLease {
                 name,
                 holder,
-                now,
+                run_out,
                 until,
             } => rpc::Command::TakeLease {
                 name: name.into(),
                 holder: NodeId(holder),
-                now,
+                run_out,
                 until,
             },
             Command::ReleaseLease { name, holder } => rpc::Command::ReleaseLease {

@@ -42,7 +42,7 @@ fn commands() -> Vec<(&'static str, Command)> {
             Command::TakeLease {
                 name: "merge/7".into(),
                 holder: NodeId(3),
-                now: Timestamp::MIN,
+                run_out: Timestamp::MIN,
                 until: Timestamp::MAX,
             },
         ),

@@ -133,6 +133,35 @@ async fn an_ingester_that_lost_its_disk_comes_back_as_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_takes_the_place_of_an_ingester_that_lives() {
+    let mut world = World::new(&["a", "b", "c"]);
+    let nodes = world.three().await;
+    let mut others = nodes.iter();
+    let old = others.find(|node| node.id() != leader_of(&nodes).id());
+    let old = old.unwrap().clone();
+    let (address, id) = (address(&old), old.id().unwrap());
+    let wires = Arc::clone(&world.wires);
+    let answers = |node: &Node| {
+        let mut nodes = wires.nodes.lock().unwrap();
+        nodes.insert(address.clone(), node.clone());
+    };
+    let disk = world.disks.remove(&address).unwrap();
+    let newcomer = world.open(&address, INGESTER).await;
+    answers(&old);
+    let refused = newcomer.join().await.unwrap_err().to_string();
+    let named = format!("node {}, at work less than", id.0);
+    assert!(refused.contains(&named), "{refused}");
+    let catalog = leader_of(&nodes).catalog();
+    assert!(catalog.cluster.members.contains_key(&id));
+    assert_eq!(catalog.last_node, 3);
+    // When the old one is gone, the address is free.
+    disk.close();
+    old.owner.core.stopping.send_replace(true);
+    answers(&newcomer);
+    assert_eq!(newcomer.join().await.unwrap(), NodeId(4));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_voter_that_stays_away_is_replaced_by_one_that_is_there() {
     let mut world = World::new(&["a", "b", "c"]);
     let mut nodes = world.three().await;
