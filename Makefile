@@ -1,6 +1,6 @@
 # What a newcomer types: `make run`, `make test`, `make demo`. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run build test check unit e2e e2e-logcli demo bench bench-shapes bench-needle bench-micro bench-streams crash cluster e2e-faults fix fuzz venv
+.PHONY: help run build test check unit e2e e2e-logcli demo bench bench-shapes bench-needle bench-micro bench-streams bench-cluster crash cluster e2e-faults fix fuzz venv
 
 # The benchmark's corpus generator, pusher and questions; not part of this repository.
 BENCH_DIR ?= ../shared/bench
@@ -67,6 +67,9 @@ bench-micro: ## Times of the single steps: decoding, log append, flush, encoding
 
 bench-streams: build venv ## How cost grows from 128 over 10,000 to a million streams.
 	PHAROS_BIN=target/release/pharos $(PYTHON) bench/streams.py
+
+bench-cluster: build venv ## What a write costs in clusters of real processes, and what they store while all are restarted.
+	PHAROS_BIN=target/release/pharos $(PYTHON) bench/cluster.py --restarts
 
 cluster: build ## Starts a cluster of seven processes on loopback and prints where to send and ask.
 	PHAROS_BIN=target/release/pharos python3 examples/cluster/cluster.py

@@ -255,6 +255,37 @@ def the_cluster_grows_and_shrinks(run):
     run.ask_all_the_time(scale)
 
 
+def zones_change(run):
+    """3 -> 2 -> 1 -> 3 zones: ingesters are restarted elsewhere, one by one."""
+    def move():
+        for zones in ("aab", "aaa", "abc"):
+            for member, zone in zip(run.cluster.ingesters, zones):
+                if member.zone != zone:
+                    member.zone = zone
+                    member.stop()
+                    member.start()
+                    run.progress(f"after {member.name} moved to zone {zone}")
+
+    run.ask_all_the_time(move)
+
+
+def distributors_and_queriers_are_added(run):
+    """By starting them; they are stopped again without a word."""
+    def add():
+        added = []
+        for role in ("distributor", "querier", "distributor", "querier"):
+            added.append(run.cluster.add(role, "a").start())
+            run.progress(f"with {added[-1].name}")
+        for member in added[:2]:
+            member.away = True
+            member.stop()
+            run.cluster.members.remove(member)
+            member.log.close()
+            run.progress(f"without {member.name}")
+
+    run.ask_all_the_time(add)
+
+
 SCENARIOS = {
     name: function for name, function in list(globals().items())
     if inspect.isfunction(function) and function.__module__ == __name__ and list(inspect.signature(function).parameters) == ["run"]

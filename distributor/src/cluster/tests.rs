@@ -259,6 +259,37 @@ async fn an_owner_that_was_down_gets_its_copy_after_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_owners_do_is_counted() {
+    let registry = prometheus::Registry::new();
+    let world = World::new(&[1, 2, 3]);
+    let mut ingest = world.ingest();
+    let shared = Arc::get_mut(&mut ingest.shared).unwrap();
+    shared.metrics = ClusterMetrics::new(&registry).unwrap();
+    world.set(2, Behaviour::Fails(down()));
+    assert_eq!(ingest.ingest(vec![request(1), request(2)]).await, Ok(()));
+    world.set(2, Behaviour::Stores);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for id in [1, 3] {
+        world.set(id, Behaviour::Fails(down()));
+    }
+    ingest.ingest(vec![request(3)]).await.unwrap_err();
+    let text = prometheus::TextEncoder::new()
+        .encode_to_string(&registry.gather())
+        .unwrap();
+    for line in [
+        "pharos_distributor_late_copies_total 2",
+        "pharos_distributor_quorums_total{reached=\"yes\"} 1",
+        "pharos_distributor_quorums_total{reached=\"no\"} 1",
+        "pharos_distributor_owner_seconds_count{node=\"1\"} 1",
+        "pharos_distributor_owner_seconds_count{node=\"2\"} 2",
+    ] {
+        assert!(text.lines().any(|each| each == line), "{line} in {text}");
+    }
+    assert!(!text.contains("owner_retries_total 0"), "{text}");
+    world.settles().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_quorum_it_tries_until_the_deadline_and_then_says_who_is_missing() {
     let world = World::new(&[1, 2, 3]);
     world.set(2, Behaviour::Fails(down()));
