@@ -35,6 +35,13 @@ pub struct Scratch {
     buffers: Buffers,
 }
 
+impl Scratch {
+    /// Room for the blocks of one chunk.
+    pub(crate) fn blocks(&mut self) -> &mut Blocks {
+        &mut self.blocks
+    }
+}
+
 #[derive(Debug, Default)]
 struct Buffers {
     line: Vec<u8>,

@@ -96,7 +96,7 @@ impl FilterSpec {
 }
 
 /// Parts of the space of hashes for each stored byte of a chunk.
-const VALUES_PER_BYTE: usize = 8;
+const VALUES_PER_BYTE: usize = 10;
 
 /// The filter of one chunk.
 #[derive(Clone, Debug)]

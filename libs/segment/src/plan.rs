@@ -1,6 +1,7 @@
 //! Which chunks and rows a scan needs, and which bytes of the object.
 
 mod filters;
+mod values;
 
 use std::ops::Range;
 use std::sync::Arc;

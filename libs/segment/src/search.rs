@@ -15,7 +15,8 @@ use model::{LineFilter, LineMatcher, LineTest, TextMatcher};
 use crate::footer::Templates;
 use crate::format::TEXTS;
 use crate::template::{RAW, Stamp};
-use needle::{Needle, Probe, Required, stretches, token_run};
+pub(crate) use needle::Required;
+use needle::{Needle, Probe, stretches, token_run};
 
 /// What a template says about a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +192,15 @@ impl Search {
             let needles = test.condition.needles.iter().filter(|_| test.bit == 0);
             needles.into_iter().find_map(Needle::required)
         })
+    }
+
+    /// All texts that open lines hold inside their variables.
+    pub(crate) fn all_required(&self) -> impl Iterator<Item = Required<'_>> {
+        let clauses = self.clauses.iter();
+        let single = clauses.filter(|clause| !clause.negated && clause.tests.len() == 1);
+        let tests = single.map(|clause| &self.tests[clause.tests.start]);
+        let needles = tests.flat_map(|test| &test.condition.needles);
+        needles.filter_map(Needle::required)
     }
 
     /// The tests that can be made on values.

@@ -109,6 +109,11 @@ impl ObjectStorage {
         }
     }
 
+    /// Whether each request goes to a service, so that few large ones cost less than many small ones.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.shared.backend, Backend::Remote(_))
+    }
+
     /// Writes an object from its parts, one after the other; replaces what was there. On `Ok` it
     /// is durable.
     ///

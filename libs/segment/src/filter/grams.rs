@@ -6,15 +6,15 @@ use super::TokenHash;
 use crate::format::FILTER_TOKEN_MIN;
 
 /// Bytes of a gram, and how many grams side by side are looked at for the one that is kept.
-const GRAM_BYTES: usize = 8;
-const WINDOW_GRAMS: usize = 5;
+const GRAM_BYTES: usize = 7;
+const WINDOW_GRAMS: usize = 6;
 /// Shortest run that is stored by its grams: one window.
 pub(super) const RUN_BYTES_MIN: usize = GRAM_BYTES + WINDOW_GRAMS - 1;
 
 /// Gives the hashes under which a token stands in the filters.
 ///
 /// A run of at least 12 letters and digits, with a digit among them, stands there by some of its
-/// 8-byte grams: of each 5 grams side by side the one with the least hash. A part of the run that
+/// 7-byte grams: of each 6 grams side by side the one with the least hash. A part of the run that
 /// is at least 12 bytes long has whole windows of its own, and so some of the same grams: that is
 /// why a part of an id can be asked for. A token without such a run stands there whole. (Local
 /// minimizers: Schleimer, Wilkerson, Aiken, "Winnowing", SIGMOD'03.)
@@ -56,7 +56,7 @@ fn gram_hashes_of_run(run: &[u8], take: &mut impl FnMut(TokenHash)) -> bool {
 /// window is the least of the end of one block of grams and the beginning of the next (van Herk,
 /// Pattern Recognition Letters 13, 1992), so that the core has nothing to guess.
 fn run_hashes(run: &[u8], take: &mut impl FnMut(TokenHash)) {
-    // Mixed again: of five hashes the least is a small number.
+    // Mixed again: of six hashes the least is a small number.
     let mut take = |least: u64| {
         let mixed = least.wrapping_mul(0x9fb2_1c65_1e98_df25);
         take(TokenHash(((mixed ^ mixed >> 29) >> 32) as u32));
@@ -86,23 +86,22 @@ fn run_hashes(run: &[u8], take: &mut impl FnMut(TokenHash)) {
 /// The hashes of up to a window of grams at the beginning of `bytes`, and how many there are.
 #[inline]
 fn gram_block(bytes: &[u8]) -> ([u64; WINDOW_GRAMS], usize) {
-    let hash = |gram: &[u8]| {
-        let mut array = [0; GRAM_BYTES];
-        array.copy_from_slice(gram);
-        let value = u64::from_le_bytes(array).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let hash = |gram: u64| {
+        let value = (gram & (u64::MAX >> 8)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (value ^ value >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93)
     };
     let mut block = [u64::MAX; WINDOW_GRAMS];
-    if let Some(whole) = bytes.first_chunk::<RUN_BYTES_MIN>() {
-        for (at, place) in block.iter_mut().enumerate() {
-            *place = hash(&whole[at..at + GRAM_BYTES]);
-        }
-        return (block, WINDOW_GRAMS);
+    let count = (bytes.len() + 1)
+        .saturating_sub(GRAM_BYTES)
+        .min(WINDOW_GRAMS);
+    let mut padded = [0; 16];
+    match bytes.first_chunk::<RUN_BYTES_MIN>() {
+        Some(whole) => padded[..RUN_BYTES_MIN].copy_from_slice(whole),
+        None => padded[..bytes.len()].copy_from_slice(bytes),
     }
-    let grams = bytes.windows(GRAM_BYTES);
-    let count = grams.len();
-    for (place, gram) in block.iter_mut().zip(grams) {
-        *place = hash(gram);
+    let whole = u128::from_le_bytes(padded);
+    for (at, place) in block[..count].iter_mut().enumerate() {
+        *place = hash((whole >> (8 * at)) as u64);
     }
     (block, count)
 }
