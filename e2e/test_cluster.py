@@ -1,8 +1,14 @@
 """A cluster of real processes, harmed in all ways that `faults.py` knows for longer (`make e2e-faults`)."""
+import os
+import shutil
+import subprocess
+
 import pytest
 
 import hosts
-from faults import play
+from cluster import Cluster, wait_until
+from crash import body, found_lines
+from faults import OPTIONS, play
 
 needs_hosts = pytest.mark.skipif(not hosts.available(), reason="network namespaces need root and iproute2")
 
@@ -21,3 +27,39 @@ def test_no_query_fails_and_nothing_is_lost_when(scenario):
 @pytest.mark.parametrize("scenario", ["a_zone_is_cut_off", "the_leader_is_not_heard", "clocks_jump"])
 def test_nothing_is_lost_or_doubled_on_hosts_when(scenario):
     assert play(scenario, seconds=4)
+
+
+def test_queries_fail_after_the_loss_of_a_majority_until_somebody_accepts_that(tmp_path):
+    cluster = Cluster(tmp_path, ingesters=5, distributors=1, queriers=1, options=OPTIONS).start()
+    try:
+        def is_whole():
+            ring = cluster.ring()
+            return ring if len(ring["voters"]) == 3 and not ring["past_rings"] else None
+
+        ring = wait_until(is_whole, "a whole cluster")
+        assert cluster.request("POST", "/loki/api/v1/push", body(0, 0), {"Content-Type": "application/json"})[0] == 204
+        voters = {member["address"] for member in ring["members"] if member["voter"]}
+        lost = [member for member in cluster.ingesters if member.rpc not in voters]
+        for member in lost:
+            member.kill()
+            shutil.rmtree(member.data_dir)
+        for member in lost:
+            member.start()  # when it was silent for long enough
+        stuck = wait_until(lambda: [past for past in cluster.ring()["past_rings"] if not past["undrained"]], "a ring that nobody can store")
+        assert len(stuck[0]["lost"]) == 2, stuck
+        with pytest.raises(RuntimeError, match="query: 503"):
+            found_lines(cluster.queriers[0])
+        assert "`pharos ring forget`" in pharos(cluster, "ring")
+        said = "".join(pharos(cluster, "ring", "forget", past["lost"][0]) for past in stuck)
+        assert "are lost, and nobody waits for them any more" in said, said
+        wait_until(lambda: not cluster.ring()["past_rings"], "no past ring")
+        found_lines(cluster.queriers[0])
+    finally:
+        cluster.stop()
+
+
+def pharos(cluster, command, *arguments):
+    """What a command prints that asks a querier."""
+    binary = os.environ.get("PHAROS_BIN", "target/release/pharos")
+    words = [binary, command, "--address", cluster.queriers[0].url, *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
