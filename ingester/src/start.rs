@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use model::{HeadId, NodeId, Timestamp};
-use rpc::{Catalog, Command, MetaApi, Network, TailSender};
+use model::{Digest, HeadId, HeadKey, NodeId, RingVersion, Shard, Slot, Timestamp};
+use rpc::{Catalog, Command, FlushCommit, MemberState, MetaApi, Network, TailSender};
 use runtime::{Blocking, Panicked};
 use store::ObjectStorage;
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +24,9 @@ use crate::{Config, Error};
 
 /// How long to wait before the coordinator is asked again.
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(500);
+
+/// Heads that were not covered yet are at most some for each shard and slot.
+const HEADS_GIVEN_UP: u64 = 4096;
 
 /// Tells the time, nanoseconds since 1970.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -111,6 +114,9 @@ impl Ingester {
         let tail = TailSender::new(TAIL_BATCHES_MAX, TAIL_BYTES_MAX);
         if deps.network.is_some() {
             catch_up(&deps).await;
+            if plan.files.is_empty() {
+                give_up_heads(&deps).await;
+            }
         }
         let start = start_of(&plan, deps.node, &deps.meta.catalog());
         let rings = start.rings.clone();
@@ -195,6 +201,50 @@ async fn catch_up(deps: &Deps) {
         tracing::warn!(%error, "the coordinator does not answer; the ingester starts when it does");
         tokio::time::sleep(CATCH_UP_PAUSE).await;
     }
+}
+
+/// For one that was at work before and has no log any more. A commit of another owner may be on its
+/// way that names heads which it had: were their numbers used again, new batches would count as
+/// stored. So these are covered; nothing of them is here.
+async fn give_up_heads(deps: &Deps) {
+    while let Some(heads) = heads_to_give_up(deps.node, &deps.meta.catalog()) {
+        let commit = FlushCommit {
+            key: HeadKey {
+                shard: Shard(0),
+                slot: Slot(0),
+                ring: RingVersion(0),
+            },
+            heads,
+            digest: Digest(0),
+            segments: Vec::new(),
+        };
+        match deps.meta.propose(Command::CommitFlush(commit)).await {
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(%error, "the log is gone, and numbers of heads cannot be given up yet; it is tried again");
+                tokio::time::sleep(CATCH_UP_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// More than an ingester ever had uncovered; none for one that was never at work.
+fn heads_to_give_up(node: NodeId, catalog: &Catalog) -> Option<Vec<HeadId>> {
+    let member = catalog.cluster.members.get(&node);
+    let worked = member.is_some_and(|member| member.state != MemberState::Joining);
+    if !worked && !catalog.covered.contains_key(&node.0) {
+        return None;
+    }
+    let covered = catalog.covered.get(&node.0).cloned().unwrap_or_default();
+    let last = covered.also.last().map_or(0, |last| last + 1);
+    let next = covered.below.max(last).max(1);
+    let numbers = (covered.below.max(1)..next.saturating_add(HEADS_GIVEN_UP))
+        .filter(|sequence| !covered.contains(*sequence));
+    let heads = numbers.map(|sequence| HeadId {
+        ingester: node.0,
+        sequence,
+    });
+    Some(heads.collect())
 }
 
 /// Heads are numbered above everything that the log or the catalog has seen.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::HeadKey;
+use model::{HeadId, HeadKey};
 use rpc::{
     Changes, ClusterShape, HeldBatch, Member, MemberState, MetaCall, MetaPeerApi, Network,
     OwnerApi, ReconcileRequest, Reconciled, RoleSet,
@@ -361,6 +361,30 @@ async fn who_leaves_stores_what_it_holds_and_is_forgotten_with_its_rings() {
     cluster.until(closed).await;
     cluster.covered(&[0, 1, 2]).await;
     assert_eq!(cluster.stored().await.len(), 20);
+}
+
+#[tokio::test]
+async fn numbers_of_heads_whose_log_is_gone_are_not_used_again() {
+    let mut cluster = Cluster::new(2).await;
+    let covers = |cluster: &Cluster, sequence| {
+        let ingester = 2;
+        let head = HeadId { ingester, sequence };
+        cluster.meta().catalog().covers(head)
+    };
+    cluster.send(0..10, &[0, 1]).await;
+    cluster.stop(1);
+    cluster.start(1).await;
+    assert!(!covers(&cluster, 1), "its log is there");
+    cluster.stop(1);
+    cluster.worlds[1].disk = SimDisk::new();
+    cluster.start(1).await;
+    assert!((1..=4096).all(|sequence| covers(&cluster, sequence)));
+    cluster.send(10..20, &[0, 1]).await;
+    assert_eq!(recent(&cluster.worlds[1], &cluster.node(1)).await, 10);
+    assert!(!covers(&cluster, 4097));
+    cluster.pass(OVER);
+    cluster.covered(&[0, 1]).await;
+    assert_eq!(cluster.stored().await, all(0..20));
 }
 
 #[tokio::test]
