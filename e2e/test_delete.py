@@ -37,7 +37,7 @@ def delete(server, method="POST", tenant=None, **parameters):
     headers = {"X-Scope-OrgID": tenant} if tenant else {}
     path = "/loki/api/v1/delete?" + urllib.parse.urlencode(parameters)
     status, _, body = server.request(method, path, None, headers)
-    return status, body.decode()
+    return status, body.decode().removesuffix("\n")
 
 
 def requests(server, tenant=None):

@@ -46,6 +46,8 @@ pub use grpc::{GrpcService, grpc_service};
 pub use http::{http_router, otlp_router};
 pub use metrics::Metrics;
 pub use options::{Options, Settings};
+/// Attributes of OTLP resources that become labels of streams.
+pub use proto::otlp::INDEXED_ATTRIBUTES;
 pub use push::{Distributor, Format, Outcome, Push};
 pub use refusal::{Reason, Refusals};
 pub use sources::Sources;

@@ -24,7 +24,7 @@ runtime::options! {
         label_value_bytes_max: usize as ByteText = "2048",
         /// Labels from which a stream without `service_name` gets it, the first that is there, else
         /// `unknown_service`; empty adds none.
-        discover_service_name: String = "service,app,application,name,app_kubernetes_io_name,container,container_name,k8s_container_name,component,workload,job,k8s_job_name",
+        discover_service_name: String = "service,app,application,app_name,name,app_kubernetes_io_name,container,container_name,k8s_container_name,component,workload,job,k8s_job_name",
         /// Longest line.
         line_bytes_max: usize as ByteText = "256KiB",
         /// Most structured metadata of a record, names and values together.
@@ -51,6 +51,11 @@ runtime::options! {
 }
 
 impl Settings {
+    /// Labels from which a stream gets its `service_name`, the first that is there.
+    pub fn service_labels(&self) -> Vec<String> {
+        names(&self.discover_service_name)
+    }
+
     /// How batches are sent to their owners.
     pub fn cluster(&self) -> ClusterConfig {
         ClusterConfig {
@@ -119,6 +124,6 @@ mod tests {
         assert_eq!(limits.line_bytes_max, 262_144);
         assert_eq!(limits.creation_grace_nanos, 600 * NANOS_PER_SECOND);
         assert_eq!(limits.record_age_nanos_max, 0);
-        assert_eq!(limits.service_labels.len(), 12);
+        assert_eq!(limits.service_labels.len(), 13);
     }
 }

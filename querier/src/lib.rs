@@ -60,10 +60,20 @@ pub struct Sources {
     pub retention: Duration,
 }
 
+/// What the distributors of the cluster make of records, for clients that ask for limits.
+#[derive(Clone, Debug, Default)]
+pub struct Discovery {
+    /// Labels from which a stream gets its `service_name`, the first that is there.
+    pub service_labels: Vec<String>,
+    /// Attributes of OTLP resources that become labels.
+    pub index_attributes: Vec<String>,
+}
+
 /// Answers queries. Cheap to clone; clones share caches, limits and the line of waiting queries.
 #[derive(Clone)]
 pub struct Querier {
     shared: Arc<run::Shared>,
+    discovery: Arc<Discovery>,
 }
 
 impl Querier {
@@ -116,6 +126,16 @@ impl Querier {
                 clock,
                 tails: tail::Tails::default(),
             }),
+            discovery: Arc::default(),
+        }
+    }
+
+    /// This querier, telling clients what distributors do.
+    #[must_use]
+    pub fn telling(self, discovery: Discovery) -> Self {
+        Querier {
+            discovery: Arc::new(discovery),
+            ..self
         }
     }
 }

@@ -62,12 +62,19 @@ impl Roles {
             }
             false => None,
         };
+        let discovery = querier::Discovery {
+            service_labels: distributor.service_labels(),
+            index_attributes: distributor::INDEXED_ATTRIBUTES.map(str::to_owned).into(),
+        };
         let distributor = match roles.distributor {
             true => Some(parts.distributor(distributor, ingester.as_ref())?),
             false => None,
         };
         let querier = match roles.querier {
-            true => Some(parts.querier(querier, server.retention, ingester.as_ref())?),
+            true => {
+                let querier = parts.querier(querier, server.retention, ingester.as_ref())?;
+                Some(querier.telling(discovery))
+            }
             false => None,
         };
         Ok(Roles {

@@ -1,6 +1,6 @@
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{Response, StatusCode};
+use axum::http::{Response, StatusCode, header};
 use axum::response::IntoResponse;
 use proto::Encoding;
 
@@ -18,12 +18,18 @@ pub(crate) async fn push(
 ) -> Response<Body> {
     match try_push(&distributor, request).await {
         Ok(outcome) if outcome.refusals.records() == 0 => StatusCode::NO_CONTENT.into_response(),
-        Ok(outcome) => (StatusCode::BAD_REQUEST, outcome.refusals.text()).into_response(),
+        Ok(outcome) => refusal(StatusCode::BAD_REQUEST, outcome.refusals.text()),
         Err(error) => {
             let status = http_status(&error, Dialect::Plain);
-            request::retry_after((status, error.to_string()).into_response(), &error)
+            request::retry_after(refusal(status, error.to_string()), &error)
         }
     }
+}
+
+/// A line of text, as Loki's refusals are.
+fn refusal(status: StatusCode, text: String) -> Response<Body> {
+    let nosniff = [(header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (status, nosniff, text + "\n").into_response()
 }
 
 async fn try_push(distributor: &Distributor, request: Request) -> Result<Outcome, Error> {

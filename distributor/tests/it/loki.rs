@@ -30,8 +30,10 @@ fn snappy(bytes: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(bytes).unwrap()
 }
 
+/// A body, without the end of its line.
 fn text(body: &[u8]) -> &str {
-    std::str::from_utf8(body).unwrap()
+    let text = std::str::from_utf8(body).unwrap();
+    text.strip_suffix('\n').unwrap_or(text)
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What every route takes: whose records, the parameters, and how the answer is to be written.
 
+use std::cmp::Ordering;
 use std::fmt::Display;
 
 use axum::body::Bytes;
@@ -22,6 +23,9 @@ const CATEGORIZE_LABELS: &str = "categorize-labels";
 const TAGS_HEADER: &str = "x-query-tags";
 const DRILLDOWN_TAG: &str = "Source=grafana-lokiexplore-app";
 const TENANT_HEADER: &str = "x-scope-orgid";
+
+const PAST_LOOKBACK: &str =
+    "this data is no longer available, it is past now - max_query_lookback (0s)";
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -90,13 +94,14 @@ impl Call {
         Ok(self.limits.kept(range, now))
     }
 
-    /// As [`range`](Self::range), for label names and series: the end may be before the start, and
-    /// then there is nothing.
+    /// As [`range`](Self::range), for label names and series, where Loki has other words for an end
+    /// that is before the start, and takes one that is the start.
     pub(super) fn lax_range(&self, querier: &Querier) -> Result<TimeRange, Error> {
         let (start, end) = self.params.bounds(querier.shared.now())?;
-        match end < start {
-            true => Ok(TimeRange::new(start, start)),
-            false => self.range(querier),
+        match end.cmp(&start) {
+            Ordering::Less => Err(Error::Invalid(PAST_LOOKBACK.into())),
+            Ordering::Equal => Ok(TimeRange::inclusive(start, start)),
+            Ordering::Greater => self.range(querier),
         }
     }
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use model::{NANOS_PER_MILLI, NANOS_PER_SECOND, TimeRange, Timestamp};
 use query::logql::engine::{RecordFilter, RecordFilterError};
@@ -28,7 +28,24 @@ const BEGUN: &str = "Unable to cancel partially completed delete request. \
 const UNKNOWN: &str = "could not find delete request with given id";
 
 /// `POST` or `PUT /loki/api/v1/delete`
-pub(super) async fn add(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
+pub(super) async fn add(querier: State<Querier>, call: Call) -> Response {
+    lines(request(querier, call).await)
+}
+
+/// Errors end their line here, as in Loki.
+fn lines(answer: Result<Response, Error>) -> Response {
+    match answer {
+        Ok(response) => response,
+        Err(error) => {
+            let text = format!("{error}\n");
+            let (mut parts, _) = error.into_response().into_parts();
+            parts.headers.remove(header::CONTENT_LENGTH);
+            Response::from_parts(parts, text.into())
+        }
+    }
+}
+
+async fn request(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
     let now = querier.shared.now();
     let request = DeleteRequest {
         tenant: only_tenant(&call)?,
@@ -71,7 +88,11 @@ pub(super) async fn list(State(querier): State<Querier>, call: Call) -> Result<R
 
 /// `DELETE /loki/api/v1/delete`: takes a request back. What was removed from storage already is
 /// gone: such a request is only taken back with `force`.
-pub(super) async fn cancel(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
+pub(super) async fn cancel(querier: State<Querier>, call: Call) -> Response {
+    lines(take_back(querier, call).await)
+}
+
+async fn take_back(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
     let tenant = only_tenant(&call)?;
     let id = call.params.get("request_id").unwrap_or_default();
     let unknown = || Error::NotFound(UNKNOWN.into());

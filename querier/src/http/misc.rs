@@ -96,7 +96,9 @@ enum Value {
     Flag(bool),
     Count(u64),
     Text(String),
-    List(Vec<&'static str>),
+    List(Vec<String>),
+    /// How attributes of OTLP resources become labels.
+    Otlp(Vec<String>),
 }
 
 impl Value {
@@ -110,6 +112,20 @@ impl Value {
                     json.string(text);
                 }
             }),
+            Value::Otlp(attributes) => json.object(|json| {
+                json.key("resource_attributes").object(|json| {
+                    json.key("attributes_config").array(|json| {
+                        json.object(|json| {
+                            json.key("action").string("index_label");
+                            json.key("attributes").array(|json| {
+                                for attribute in attributes {
+                                    json.string(attribute);
+                                }
+                            });
+                        });
+                    });
+                });
+            }),
         }
     }
 
@@ -118,10 +134,18 @@ impl Value {
             Value::Flag(on) => on.to_string(),
             Value::Count(count) => count.to_string(),
             Value::Text(text) => text.clone(),
+            Value::List(texts) if texts.is_empty() => "[]".to_owned(),
             Value::List(texts) => {
                 out.push_str(&format!("{name}:\n"));
                 for text in texts {
                     out.push_str(&format!("- {text}\n"));
+                }
+                return;
+            }
+            Value::Otlp(attributes) => {
+                out.push_str(&format!("{name}:\n  resource_attributes:\n    attributes_config:\n    - action: index_label\n      attributes:\n"));
+                for attribute in attributes {
+                    out.push_str(&format!("      - {attribute}\n"));
                 }
                 return;
             }
@@ -144,7 +168,14 @@ fn limits(querier: &Querier, call: &Call) -> Vec<(&'static str, Value)> {
             "discover_log_levels",
             Value::Flag(config.discover_log_levels),
         ),
-        ("log_level_fields", Value::List(level_fields().collect())),
+        (
+            "discover_service_name",
+            Value::List(querier.discovery.service_labels.clone()),
+        ),
+        (
+            "log_level_fields",
+            Value::List(level_fields().map(str::to_owned).collect()),
+        ),
         (
             "max_entries_limit_per_query",
             Value::Count(config.entries_max),
@@ -156,6 +187,10 @@ fn limits(querier: &Querier, call: &Call) -> Vec<(&'static str, Value)> {
         ("max_query_range", none()),
         ("max_query_series", Value::Count(config.series_max as u64)),
         ("metric_aggregation_enabled", Value::Flag(false)),
+        (
+            "otlp_config",
+            Value::Otlp(querier.discovery.index_attributes.clone()),
+        ),
         ("pattern_persistence_enabled", Value::Flag(true)),
         ("query_timeout", length(config.query_timeout)),
         (
@@ -192,11 +227,15 @@ mod tests {
         for (name, value) in [
             ("a", Value::Flag(true)),
             ("b", Value::Count(7)),
-            ("c", Value::List(vec!["x", "y.z"])),
+            ("c", Value::List(vec!["x".into(), "y.z".into()])),
             ("d", Value::Text("30d".into())),
+            ("e", Value::Otlp(vec!["k8s.pod.name".into()])),
         ] {
             value.yaml(&mut yaml, name);
         }
-        assert_eq!(yaml, "a: true\nb: 7\nc:\n- x\n- y.z\nd: 30d\n");
+        assert_eq!(
+            yaml,
+            "a: true\nb: 7\nc:\n- x\n- y.z\nd: 30d\ne:\n  resource_attributes:\n    attributes_config:\n    - action: index_label\n      attributes:\n      - k8s.pod.name\n"
+        );
     }
 }

@@ -179,10 +179,7 @@ impl Params {
         let limit = self.limit("limit", LIMIT_DEFAULT)?;
         let direction = self.direction()?;
         let step = self.step(start, end)?;
-        let interval = self.get("interval").map_or(Ok(0), seconds_or_duration)?;
-        if interval < 0 {
-            return Err(ParamError("interval must be >= 0".into()));
-        }
+        let interval = self.interval()?;
         Ok(RangeQuery {
             query: self.query().to_owned(),
             start,
@@ -194,13 +191,23 @@ impl Params {
         })
     }
 
+    /// `interval`, nanoseconds; 0 by default.
+    pub(crate) fn interval(&self) -> Result<i64, ParamError> {
+        match self.get("interval").map_or(Ok(0), seconds_or_duration)? {
+            interval if interval < 0 => Err(ParamError("interval must be >= 0".into())),
+            interval => Ok(interval),
+        }
+    }
+
+    /// `time`; now by default.
+    pub(crate) fn time(&self, now: Timestamp) -> Result<Timestamp, ParamError> {
+        self.get("time").map_or(Ok(now), parse_timestamp)
+    }
+
     /// Everything of `query`.
     pub(crate) fn instant_query(&self, now: Timestamp) -> Result<InstantQuery, ParamError> {
         let limit = self.limit("limit", LIMIT_DEFAULT)?;
-        let time = match self.get("time") {
-            None => now,
-            Some(text) => parse_timestamp(text)?,
-        };
+        let time = self.time(now)?;
         Ok(InstantQuery {
             query: self.query().to_owned(),
             time,

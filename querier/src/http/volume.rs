@@ -59,6 +59,8 @@ pub(super) async fn shards(State(querier): State<Querier>, call: Call) -> Result
 }
 
 async fn sums(querier: &Querier, call: &Call) -> Result<(Sums, Effort), Error> {
+    // As Loki, which takes the parameters of a range query here.
+    call.params.range_query(querier.shared.now())?;
     let selector = narrow_selector(call, call.params.query())?;
     let range = call.range(querier)?;
     let work = move |source: &TenantsSource, budget: &query::Budget| {
@@ -96,6 +98,8 @@ enum Grouping {
 /// `/loki/api/v1/index/volume`
 pub(super) async fn instant(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
     let range = call.range(&querier)?;
+    call.params.direction()?;
+    call.params.time(range.end)?;
     let (volumes, effort) = volumes(&querier, &call, range, None).await?;
     respond(&volumes, &effort, &call)
 }
@@ -104,6 +108,8 @@ pub(super) async fn instant(State(querier): State<Querier>, call: Call) -> Resul
 pub(super) async fn range(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
     let range = call.range(&querier)?;
     let step = call.params.step(range.start, range.end)?;
+    call.params.direction()?;
+    call.params.interval()?;
     let (volumes, effort) = volumes(&querier, &call, range, Some(step)).await?;
     respond(&volumes, &effort, &call)
 }

@@ -11,7 +11,7 @@ use super::json_scan::{JsonValue, Scanner};
 pub const DETECTED_LEVEL: &str = "detected_level";
 
 /// Names that hold a level, most telling first: in the line, and as a label.
-const FIELDS: [(&str, &str); 14] = [
+const FIELDS: [(&str, &str); 15] = [
     ("level", "level"),
     ("LEVEL", "LEVEL"),
     ("Level", "Level"),
@@ -20,11 +20,12 @@ const FIELDS: [(&str, &str); 14] = [
     ("SEVERITY", "SEVERITY"),
     ("Severity", "Severity"),
     ("SeverityText", "SeverityText"),
-    ("severity_text", "severity_text"),
-    ("SEVERITY_TEXT", "SEVERITY_TEXT"),
     ("lvl", "lvl"),
     ("LVL", "LVL"),
     ("Lvl", "Lvl"),
+    ("severity_text", "severity_text"),
+    ("Severity_Text", "Severity_Text"),
+    ("SEVERITY_TEXT", "SEVERITY_TEXT"),
     ("severity_number", "severity_number"),
 ];
 /// Words of a line, in the order in which they count, with the level they stand for.
@@ -40,9 +41,10 @@ const WORDS: [(&str, &str); 9] = [
     ("info", "info"),
 ];
 
-/// Names of fields that hold a level, most telling first.
+/// Names of fields that hold a level as a text, most telling first.
 pub fn level_fields() -> impl Iterator<Item = &'static str> {
-    FIELDS.iter().map(|(raw, _)| *raw)
+    let names = FIELDS.iter().map(|(raw, _)| *raw);
+    names.filter(|name| *name != "severity_number")
 }
 
 /// The level of a record: one of `trace debug info warn error critical fatal unknown`.
