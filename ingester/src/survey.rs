@@ -126,7 +126,7 @@ mod tests {
     /// An object with two lines of two tenants' own.
     fn object(tenants: &[&str]) -> (Vec<u8>, codec::Written) {
         let batch = |name: &&str| {
-            let tenant = TenantId::new(*name).unwrap();
+            let tenant = TenantId::new(name).unwrap();
             let labels = Labels::new([("app", *name)]).unwrap();
             let mut builder = LogBatchBuilder::new(tenant.clone());
             let id = StreamId::of(&tenant, Signal::Logs, &labels);
