@@ -26,7 +26,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
 
     /// The value, if it is still there. `weigh` says what an entry of the old generation weighs
     /// that becomes young again.
-    pub(crate) fn get<Q>(&mut self, key: &Q, weigh: impl FnOnce(&K) -> usize) -> Option<V>
+    pub(crate) fn get<Q>(&mut self, key: &Q, weigh: impl FnOnce(&V) -> usize) -> Option<V>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
@@ -34,7 +34,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
             return Some(value.clone());
         }
         let (key, value) = self.old.remove_entry(key)?;
-        let weight = weigh(&key);
+        let weight = weigh(&value);
         self.insert(key, value.clone(), weight);
         Some(value)
     }

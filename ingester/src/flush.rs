@@ -190,7 +190,9 @@ impl Flusher {
         let batches = write.batches.iter().map(|held| Arc::clone(&held.batch));
         let batches: Vec<_> = batches.collect();
         let encoding = self.blocking.run(move || {
-            let mut object = Vec::new();
+            // Room for text that does not get smaller; what is not written takes no memory.
+            let content = batches.iter().map(|batch| batch.content_bytes());
+            let mut object = Vec::with_capacity(content.sum());
             let written = codec::encode(&batches, &mut object)?;
             Ok::<_, Error>((written, object))
         });

@@ -63,12 +63,14 @@ impl LogFile for SimFile {
 
 const INGESTER: u64 = 5;
 
+/// Up to three rows, each of another stream; streams come back in later batches.
 fn batch(number: u64) -> LogBatch {
-    let labels = Labels::new([("app", "web")]).unwrap();
-    let id = StreamId::of(&TenantId::default(), Signal::Logs, &labels);
     let mut builder = LogBatchBuilder::new(TenantId::default());
-    builder.stream(id, &Arc::new(labels));
     for row in 0..=number % 3 {
+        let app = format!("web-{}", (number / 2 + row) % 5);
+        let labels = Labels::new([("app", app)]).unwrap();
+        let id = StreamId::of(&TenantId::default(), Signal::Logs, &labels);
+        builder.stream(id, &Arc::new(labels));
         let line = format!(
             "batch {number} row {row} {}",
             "x".repeat(number as usize % 50)
@@ -79,7 +81,7 @@ fn batch(number: u64) -> LogBatch {
 }
 
 /// Head `number / 4`, batch id `number`.
-fn record(number: u64) -> Record {
+fn record(log: &mut LogWriter, number: u64) -> Record {
     let filing = Filing {
         head: HeadId {
             ingester: INGESTER,
@@ -92,7 +94,13 @@ fn record(number: u64) -> Record {
             ring: RingVersion(1),
         },
     };
-    Record::new(&filing, Arc::new(batch(number))).unwrap()
+    log.record(&filing, Arc::new(batch(number))).unwrap()
+}
+
+/// Writes these batches as one group.
+fn append(log: &mut LogWriter, numbers: &[u64]) -> Result<u64, Error> {
+    let mut group: Vec<Record> = numbers.iter().map(|n| record(log, *n)).collect();
+    log.append(&mut group)
 }
 
 fn writer(disk: &SimDisk, file_bytes_max: u64, start: WriterStart) -> LogWriter {
@@ -185,8 +193,7 @@ fn play(disk: &SimDisk, steps: &[Step]) -> (Vec<u64>, u64) {
         };
         let numbers: Vec<u64> = (next..next + count).collect();
         next += count;
-        let mut group: Vec<Record> = numbers.iter().map(|number| record(*number)).collect();
-        if log.append(&mut group).is_ok() {
+        if append(&mut log, &numbers).is_ok() {
             acknowledged.extend(numbers);
         }
         disk.set_room(None);
@@ -213,7 +220,7 @@ proptest! {
         prop_assert!(found.keys().all(|number| *number < next));
         // And the log goes on from there.
         let mut log = opened(&disk, 700);
-        log.append(&mut [record(1000)]).unwrap();
+        append(&mut log, &[1000]).unwrap();
         let again = replayed(&disk.after_crash(0, false, false)).unwrap();
         prop_assert_eq!(again.len(), found.len() + 1);
     }
@@ -223,8 +230,7 @@ fn some_log() -> SimDisk {
     let disk = SimDisk::new();
     let mut log = opened(&disk, 700);
     for group in 0..6 {
-        let mut records = [record(group * 2), record(group * 2 + 1)];
-        log.append(&mut records).unwrap();
+        append(&mut log, &[group * 2, group * 2 + 1]).unwrap();
     }
     assert!(disk.list().len() > 2);
     disk
@@ -232,15 +238,12 @@ fn some_log() -> SimDisk {
 
 #[test]
 fn damage_in_acknowledged_records_is_an_error_that_names_file_and_offset() {
-    let newest = some_log().list().pop().unwrap();
-    for name in some_log().list() {
+    let mut names = some_log().list();
+    // What is damaged in the newest may be a group that was never acknowledged.
+    names.pop();
+    for name in names {
         let disk = some_log();
-        let len = disk.read(&name).unwrap().len();
         disk.damage(&name, |bytes| bytes[70] ^= 1).unwrap();
-        let last_group_only = name == newest && len < 700;
-        if last_group_only {
-            continue;
-        }
         let error = plan(&Sim(disk), INGESTER).unwrap_err();
         assert_eq!(error.kind(), Kind::Corrupt);
         let text = error.to_string();
@@ -280,12 +283,12 @@ fn files_of_another_ingester_are_refused() {
 fn a_full_disk_is_said_to_be_full_and_the_log_goes_on_when_there_is_room() {
     let disk = SimDisk::new();
     let mut log = opened(&disk, 1 << 20);
-    log.append(&mut [record(0)]).unwrap();
+    append(&mut log, &[0]).unwrap();
     disk.set_room(Some(50));
-    let error = log.append(&mut [record(1), record(2)]).unwrap_err();
+    let error = append(&mut log, &[1, 2]).unwrap_err();
     assert_eq!(error.kind(), Kind::OutOfSpace);
     disk.set_room(None);
-    log.append(&mut [record(3)]).unwrap();
+    append(&mut log, &[3]).unwrap();
     let found: Vec<u64> = replayed(&disk).unwrap().into_keys().collect();
     assert_eq!(found, [0, 3]);
     assert_eq!(disk.list().len(), 1, "the same file goes on");
@@ -295,10 +298,10 @@ fn a_full_disk_is_said_to_be_full_and_the_log_goes_on_when_there_is_room() {
 fn after_a_failed_sync_the_file_is_never_written_or_believed_again() {
     let disk = SimDisk::new();
     let mut log = opened(&disk, 1 << 20);
-    log.append(&mut [record(0)]).unwrap();
+    append(&mut log, &[0]).unwrap();
     disk.fail_syncs(1);
-    log.append(&mut [record(1)]).unwrap_err();
-    log.append(&mut [record(2)]).unwrap();
+    append(&mut log, &[1]).unwrap_err();
+    append(&mut log, &[2]).unwrap();
     assert_eq!(disk.list().len(), 2);
     let found: Vec<u64> = replayed(&disk).unwrap().into_keys().collect();
     assert_eq!(found, [0, 2], "the page cache still shows batch 1");
@@ -308,10 +311,10 @@ fn after_a_failed_sync_the_file_is_never_written_or_believed_again() {
 fn one_group_is_one_sync() {
     let disk = SimDisk::new();
     let mut log = opened(&disk, 1 << 20);
-    log.append(&mut [record(0)]).unwrap();
+    append(&mut log, &[0]).unwrap();
     let before = disk.syncs();
-    let mut group: Vec<Record> = (1..50).map(record).collect();
-    log.append(&mut group).unwrap();
+    let numbers: Vec<u64> = (1..50).collect();
+    append(&mut log, &numbers).unwrap();
     assert_eq!(disk.syncs(), before + 1);
 }
 

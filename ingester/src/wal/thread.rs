@@ -92,7 +92,7 @@ impl WalThread {
     /// Adds the command to the group; false when nobody listens any more.
     fn take(&mut self, command: WalCommand, group: &mut Group) -> bool {
         match command {
-            WalCommand::Append(job) => match Record::new(&job.filing, job.batch) {
+            WalCommand::Append(job) => match self.writer.record(&job.filing, job.batch) {
                 Ok(record) => {
                     group.bytes += record.len();
                     group.records.push(record);

@@ -1,7 +1,10 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use segment::wal::{FILE_HEADER_BYTES, FileHeader, Record};
+use model::LogBatch;
+use segment::wal::{
+    Error as WalError, FILE_HEADER_BYTES, FileHeader, Filing, NamedStreams, Record,
+};
 
 use super::{LogFile, LogFiles, file_name};
 use crate::Error;
@@ -19,6 +22,8 @@ pub(crate) struct LogWriter {
     /// Files below are removed.
     oldest_file: u64,
     sequence: u64,
+    /// Of the file to which the next group goes.
+    streams: NamedStreams,
 }
 
 /// Where a log goes on.
@@ -53,7 +58,25 @@ impl LogWriter {
             next_file: start.next_file,
             oldest_file: start.oldest_file,
             sequence: 0,
+            streams: NamedStreams::default(),
         }
+    }
+
+    /// Makes a record of the next group. The group is to be written whole and in the order in which its
+    /// records were made.
+    ///
+    /// # Errors
+    /// `TooLarge`.
+    pub(crate) fn record(
+        &mut self,
+        filing: &Filing,
+        batch: Arc<LogBatch>,
+    ) -> Result<Record, WalError> {
+        let made = Record::new(filing, batch, &mut self.streams);
+        if made.is_err() {
+            self.streams.clear();
+        }
+        made
     }
 
     /// Writes and syncs the records as one group; returns the number of their file. On an error
@@ -62,9 +85,26 @@ impl LogWriter {
     /// # Errors
     /// `File`; its kind is `OutOfSpace` when the disk is full.
     pub(crate) fn append(&mut self, group: &mut [Record]) -> Result<u64, Error> {
+        let written = self.write(group);
+        // What a file that is full or a write that failed has named is not in the file that comes next.
+        if self.is_full() || written.is_err() {
+            self.streams.clear();
+        }
+        written
+    }
+
+    /// Whether the next group goes to a new file.
+    fn is_full(&self) -> bool {
         let max = self.file_bytes_max;
+        self.current
+            .as_ref()
+            .is_none_or(|current| current.end >= max)
+    }
+
+    fn write(&mut self, group: &mut [Record]) -> Result<u64, Error> {
+        let is_full = self.is_full();
         let mut current = match self.current.take() {
-            Some(current) if current.end < max => current,
+            Some(current) if !is_full => current,
             full => self.rotate(full)?,
         };
         let mut sequence = self.sequence;

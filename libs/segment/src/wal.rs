@@ -6,7 +6,7 @@
 //! ```text
 //! file    [ header 64 ][ record ][ record ] ...
 //!
-//! header  0  magic "PHAROWAL"     8  version u32, 2   12 zero u32
+//! header  0  magic "PHAROWAL"     8  version u32, 3   12 zero u32
 //!         16 ingester u64         24 file number u64
 //!         32 number of the file before, 0 = none  u64
 //!         40 end of the file before: bytes after it were never acknowledged  u64
@@ -22,9 +22,10 @@
 //!         52 tenant bytes u32     56 streams u32           60 rows u32
 //!         64 line bytes u32       68 keys u32              72 rows with pairs u32 (0 or rows)
 //!         76 pairs u32            80 value bytes u32       84 bytes of the text part u32
-//!         88 text part: tenant; per stream: id u128, rows u32, labels u32,
-//!            per label name bytes u32, value bytes u32, name, value; per key: bytes u32, key;
-//!            pair keys u32 each
+//!         88 streams that the file named before, which have numbers below; 0 = numbers begin anew  u32
+//!         92 text part: tenant; per stream: number u32, rows u32, and if the number is the next one,
+//!            so that the stream gets it: id u128, labels u32, per label name bytes u32, value bytes
+//!            u32, name, value; per key: bytes u32, key; pair keys u32 each
 //!         then timestamps i64, line ends u32, row ends u32, value ends u32, lines, values
 //! ```
 //!
@@ -33,6 +34,10 @@
 //! - A group is written after the group before it was synced. So a frame whose group starts after
 //!   offset `x` proves that everything before `x` had reached the disk: damage there is the disk's
 //!   doing, not that of a crash.
+//! - A number names a stream that stands in full in the same record or an earlier one of the same file,
+//!   so a record that is sound up to its place needs nothing that is not. Numbering begins anew where a
+//!   record says that nothing is known: in the first of a file, behind a write that failed, and when very
+//!   many streams have one.
 //! - The large columns are written from where they are, without a copy ([`Record::parts`]).
 //! - Decoding checks every length and index before it allocates or slices.
 
@@ -41,6 +46,7 @@ mod encode;
 mod error;
 mod header;
 mod reader;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +55,7 @@ pub use encode::{Record, encode_payload};
 pub use error::Error;
 pub use header::{FILE_HEADER_BYTES, FileHeader, RECORD_HEADER_BYTES, RecordHeader};
 pub use reader::{Entry, Reader, synced_after};
+pub use streams::NamedStreams;
 
 use model::{BatchId, HeadId, HeadKey};
 

@@ -92,12 +92,6 @@ impl<'a> SegmentWriter<'a> {
         let stream = self.streams.len() as u32 - 1;
         self.chunk
             .push(&mut self.dictionary, stream, timestamp, line, metadata);
-        if let Some(tenant) = self.tenants.last_mut() {
-            tenant.records += 1;
-            tenant.content_bytes += bytes;
-            tenant.first = tenant.first.min(timestamp);
-            tenant.last = tenant.last.max(timestamp);
-        }
         Ok(())
     }
 
@@ -132,6 +126,15 @@ impl<'a> SegmentWriter<'a> {
             return Ok(());
         }
         let (entry, filter) = self.chunk.seal(&mut self.dictionary, &mut self.blocks)?;
+        // A chunk never holds rows of two tenants, and rows of a span come in order of time.
+        if let Some(tenant) = self.tenants.last_mut() {
+            for span in &entry.spans {
+                tenant.records += u64::from(span.rows);
+                tenant.content_bytes += span.content_bytes;
+                tenant.first = tenant.first.min(span.first);
+                tenant.last = tenant.last.max(span.last);
+            }
+        }
         self.chunks.push(entry);
         self.filters.push(filter);
         Ok(())

@@ -7,7 +7,6 @@ use model::{
     StreamRows, TenantId,
 };
 
-use super::encode::FIXED_BYTES;
 use super::{Error, Filing};
 
 /// Label sets already decoded, so that the batches of one stream share one.
@@ -33,9 +32,26 @@ impl StreamCache {
     }
 }
 
+impl StreamCache {
+    /// The labels, or equal ones of that stream that are held already.
+    fn share(&mut self, id: StreamId, labels: &Arc<Labels>) -> Arc<Labels> {
+        let held = self.labels.entry(id).or_insert_with(|| Arc::clone(labels));
+        if !Arc::ptr_eq(held, labels) && held != labels {
+            *held = Arc::clone(labels);
+        }
+        Arc::clone(held)
+    }
+}
+
+/// A stream that a file's records have named; its number is its place in the list of them.
+pub(super) type Known = (StreamId, Arc<Labels>);
+
 /// Why a payload is not a batch: what was expected. The caller knows where it stands.
 #[derive(Debug)]
 pub(super) struct BadPayload(pub(super) String);
+
+/// Counts of the fixed part.
+const COUNTS: usize = 10;
 
 struct Cursor<'a> {
     bytes: &'a [u8],
@@ -50,23 +66,47 @@ pub fn decode_payload(
     payload: &[u8],
     cache: &mut StreamCache,
 ) -> Result<(Filing, LogBatch), Error> {
-    batch(payload, cache).map_err(|bad| bad.at(0))
+    let mut known = Vec::new();
+    learn(payload, &mut known)
+        .and_then(|_| batch(payload, &known, cache))
+        .map_err(|bad| bad.at(0))
 }
 
-/// Reads only where the batch belongs.
-pub(super) fn filing(payload: &[u8]) -> Result<Filing, BadPayload> {
+/// Reads only where the batch belongs and which streams the record is the first to name: records behind it
+/// name them by number.
+pub(super) fn learn(payload: &[u8], known: &mut Vec<Known>) -> Result<Filing, BadPayload> {
     let mut cursor = Cursor { bytes: payload };
-    cursor.filing()
+    let filing = cursor.filing()?;
+    let [tenant, streams, _, _, _, _, _, _, text, before] = cursor.counts()?;
+    if before == 0 {
+        known.clear();
+    } else if before != known.len() {
+        let expected = format!("0 or {} streams that are known before", known.len());
+        return Err(BadPayload(expected));
+    }
+    let mut text = Cursor {
+        bytes: cursor.take(text)?,
+    };
+    text.take(tenant)?;
+    for _ in 0..streams {
+        let (number, _) = (text.u32()? as usize, text.u32()?);
+        if number == known.len() {
+            let id = StreamId(u128::from_le_bytes(text.array()?));
+            known.push((id, text.labels()?));
+        } else if number > known.len() {
+            let expected = format!("stream numbers up to {}", known.len());
+            return Err(BadPayload(expected));
+        }
+    }
+    Ok(filing)
 }
 
-/// Reads a whole payload.
+/// Reads a whole payload, after what it [brings](learn) has become known.
 pub(super) fn batch(
     payload: &[u8],
+    known: &[Known],
     cache: &mut StreamCache,
 ) -> Result<(Filing, LogBatch), BadPayload> {
-    if payload.len() < FIXED_BYTES {
-        return Err(BadPayload(format!("at least {FIXED_BYTES} payload bytes")));
-    }
     let mut cursor = Cursor { bytes: payload };
     let filing = cursor.filing()?;
     let [
@@ -79,6 +119,7 @@ pub(super) fn batch(
         pairs,
         values,
         text,
+        before,
     ] = cursor.counts()?;
     if row_ends != 0 && row_ends != rows {
         return Err(BadPayload(format!("0 or {rows} rows with pairs")));
@@ -88,7 +129,7 @@ pub(super) fn batch(
     };
     let tenant = TenantId::new(text.str(tenant)?)
         .map_err(|error| BadPayload(format!("a tenant id ({error})")))?;
-    let streams = text.streams(streams, rows, cache)?;
+    let streams = text.streams(streams, rows, (before, known), cache)?;
     let keys = text.keys(keys)?;
     let pair_keys: Vec<MetadataKey> = text.numbers(pairs)?.into_iter().map(MetadataKey).collect();
     if pair_keys.iter().any(|key| key.0 as usize >= keys.len()) {
@@ -161,8 +202,8 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    fn counts(&mut self) -> Result<[usize; 9], BadPayload> {
-        let mut counts = [0; 9];
+    fn counts(&mut self) -> Result<[usize; COUNTS], BadPayload> {
+        let mut counts = [0; COUNTS];
         for count in &mut counts {
             *count = self.u32()? as usize;
         }
@@ -185,25 +226,31 @@ impl<'a> Cursor<'a> {
         Ok(ends)
     }
 
+    /// The streams of the record, `before` of those that are known had been named before it.
     fn streams(
         &mut self,
         count: usize,
         rows: usize,
+        (mut before, known): (usize, &[Known]),
         cache: &mut StreamCache,
     ) -> Result<Vec<StreamRows>, BadPayload> {
-        // 24 bytes is the least that a stream takes: a wrong count cannot make us allocate much.
-        let mut streams = Vec::with_capacity(count.min(self.bytes.len() / 24));
+        // 8 bytes is the least that a stream takes: a wrong count cannot make us allocate much.
+        let mut streams = Vec::with_capacity(count.min(self.bytes.len() / 8));
         let mut row = 0_u32;
         for _ in 0..count {
-            let id = StreamId(u128::from_le_bytes(self.array()?));
+            let number = self.u32()? as usize;
             let end = row.checked_add(self.u32()?);
-            let labels = self.labels(id, cache)?;
-            let Some(end) = end else {
+            if number == before {
+                self.array::<16>()?;
+                self.pairs()?;
+                before += 1;
+            }
+            let (Some(end), Some((id, labels))) = (end, known.get(number)) else {
                 return Err(BadPayload(format!("streams of {rows} rows together")));
             };
             streams.push(StreamRows {
-                id,
-                labels,
+                id: *id,
+                labels: cache.share(*id, labels),
                 rows: row..end,
             });
             row = end;
@@ -214,23 +261,20 @@ impl<'a> Cursor<'a> {
         Ok(streams)
     }
 
-    fn labels(&mut self, id: StreamId, cache: &mut StreamCache) -> Result<Arc<Labels>, BadPayload> {
+    fn labels(&mut self) -> Result<Arc<Labels>, BadPayload> {
+        Labels::new(self.pairs()?)
+            .map_err(|error| BadPayload(format!("a label set ({error})")))
+            .map(Arc::new)
+    }
+
+    fn pairs(&mut self) -> Result<Vec<(&'a str, &'a str)>, BadPayload> {
         let count = self.u32()? as usize;
         let mut pairs = Vec::with_capacity(count.min(self.bytes.len() / 8));
         for _ in 0..count {
             let (name, value) = (self.u32()? as usize, self.u32()? as usize);
             pairs.push((self.str(name)?, self.str(value)?));
         }
-        if let Some(labels) = cache.labels.get(&id)
-            && labels.iter().eq(pairs.iter().copied())
-        {
-            return Ok(Arc::clone(labels));
-        }
-        let labels = Labels::new(pairs)
-            .map_err(|error| BadPayload(format!("a label set ({error})")))
-            .map(Arc::new)?;
-        cache.labels.insert(id, Arc::clone(&labels));
-        Ok(labels)
+        Ok(pairs)
     }
 
     fn keys(&mut self, count: usize) -> Result<Vec<Box<str>>, BadPayload> {

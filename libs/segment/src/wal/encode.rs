@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use model::LogBatch;
+use model::{LogBatch, StreamRows};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Error, Filing, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader};
+use super::{Error, Filing, NamedStreams, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader};
 
 /// Bytes of the payload before its text part.
-pub(super) const FIXED_BYTES: usize = 88;
+pub(super) const FIXED_BYTES: usize = 92;
 
 /// One batch, ready to be written: the small parts are encoded, the columns stay where they are.
 #[derive(Clone, Debug)]
@@ -19,13 +19,21 @@ pub struct Record {
 }
 
 impl Record {
-    /// Encodes the text part and hashes the whole payload.
+    /// Encodes the text part and hashes the whole payload. Streams in `named` stand there by number, the
+    /// others in full, and `named` learns them: records must be written in the order in which they
+    /// are made.
     ///
     /// # Errors
-    /// `TooLarge` when the payload would be over [`PAYLOAD_BYTES_MAX`].
-    pub fn new(filing: &Filing, batch: Arc<LogBatch>) -> Result<Self, Error> {
+    /// `TooLarge` when the payload would be over [`PAYLOAD_BYTES_MAX`]; `named` is of no more use until it
+    /// is cleared.
+    pub fn new(
+        filing: &Filing,
+        batch: Arc<LogBatch>,
+        named: &mut NamedStreams,
+    ) -> Result<Self, Error> {
         let mut front = vec![0; RECORD_HEADER_BYTES + FIXED_BYTES];
-        put_text(&mut front, &batch);
+        let known = named.begin_record(batch.streams.len());
+        put_text(&mut front, &batch, known, |stream| named.number(stream));
         let text_bytes = front.len() - RECORD_HEADER_BYTES - FIXED_BYTES;
         let columns_bytes: usize = columns(&batch).iter().map(|c| c.len()).sum();
         let bytes = FIXED_BYTES + text_bytes + columns_bytes;
@@ -35,7 +43,7 @@ impl Record {
                 limit: PAYLOAD_BYTES_MAX,
             });
         }
-        let fixed = fixed_part(filing, &batch, text_bytes);
+        let fixed = fixed_part(filing, &batch, text_bytes, known);
         front[RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + FIXED_BYTES].copy_from_slice(&fixed);
         let mut hash = Xxh3::new();
         hash.update(&front[RECORD_HEADER_BYTES..]);
@@ -50,8 +58,7 @@ impl Record {
         })
     }
 
-    /// Completes the frame; to be called before [`parts`](Self::parts), again when the record moves
-    /// to another place.
+    /// Completes the frame; to be called before [`parts`](Self::parts).
     pub fn place(&mut self, file: u64, sequence: u64, group_start: u64) {
         let header = RecordHeader {
             payload_bytes: self.payload_bytes,
@@ -79,14 +86,16 @@ impl Record {
     }
 }
 
-/// A batch as the payload of a record, for another process: filing, texts, columns.
+/// A batch as the payload of a record, for another process: filing, texts, columns. All streams stand in
+/// full.
 pub fn encode_payload(filing: &Filing, batch: &LogBatch) -> Vec<u8> {
     let columns = columns(batch);
     let mut text = Vec::new();
-    put_text(&mut text, batch);
+    let mut next = 0..;
+    put_text(&mut text, batch, 0, |_| next.next().unwrap_or_default());
     let columns_bytes: usize = columns.iter().map(|column| column.len()).sum();
     let mut out = Vec::with_capacity(FIXED_BYTES + text.len() + columns_bytes);
-    out.extend_from_slice(&fixed_part(filing, batch, text.len()));
+    out.extend_from_slice(&fixed_part(filing, batch, text.len(), 0));
     out.extend_from_slice(&text);
     for column in columns {
         out.extend_from_slice(column);
@@ -105,7 +114,12 @@ fn columns(batch: &LogBatch) -> [&[u8]; 6] {
     ]
 }
 
-fn fixed_part(filing: &Filing, batch: &LogBatch, text_bytes: usize) -> [u8; FIXED_BYTES] {
+fn fixed_part(
+    filing: &Filing,
+    batch: &LogBatch,
+    text_bytes: usize,
+    known: u32,
+) -> [u8; FIXED_BYTES] {
     let mut out = [0; FIXED_BYTES];
     out[..8].copy_from_slice(&filing.head.ingester.to_le_bytes());
     out[8..16].copy_from_slice(&filing.head.sequence.to_le_bytes());
@@ -123,16 +137,30 @@ fn fixed_part(filing: &Filing, batch: &LogBatch, text_bytes: usize) -> [u8; FIXE
         batch.pair_keys.len() as u32,
         batch.values.len() as u32,
         text_bytes as u32,
+        known,
     ];
     out[48..].copy_from_slice(bytemuck::cast_slice(&counts));
     out
 }
 
-fn put_text(out: &mut Vec<u8>, batch: &LogBatch) {
+/// `known` streams have a number already; `number` gives that of each stream, the next one for one that has
+/// none.
+fn put_text(
+    out: &mut Vec<u8>,
+    batch: &LogBatch,
+    mut known: u32,
+    mut number: impl FnMut(&StreamRows) -> u32,
+) {
     out.extend_from_slice(batch.tenant.as_str().as_bytes());
     for stream in &batch.streams {
-        out.extend_from_slice(&stream.id.0.to_le_bytes());
+        let number = number(stream);
+        out.extend_from_slice(&number.to_le_bytes());
         out.extend_from_slice(&(stream.rows.len() as u32).to_le_bytes());
+        if number < known {
+            continue;
+        }
+        known += 1;
+        out.extend_from_slice(&stream.id.0.to_le_bytes());
         out.extend_from_slice(&(stream.labels.len() as u32).to_le_bytes());
         for (name, value) in stream.labels.iter() {
             out.extend_from_slice(&(name.len() as u32).to_le_bytes());

@@ -13,9 +13,9 @@ pub enum Error {
         /// What is there.
         found: String,
     },
-    /// Written by a later version of this program.
+    /// Written by an earlier or later version of this program.
     #[error(
-        "log format version {found} is newer than {supported}, the newest that this program reads; start the newer program, let it flush, then go back"
+        "the log has format version {found}, but this program reads version {supported}; start the program that wrote it, stop it with SIGTERM so that it flushes everything, and move its log files away"
     )]
     Version {
         /// The file's.

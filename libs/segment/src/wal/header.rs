@@ -8,7 +8,7 @@ pub const FILE_HEADER_BYTES: usize = 64;
 pub const RECORD_HEADER_BYTES: usize = 40;
 
 const FILE_MAGIC: [u8; 8] = *b"PHAROWAL";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 pub(super) const RECORD_MAGIC: [u8; 4] = *b"PWR1";
 
 /// The first bytes of a file.
@@ -54,7 +54,7 @@ impl FileHeader {
     /// Reads a header.
     ///
     /// # Errors
-    /// `Damaged` when the bytes are not a header, `Version` when a later program wrote them.
+    /// `Damaged` when the bytes are not a header, `Version` when a program with another format wrote them.
     pub fn decode(bytes: &[u8; FILE_HEADER_BYTES]) -> Result<Self, Error> {
         let damaged = |expected: String, found: String| Error::Damaged {
             offset: 0,

@@ -3,7 +3,7 @@ use std::io::Read;
 use model::LogBatch;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::decode::{self, BadPayload, StreamCache};
+use super::decode::{self, BadPayload, Known, StreamCache};
 use super::header::RECORD_MAGIC;
 use super::{Error, FILE_HEADER_BYTES, FileHeader, Filing, RECORD_HEADER_BYTES, RecordHeader};
 
@@ -17,9 +17,11 @@ pub struct Entry<'a> {
     /// Where its batch belongs.
     pub filing: Filing,
     payload: &'a [u8],
+    known: &'a [Known],
 }
 
-/// Reads one file from the front, a record at a time; memory is that of the largest record.
+/// Reads one file from the front, a record at a time; memory is that of the largest record and of the
+/// labels that the file names.
 #[derive(Debug)]
 pub struct Reader<R> {
     bytes: R,
@@ -28,6 +30,7 @@ pub struct Reader<R> {
     at: u64,
     sequence: Option<u64>,
     payload: Vec<u8>,
+    known: Vec<Known>,
 }
 
 impl<R: Read> Reader<R> {
@@ -54,6 +57,7 @@ impl<R: Read> Reader<R> {
             at: FILE_HEADER_BYTES as u64,
             sequence: None,
             payload: Vec::new(),
+            known: Vec::new(),
         })
     }
 
@@ -108,7 +112,7 @@ impl<R: Read> Reader<R> {
             let expected = format!("payload checksum {:016x}", header.payload_hash);
             return Err(damaged(expected, format!("{hash:016x}")));
         }
-        let filing = decode::filing(&self.payload).map_err(|bad| bad.at(offset))?;
+        let filing = decode::learn(&self.payload, &mut self.known).map_err(|bad| bad.at(offset))?;
         self.sequence = Some(header.sequence);
         self.at += RECORD_HEADER_BYTES as u64 + u64::from(header.payload_bytes);
         Ok(Some(Entry {
@@ -116,6 +120,7 @@ impl<R: Read> Reader<R> {
             sequence: header.sequence,
             filing,
             payload: &self.payload,
+            known: &self.known,
         }))
     }
 }
@@ -126,7 +131,7 @@ impl Entry<'_> {
     /// # Errors
     /// `Damaged` when the payload breaks an invariant of [`LogBatch`].
     pub fn batch(&self, cache: &mut StreamCache) -> Result<LogBatch, Error> {
-        decode::batch(self.payload, cache)
+        decode::batch(self.payload, self.known, cache)
             .map(|(_, batch)| batch)
             .map_err(|bad| bad.at(self.offset))
     }

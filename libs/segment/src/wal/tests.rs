@@ -51,8 +51,9 @@ fn batches() -> impl Strategy<Value = LogBatch> {
         .prop_map(|rows| batch_of(&rows))
 }
 
-/// A file of the batches, each group a slice of them; with the end of each group.
-fn file_of(groups: &[Vec<LogBatch>]) -> (Vec<u8>, Vec<u64>) {
+/// A file of the batches, each group a slice of them; with the end of each group. Numbers begin anew
+/// before the batches with these places.
+fn file_of(groups: &[Vec<LogBatch>], anew: &[usize]) -> (Vec<u8>, Vec<u64>) {
     let header = FileHeader {
         ingester: 7,
         file: 4,
@@ -60,10 +61,15 @@ fn file_of(groups: &[Vec<LogBatch>]) -> (Vec<u8>, Vec<u64>) {
     };
     let mut out = header.encode().to_vec();
     let (mut ends, mut sequence) = (Vec::new(), 10);
+    let mut named = NamedStreams::default();
     for group in groups {
         let start = out.len() as u64;
         for batch in group {
-            let mut record = Record::new(&filing(sequence), Arc::new(batch.clone())).unwrap();
+            if anew.contains(&(sequence as usize - 10)) {
+                named.clear();
+            }
+            let batch = Arc::new(batch.clone());
+            let mut record = Record::new(&filing(sequence), batch, &mut named).unwrap();
             record.place(4, sequence, start);
             let before = out.len() as u64;
             record
@@ -112,9 +118,13 @@ fn some_file() -> (Vec<LogBatch>, Vec<u8>, Vec<u64>) {
         batch_of(&[row(1, 5, b"hello", "k"), row(1, 4, b"", "z")]),
         batch_of(&[row(2, -1, &[0xff, 0], "k")]),
         batch_of(&[]),
-        batch_of(&[(1, 9, b"plain".to_vec(), vec![])]),
+        batch_of(&[
+            (1, 9, b"plain".to_vec(), vec![]),
+            (0, 9, b"new".to_vec(), vec![]),
+            (2, 9, b"known".to_vec(), vec![]),
+        ]),
     ];
-    let (file, ends) = file_of(&[batches[..2].to_vec(), batches[2..].to_vec()]);
+    let (file, ends) = file_of(&[batches[..2].to_vec(), batches[2..].to_vec()], &[]);
     (batches, file, ends)
 }
 
@@ -122,8 +132,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn batches_come_back_as_they_were_written(groups in prop::collection::vec(prop::collection::vec(batches(), 1..4), 0..4)) {
-        let (file, _) = file_of(&groups);
+    fn batches_come_back_as_they_were_written(
+        groups in prop::collection::vec(prop::collection::vec(batches(), 1..4), 0..4),
+        anew in prop::collection::vec(0..12_usize, 0..3),
+    ) {
+        let (file, _) = file_of(&groups, &anew);
         let (read, end, error) = read_all(&file);
         prop_assert!(error.is_none(), "{error:?}");
         prop_assert_eq!(end, file.len() as u64);
@@ -137,8 +150,7 @@ proptest! {
 
     #[test]
     fn arbitrary_payloads_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let mut cache = StreamCache::default();
-        prop_assert!(super::decode::batch(&bytes, &mut cache).is_err());
+        prop_assert!(decode_payload(&bytes, &mut StreamCache::default()).is_err());
     }
 }
 
@@ -177,13 +189,14 @@ fn every_flipped_bit_is_noticed_at_its_record() {
 #[test]
 fn a_damaged_payload_with_right_checksums_is_still_refused_or_whole() {
     let batch = some_file().0[0].clone();
-    let record = Record::new(&filing(1), Arc::new(batch)).unwrap();
-    let payload: Vec<u8> = record.parts().concat()[RECORD_HEADER_BYTES..].to_vec();
+    let payload = encode_payload(&filing(1), &batch);
+    let (filed, decoded) = decode_payload(&payload, &mut StreamCache::default()).unwrap();
+    assert_eq!((filed, &decoded), (filing(1), &batch));
     for at in 40..payload.len() {
         for value in [0, 1, 0x7f, 0xff] {
             let mut bad = payload.clone();
             bad[at] = value;
-            if let Ok((_, batch)) = super::decode::batch(&bad, &mut StreamCache::default()) {
+            if let Ok((_, batch)) = decode_payload(&bad, &mut StreamCache::default()) {
                 (0..batch.len()).for_each(|row| {
                     std::hint::black_box(batch.row(row).identity());
                 });
@@ -220,6 +233,73 @@ fn records_of_another_file_prove_nothing() {
     assert_eq!(synced_after(&file[FILE_HEADER_BYTES..], 5, start), None);
 }
 
+fn contains(bytes: &[u8], text: &str) -> usize {
+    memchr::memmem::find_iter(bytes, text).count()
+}
+
+#[test]
+fn labels_stand_in_a_file_once_and_again_where_numbers_begin_anew() {
+    let of = |app| vec![batch_of(&[(app, 1, b"x".to_vec(), vec![])])];
+    let groups = [of(1), of(2), of(1), of(2), of(1)];
+    let (file, _) = file_of(&groups, &[]);
+    assert_eq!((contains(&file, "app-1"), contains(&file, "app-2")), (1, 1));
+    let (file, _) = file_of(&groups, &[3]);
+    assert_eq!((contains(&file, "app-1"), contains(&file, "app-2")), (2, 2));
+}
+
+#[test]
+fn a_record_that_names_streams_of_one_that_is_not_there_is_refused() {
+    let rows = |app| [(app, 1, b"x".to_vec(), vec![])];
+    let mut named = NamedStreams::default();
+    let mut record =
+        |app| Record::new(&filing(1), Arc::new(batch_of(&rows(app))), &mut named).unwrap();
+    let (_, mut second) = (record(1), record(1));
+    let header = FileHeader {
+        ingester: 7,
+        file: 4,
+        previous: None,
+    };
+    let mut file = header.encode().to_vec();
+    second.place(4, 0, file.len() as u64);
+    file.extend(second.parts().concat());
+    let (read, end, error) = read_all(&file);
+    assert_eq!((read.len(), end), (0, FILE_HEADER_BYTES as u64));
+    assert!(error.unwrap().to_string().contains("known before"));
+}
+
+#[test]
+fn one_id_with_other_labels_is_another_stream() {
+    let tenant = TenantId::default();
+    let batch_of = |app: &str| {
+        let mut builder = LogBatchBuilder::new(tenant.clone());
+        let labels = Arc::new(Labels::new([("app", app)]).unwrap());
+        builder.stream(StreamId(9), &labels);
+        builder.push(1, b"x", &mut []);
+        builder.finish()
+    };
+    let batches: Vec<LogBatch> = ["a", "b", "b", "a"].map(batch_of).to_vec();
+    let (file, _) = file_of(std::slice::from_ref(&batches), &[]);
+    let read: Vec<LogBatch> = read_all(&file).0.into_iter().map(|(_, b)| b).collect();
+    assert_eq!(read, batches);
+}
+
+#[test]
+fn ever_new_streams_do_not_fill_the_memory() {
+    let labels = Arc::new(Labels::new([("app", "a")]).unwrap());
+    let batch_of = |first: u128| {
+        let mut builder = LogBatchBuilder::new(TenantId::default());
+        for id in first..first + 30_000 {
+            builder.stream(StreamId(id), &labels);
+            builder.push(1, b"x", &mut []);
+        }
+        builder.finish()
+    };
+    let batches: Vec<LogBatch> = [0, 30_000, 60_000, 0].map(batch_of).to_vec();
+    let (file, _) = file_of(std::slice::from_ref(&batches), &[]);
+    let read: Vec<LogBatch> = read_all(&file).0.into_iter().map(|(_, b)| b).collect();
+    assert!(read == batches);
+}
+
 #[test]
 fn another_version_is_named() {
     let mut header = FileHeader {
@@ -228,27 +308,27 @@ fn another_version_is_named() {
         previous: None,
     }
     .encode();
-    header[8] = 3;
+    header[8] = 2;
     let hash = xxhash_rust::xxh3::xxh3_64(&header[..56]);
     header[56..].copy_from_slice(&hash.to_le_bytes());
     let error = FileHeader::decode(&header).unwrap_err();
     assert!(matches!(
         error,
         Error::Version {
-            found: 3,
-            supported: 2
+            found: 2,
+            supported: 3
         }
     ));
     assert_eq!(error.kind(), model::Kind::Corrupt);
 }
 
-/// The bytes of version 2, by their hash: a change here makes logs of running installations
-/// unreadable, and needs a new version that still reads the old one. (Version 1 was never released.)
+/// The bytes of version 3, by their hash: a change here makes logs of running installations
+/// unreadable, and needs a new version. (Versions 1 and 2 were never released.)
 #[test]
 fn the_format_does_not_change_by_accident() {
     let (_, file, _) = some_file();
     assert_eq!(&file[..8], b"PHAROWAL");
     assert_eq!(&file[FILE_HEADER_BYTES..FILE_HEADER_BYTES + 4], b"PWR1");
     let hash = xxhash_rust::xxh3::xxh3_64(&file);
-    assert_eq!((file.len(), hash), (834, 6_273_005_655_081_087_677));
+    assert_eq!((file.len(), hash), (910, 10_104_968_640_639_814_832));
 }
