@@ -39,6 +39,7 @@ use heads::Heads;
 pub(crate) use hidden::{Hidden, Hiding};
 pub(crate) use patterns::Counts;
 use scan::Form;
+pub(crate) use scan::TemplateSink;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use streams::{Volumes, Wanted};
 

@@ -57,6 +57,14 @@ impl TenantsSource {
         self.sources.len() > 1
     }
 
+    /// The records of the only tenant, which carry no label of it.
+    pub(crate) fn only(&self) -> Option<&SnapshotSource> {
+        match self.sources.as_slice() {
+            [source] => Some(source),
+            _ => None,
+        }
+    }
+
     /// The tenants that the selector admits, each with what is left of the selector and with the
     /// tag to put on its labels.
     pub(crate) fn select<'a>(

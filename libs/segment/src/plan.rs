@@ -93,6 +93,8 @@ pub struct PlannedStream {
     pub labels: Arc<Labels>,
     /// Its rows in the chunk (before range and line filter).
     pub rows: u64,
+    /// Bytes of lines and metadata values of those rows.
+    pub content_bytes: u64,
     /// Time of the earliest of those rows, included.
     pub first: Timestamp,
     /// Time of the latest, included.
@@ -141,6 +143,11 @@ impl Plan {
     /// The chunks, in order of (stream, time).
     pub fn chunks(&self) -> &[PlannedChunk] {
         &self.chunks
+    }
+
+    /// Leaves out chunks that the caller knows enough of.
+    pub fn retain(&mut self, keep: impl FnMut(&PlannedChunk) -> bool) {
+        self.chunks.retain(keep);
     }
 
     /// Chunks of the tenant that need not be looked at.
@@ -279,6 +286,7 @@ fn plan_chunk(
                 id: stream.id,
                 labels: Arc::clone(&stream.labels),
                 rows: u64::from(span.rows),
+                content_bytes: span.content_bytes,
                 first: span.first,
                 last: span.last,
                 start,

@@ -94,7 +94,13 @@ async fn detect(querier: &Querier, call: &Call, only: Option<Only>) -> Result<Fi
         .map_err(|error| Error::Invalid(error.to_string()))?;
     let work = move |source: &TenantsSource, budget: &query::Budget| {
         let request = detector.request(selector, range);
-        let (sinks, _) = source.scan(&request, budget, &|| detector.sink(budget))?;
+        let new_sink = || detector.sink(budget);
+        let (sinks, _) = match source.only() {
+            Some(source) if detector.takes_parts() => {
+                source.scan_by_template(&request, budget, &new_sink)?
+            }
+            _ => source.scan(&request, budget, &new_sink)?,
+        };
         let mut fields = Fields::new();
         for sink in sinks {
             merge(&mut fields, sink.into_fields(), values_max);

@@ -95,12 +95,20 @@ impl Hidden {
 
     /// Whether deletes may hide rows of a chunk.
     pub(crate) fn touches(&self, chunk: &PlannedChunk) -> bool {
-        self.deletes.iter().any(|(range, filter)| {
-            chunk.streams.iter().any(|stream| {
-                range.touches(stream.first, stream.last)
-                    && filter.selector().is_match(&stream.labels)
-            })
-        })
+        let mut streams = chunk.streams.iter();
+        streams.any(|stream| self.touches_stream(&stream.labels, stream.first, stream.last))
+    }
+
+    /// Whether deletes may hide records of a stream from `first` to `last`, both included.
+    pub(crate) fn touches_stream(
+        &self,
+        labels: &Labels,
+        first: Timestamp,
+        last: Timestamp,
+    ) -> bool {
+        self.deletes
+            .iter()
+            .any(|(range, filter)| range.touches(first, last) && filter.selector().is_match(labels))
     }
 
     /// A test of records that have not expired.

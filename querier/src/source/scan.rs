@@ -1,5 +1,6 @@
 //! Chunks and head streams to sinks, on several threads, in the order that lets them stop early.
 
+mod by_template;
 mod chunk;
 mod reads;
 mod works;
@@ -19,6 +20,7 @@ use super::patterns::Patterned;
 use super::refine::refine;
 use super::rows::Picked;
 use super::{Planned, SnapshotSource, workers};
+pub(crate) use by_template::TemplateSink;
 use reads::Queue;
 use works::{Place, Work, spans, works};
 
@@ -65,6 +67,10 @@ struct Worker<K> {
     lengths: Vec<u32>,
     hiding: HiddenTest,
 }
+
+/// Hands the rows of a chunk, by the numbers of its segment and its own, to the worker's sink.
+type Decode<'d, S, K> =
+    dyn Fn(&S, &mut Worker<K>, usize, usize, &[Bytes]) -> Result<Flow, SourceError> + Sync + 'd;
 
 impl<'a> Scan<'a> {
     /// A scan that delivers each record once.
@@ -123,6 +129,15 @@ impl<'a> Scan<'a> {
         self,
         new_sink: &(dyn Fn() -> K + Sync),
     ) -> Result<(Vec<K>, ScanStats), SourceError> {
+        self.run_with(new_sink, &Self::chunk)
+    }
+
+    /// As [`run`](Self::run), with another way to decode a chunk.
+    fn run_with<K: Sink>(
+        self,
+        new_sink: &(dyn Fn() -> K + Sync),
+        decode: &Decode<'_, Self, K>,
+    ) -> Result<(Vec<K>, ScanStats), SourceError> {
         let threads = self.source.backend.workers.min(self.works.len()).max(1);
         let workers = workers::run(threads, |_| {
             let mut worker = Worker {
@@ -133,7 +148,7 @@ impl<'a> Scan<'a> {
                 lengths: Vec::new(),
                 hiding: self.hidden.map(Hidden::test).unwrap_or_default(),
             };
-            if let Err(error) = self.work(&mut worker) {
+            if let Err(error) = self.work(&mut worker, decode) {
                 self.error.lock().get_or_insert(error);
                 self.over.store(true, Ordering::Relaxed);
             }
@@ -152,7 +167,11 @@ impl<'a> Scan<'a> {
         Ok((sinks, stats))
     }
 
-    fn work<K: Sink>(&self, worker: &mut Worker<K>) -> Result<(), SourceError> {
+    fn work<K: Sink>(
+        &self,
+        worker: &mut Worker<K>,
+        decode: &Decode<'_, Self, K>,
+    ) -> Result<(), SourceError> {
         while !self.over.load(Ordering::Relaxed) {
             self.budget.check()?;
             self.tighten(worker.sink.bound());
@@ -173,7 +192,7 @@ impl<'a> Scan<'a> {
                 let flow = match self.works[at].place {
                     Place::Chunk { segment, chunk } => {
                         let bytes: Vec<Bytes> = bytes.by_ref().take(parts).collect();
-                        self.chunk(worker, segment, chunk, &bytes)?
+                        decode(self, worker, segment, chunk, &bytes)?
                     }
                     Place::Head { stream } => self.head(worker, stream)?,
                 };

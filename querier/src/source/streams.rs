@@ -1,40 +1,34 @@
-//! Which streams have records in a range, and how many: from the stream tables of segments, and
-//! by counting where a table says only that a stream reaches into the range.
+//! Which streams have records in a range, and how many: from the tables of segments and of their
+//! chunks, and by counting rows where a table says only that a stream reaches into the range, or where
+//! some of its records may be deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::{
-    Columns, Flow, Labels, LineColumn, LineFilter, LogBatch, NANOS_PER_MILLI, RowBlock, Selector,
-    TenantId, TimeRange, Timestamp,
+    Columns, Flow, Labels, LineColumn, LineFilter, LineRows, LogBatch, NANOS_PER_MILLI, RowBlock,
+    Selector, TenantId, TimeRange, Timestamp,
 };
 use query::{Budget, BudgetError, ScanOrder, ScanRequest, ScanStats, Sink, Source, SourceError};
 use rpc::SegmentMeta;
+use segment::PlannedStream;
 
 use super::heads::{self, Heads};
-use super::{SnapshotSource, scan};
+use super::hidden::Hidden;
+use super::{Planned, SnapshotSource, scan};
 
 /// What a stream has in a range. Records that are stored twice count twice, until merging removes
 /// the copies.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StreamTotal {
     pub(crate) records: u64,
-    /// Lines and metadata values. Where a segment holds only some of the stream's records inside
-    /// the range, these count with the stream's mean size.
+    /// Lines and metadata values.
     pub(crate) bytes: u64,
 }
 
 /// What an entry of a table of totals takes, with the table's free room.
 const STREAM_BYTES: u64 = 2 * size_of::<(Arc<Labels>, StreamTotal)>() as u64;
-
-/// Segments of which only a part is in the range.
-#[derive(Default)]
-struct Partial {
-    segments: Vec<Arc<SegmentMeta>>,
-    /// What their streams have, in the range or not: for the mean size of a record.
-    sizes: HashMap<Arc<Labels>, StreamTotal>,
-}
 
 /// How much is to be found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,43 +70,49 @@ impl SnapshotSource {
         if range.is_empty() {
             return Ok(streams);
         }
-        let request = counting(selector, range);
+        let hidden = snapshot.hidden();
+        let request = counting(selector, range, wanted);
         let mut stats = ScanStats::default();
+        let recent = snapshot.recent(range);
         if wanted == Wanted::Labels {
-            streams.add_labels(&self.tenant, &snapshot.recent(range), &request);
+            streams.add_labels(&self.tenant, &recent, &request, hidden);
         } else {
             let search = heads::Search {
                 tenant: &self.tenant,
                 request: &request,
-                hidden: snapshot.hidden(),
+                hidden,
                 budget,
                 workers: self.backend.workers,
             };
-            let heads = search.run(snapshot.recent(range), &mut stats)?;
+            let heads = search.run(recent, &mut stats)?;
             streams.chunks += stats.chunks;
             streams.add_heads(&heads);
         }
         let segments = snapshot.segments(range);
-        let partial = self.add_segments(&mut streams, &segments, &request, wanted, budget)?;
-        self.count(&mut streams, &request, budget, &partial)?;
+        let search = Search {
+            request: &request,
+            hidden,
+            wanted,
+            budget,
+        };
+        let open = self.add_segments(&mut streams, &segments, &search)?;
+        self.count(&mut streams, &open, &search)?;
         Ok(streams)
     }
 
     /// Adds what stream tables know for certain. The other segments come back: those with streams
-    /// that reach over the ends of the range.
+    /// that reach over the ends of the range, or that deletes touch.
     fn add_segments(
         &self,
         streams: &mut Streams,
         metas: &[Arc<SegmentMeta>],
-        request: &ScanRequest,
-        wanted: Wanted,
-        budget: &Budget,
-    ) -> Result<Partial, SourceError> {
-        let segments = self.wait(budget, self.backend.open(metas))?;
-        let (selector, range) = (&request.selector, request.range);
-        let mut partial = Partial::default();
+        search: &Search<'_>,
+    ) -> Result<Vec<Arc<SegmentMeta>>, SourceError> {
+        let segments = self.wait(search.budget, self.backend.open(metas))?;
+        let (selector, range) = (&search.request.selector, search.request.range);
+        let mut open = Vec::new();
         for (meta, segment) in metas.iter().zip(&segments) {
-            budget.check()?;
+            search.budget.check()?;
             let entries = || {
                 segment.streams(&self.tenant).filter(|entry| {
                     range.touches(entry.first, entry.last) && selector.is_match(entry.labels)
@@ -121,35 +121,82 @@ impl SnapshotSource {
             let mut seen = 0;
             let whole = entries().all(|entry| {
                 seen += 1;
-                let known = wanted == Wanted::Labels && streams.totals.contains_key(entry.labels);
-                known || range.covers(entry.first, entry.last)
+                search.knows(streams, entry.labels)
+                    || search.is_whole(entry.labels, entry.first, entry.last)
             });
-            let totals = if whole {
-                &mut streams.totals
-            } else {
-                &mut partial.sizes
-            };
-            if whole {
-                totals.reserve(seen - totals.len().min(seen));
+            if !whole {
+                open.push(Arc::clone(meta));
+                continue;
             }
+            let totals = &mut streams.totals;
+            totals.reserve(seen - totals.len().min(seen));
             let mut grown = 0;
             for entry in entries() {
-                let total = totals.entry_ref(entry.labels).or_default();
-                if total.records == 0 {
-                    grown += STREAM_BYTES + entry.labels.memory_bytes() as u64;
-                }
-                total.records += entry.records;
-                total.bytes += entry.content_bytes;
+                let (records, bytes) = (entry.records, entry.content_bytes);
+                grown += streams.add(entry.labels, records, bytes);
             }
-            budget.take_memory(grown)?;
-            if !whole {
-                partial.segments.push(Arc::clone(meta));
-            } else if wanted == Wanted::Chunks {
-                let plan = segment.plan(&self.spec(request));
+            search.budget.take_memory(grown)?;
+            if search.wanted == Wanted::Chunks {
+                let plan = segment.plan(&self.spec(search.request));
                 streams.chunks += plan.chunks().len() as u64;
             }
         }
-        Ok(partial)
+        Ok(open)
+    }
+
+    /// Adds what segments hold chunk by chunk: by their tables, and by counting rows of those chunks
+    /// of which these do not tell enough.
+    fn count(
+        &self,
+        streams: &mut Streams,
+        segments: &[Arc<SegmentMeta>],
+        search: &Search<'_>,
+    ) -> Result<(), SourceError> {
+        let Search {
+            request, budget, ..
+        } = *search;
+        let mut planned = self.plan(
+            segments,
+            &self.spec(request),
+            budget,
+            &mut ScanStats::default(),
+        )?;
+        let mut grown = 0;
+        for Planned { plan, .. } in &mut planned {
+            streams.chunks += plan.chunks().len() as u64;
+            plan.retain(|chunk| {
+                let mut of_chunk = chunk.streams.iter();
+                let whole = of_chunk.all(|stream| {
+                    search.knows(streams, &stream.labels)
+                        || search.is_whole(&stream.labels, stream.first, stream.last)
+                });
+                if whole {
+                    for stream in &chunk.streams {
+                        grown += streams.add(&stream.labels, stream.rows, stream.content_bytes);
+                    }
+                }
+                !whole
+            });
+        }
+        budget.take_memory(grown)?;
+        if search.wanted == Wanted::Labels {
+            // What other chunks tell spares reading these.
+            for Planned { plan, .. } in &mut planned {
+                let known = |stream: &PlannedStream| search.knows(streams, &stream.labels);
+                plan.retain(|chunk| !chunk.streams.iter().all(known));
+            }
+        }
+        planned.retain(|planned| !planned.plan.chunks().is_empty());
+        let none = Heads::default();
+        let mut counting = scan::Scan::counting(self, request, budget, &planned, &none);
+        counting.hidden = Some(search.hidden);
+        let (counters, _) = counting.run(&Counter::default)?;
+        for (labels, total) in counters.into_iter().flat_map(|counter| counter.totals) {
+            let sum = streams.totals.entry(labels).or_default();
+            sum.records += total.records;
+            sum.bytes += total.bytes;
+        }
+        Ok(())
     }
 
     /// Bytes of lines and metadata values by stream and step. Steps end at multiples of `step`, the
@@ -191,34 +238,6 @@ impl SnapshotSource {
         }
         Ok(volumes)
     }
-
-    /// Counts the records of segments that reach over the ends of the range.
-    fn count(
-        &self,
-        streams: &mut Streams,
-        request: &ScanRequest,
-        budget: &Budget,
-        partial: &Partial,
-    ) -> Result<(), SourceError> {
-        let mut stats = ScanStats::default();
-        let spec = self.spec(request);
-        let planned = self.plan(&partial.segments, &spec, budget, &mut stats)?;
-        streams.chunks += planned
-            .iter()
-            .map(|planned| planned.plan.chunks().len() as u64)
-            .sum::<u64>();
-        let none = Heads::default();
-        let counting = scan::Scan::counting(self, request, budget, &planned, &none);
-        let (counters, _) = counting.run(&Counter::default)?;
-        for (labels, rows) in counters.into_iter().flat_map(|counter| counter.rows) {
-            let size = partial.sizes.get(&labels).cloned().unwrap_or_default();
-            let mean = size.bytes as f64 / size.records.max(1) as f64;
-            let total = streams.totals.entry(labels).or_default();
-            total.records += rows;
-            total.bytes += (rows as f64 * mean).round() as u64;
-        }
-        Ok(())
-    }
 }
 
 /// Bytes by stream and by end of step.
@@ -233,16 +252,41 @@ impl Streams {
             .collect()
     }
 
+    /// Adds to what a stream has; gives the bytes of memory that this took.
+    fn add(&mut self, labels: &Arc<Labels>, records: u64, bytes: u64) -> u64 {
+        let total = self.totals.entry_ref(labels).or_default();
+        let grown = match total.records {
+            0 => STREAM_BYTES + labels.memory_bytes() as u64,
+            _ => 0,
+        };
+        total.records += records;
+        total.bytes += bytes;
+        grown
+    }
+
     /// The streams of batches that have any record in the range.
-    fn add_labels(&mut self, tenant: &TenantId, batches: &[Arc<LogBatch>], request: &ScanRequest) {
+    fn add_labels(
+        &mut self,
+        tenant: &TenantId,
+        batches: &[Arc<LogBatch>],
+        request: &ScanRequest,
+        hidden: &Hidden,
+    ) {
+        let mut hiding = hidden.test();
         for batch in batches.iter().filter(|batch| batch.tenant == *tenant) {
             for stream in &batch.streams {
-                let rows = stream.rows.start as usize..stream.rows.end as usize;
-                let mut times = batch.timestamps[rows].iter();
-                if request.selector.is_match(&stream.labels)
-                    && !self.totals.contains_key(&stream.labels)
-                    && times.any(|at| request.range.contains(*at))
+                if !request.selector.is_match(&stream.labels)
+                    || self.totals.contains_key(&stream.labels)
                 {
+                    continue;
+                }
+                let hides = hiding.stream(&stream.labels);
+                let mut rows = stream.rows.start as usize..stream.rows.end as usize;
+                let shown = rows.any(|row| {
+                    request.range.contains(batch.timestamps[row])
+                        && !(hides && hiding.hides_record(batch.row(row)))
+                });
+                if shown {
                     let labels = Arc::clone(&stream.labels);
                     self.totals.insert(labels, StreamTotal::default());
                 }
@@ -263,32 +307,69 @@ impl Streams {
     }
 }
 
+/// What is asked of all segments.
+#[derive(Clone, Copy)]
+struct Search<'a> {
+    request: &'a ScanRequest,
+    hidden: &'a Hidden,
+    wanted: Wanted,
+    budget: &'a Budget,
+}
+
+impl Search<'_> {
+    /// Whether nothing more is to be found out of a stream.
+    fn knows(&self, streams: &Streams, labels: &Arc<Labels>) -> bool {
+        self.wanted == Wanted::Labels && streams.totals.contains_key(labels)
+    }
+
+    /// Whether all records of a stream from `first` to `last`, both included, are to be counted.
+    fn is_whole(&self, labels: &Labels, first: Timestamp, last: Timestamp) -> bool {
+        self.request.range.covers(first, last) && !self.hidden.touches_stream(labels, first, last)
+    }
+}
+
 /// A scan of how many records there are.
-fn counting(selector: &Selector, range: TimeRange) -> ScanRequest {
+fn counting(selector: &Selector, range: TimeRange, wanted: Wanted) -> ScanRequest {
+    let sizes = wanted != Wanted::Labels;
     ScanRequest {
         selector: selector.clone(),
         range,
         line_filter: LineFilter::default(),
         columns: Columns {
             timestamps: false,
-            lines: LineColumn::None,
-            metadata: false,
+            lines: match sizes {
+                true => LineColumn::Lengths,
+                false => LineColumn::None,
+            },
+            metadata: sizes,
         },
         order: ScanOrder::Any,
     }
 }
 
-/// Counts rows by stream.
+/// Counts rows by stream, and their bytes if they have sizes.
 #[derive(Default)]
 struct Counter {
-    rows: HashMap<Arc<Labels>, u64>,
+    totals: HashMap<Arc<Labels>, StreamTotal>,
 }
 
 impl Sink for Counter {
     fn push(&mut self, block: &RowBlock<'_>) -> Result<Flow, BudgetError> {
-        *self.rows.entry_ref(block.labels).or_default() += block.rows as u64;
+        let total = self.totals.entry_ref(block.labels).or_default();
+        total.records += block.rows as u64;
+        if !matches!(block.lines, LineRows::None) {
+            let sizes = (0..block.rows).map(|row| row_bytes(block, row));
+            total.bytes += sizes.sum::<u64>();
+        }
         Ok(Flow::Continue)
     }
+}
+
+/// Bytes of the line and the metadata values of a row.
+fn row_bytes(block: &RowBlock<'_>, row: usize) -> u64 {
+    let pairs = block.metadata.map_or(&[][..], |rows| rows.row(row));
+    let metadata: usize = pairs.iter().map(|(_, value)| value.len()).sum();
+    (block.lines.line_length(row) + metadata) as u64
 }
 
 /// Sums bytes by stream and step.
@@ -307,9 +388,7 @@ impl Sink for Steps {
                 end if end < self.end => end - NANOS_PER_MILLI,
                 _ => self.end,
             };
-            let pairs = block.metadata.map_or(&[][..], |rows| rows.row(row));
-            let metadata: usize = pairs.iter().map(|(_, value)| value.len()).sum();
-            *sums.entry(end).or_default() += (block.lines.line_length(row) + metadata) as u64;
+            *sums.entry(end).or_default() += row_bytes(block, row);
         }
         Ok(Flow::Continue)
     }

@@ -12,10 +12,10 @@ use store::ObjectStorage;
 use crate::once::{QUERIES, answered, expected, places, records, sorted};
 use crate::world::{NOW, Record, SECOND, World, escape, record};
 
-type Meaning = fn(&Record) -> bool;
+pub(crate) type Meaning = fn(&Record) -> bool;
 
 /// Queries of delete requests, each with what it means.
-const DELETES: [(&str, Meaning); 7] = [
+pub(crate) const DELETES: [(&str, Meaning); 7] = [
     ("{app=\"a\"}", |r| is(r, "a")),
     ("{app=~\"a|b\"} |= \"error\"", |r| {
         !is(r, "c") && r.line.contains("error")
@@ -37,7 +37,7 @@ fn meta(record: &Record, value: &str) -> bool {
     record.metadata.iter().any(|(_, v)| v == value)
 }
 
-async fn delete(world: &World, query: &str, range: TimeRange) {
+pub(crate) async fn delete(world: &World, query: &str, range: TimeRange) {
     let request = DeleteRequest {
         tenant: TenantId::default(),
         query: query.into(),
@@ -49,7 +49,7 @@ async fn delete(world: &World, query: &str, range: TimeRange) {
 }
 
 /// Which delete, and from when to when, seconds before now.
-fn deletes() -> impl Strategy<Value = Vec<(usize, i64, i64)>> {
+pub(crate) fn deletes() -> impl Strategy<Value = Vec<(usize, i64, i64)>> {
     let one = (0..DELETES.len(), 0i64..60, 1i64..60);
     let one = one.prop_map(|(delete, end, length)| (delete, end + length, end));
     prop::collection::vec(one, 0..4)

@@ -172,3 +172,258 @@ proptest! {
         });
     }
 }
+
+/// Numbers out of a seed.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % limit
+    }
+
+    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len() as u64) as usize]
+    }
+
+    fn word(&mut self) -> String {
+        let n = self.below(40);
+        match self.below(24) {
+            0..=3 => n.to_string(),
+            4 => format!("{:x}", n * 7919),
+            5 => format!("u{n}"),
+            6 => format!("{n}ms"),
+            7 => self
+                .of(&["error", "INFO", "warning", "debug", "inferred", "notice"])
+                .to_owned(),
+            8 => self
+                .of(&["true", "false", "null", "trace5", "5err", "level"])
+                .to_owned(),
+            9 => self.of(&["ünï9", "é", "\u{fffd}1", "\u{a0}7"]).to_owned(),
+            10 => format!("{}.{n}", n * 3),
+            11 => format!("-{n}"),
+            12 => format!("10.0.{}.{n}", n % 4),
+            13 => format!("{n:08x}-{:04x}", n * 31),
+            14 => self.of(&["17", "9", "1", "30"]).to_owned(),
+            _ => self
+                .of(&["alpha", "beta", "gamma", "delta", "on", "a_b"])
+                .to_owned(),
+        }
+    }
+
+    fn key(&mut self) -> String {
+        match self.below(12) {
+            0 => format!("k{}", self.below(3)),
+            1 => self
+                .of(&["level", "lvl", "severity", "log.level", "Level"])
+                .to_owned(),
+            2 => self
+                .of(&["app", "1x", "a.b", "a b", "é", "", "severity_number"])
+                .to_owned(),
+            _ => self.of(&["a", "b", "id", "msg", "took", "x_y"]).to_owned(),
+        }
+    }
+
+    fn text(&mut self) -> String {
+        let mut text = String::new();
+        for _ in 0..self.below(4) {
+            text += &self.word();
+            text += self.of(&[" ", "-", "/", ":", "=", ", "]);
+        }
+        text + &self.word()
+    }
+
+    fn json(&mut self, depth: u64) -> String {
+        let mut members = Vec::new();
+        for _ in 0..self.below(5) {
+            let key = self.key();
+            let value = match self.below(12) {
+                0 if depth < 2 => self.json(depth + 1),
+                1 => format!(
+                    "[{}, \"{}\", {{\"a\": {}}}]",
+                    self.below(9),
+                    self.word(),
+                    self.word()
+                ),
+                2 => self
+                    .of(&["null", "true", "false", "{}", "[]", "\"\"", "x"])
+                    .to_owned(),
+                3 => format!(
+                    "\"{}\\n{}\\u00e9\\\"{}\"",
+                    self.word(),
+                    self.word(),
+                    self.word()
+                ),
+                4 => format!("\"{}\\x{}\"", self.word(), self.word()),
+                5..=7 => self.below(300).to_string(),
+                8 => self.word(),
+                9 => format!("{}.{}e{}", self.below(9), self.below(9), self.below(3)),
+                _ => format!("\"{}\"", self.text()),
+            };
+            members.push(format!(
+                "{}\"{key}\":{}{value}",
+                self.of(&["", " "]),
+                self.of(&["", " "])
+            ));
+        }
+        format!("{{{}}}", members.join(","))
+    }
+
+    fn logfmt(&mut self) -> String {
+        let mut pairs = Vec::new();
+        for _ in 0..self.below(6) {
+            let key = self.key();
+            pairs.push(match self.below(9) {
+                0 => self.word(),
+                1 => format!("{key}="),
+                2 => format!("{key}=\"{}\"", self.text()),
+                3 => format!(
+                    "{key}=\"{}\\n{} \\\"{}\\\"\"",
+                    self.word(),
+                    self.word(),
+                    self.word()
+                ),
+                4 => format!("{key}=\"{}", self.word()),
+                5 => format!("{key}={}={}", self.word(), self.word()),
+                _ => format!("{key}={}", self.word()),
+            });
+        }
+        pairs.join(" ")
+    }
+
+    fn line(&mut self) -> String {
+        match self.below(10) {
+            0..=3 => self.json(0),
+            4..=6 => self.logfmt(),
+            7 => self.json(0).replace('}', "") + &self.text(),
+            8 => self.json(0) + &self.logfmt(),
+            _ => self.text(),
+        }
+    }
+
+    /// Another line of the same form: some of its tokens are others.
+    fn like(&mut self, line: &str) -> String {
+        let is_token = |c: char| c.is_ascii_alphanumeric() || c == '_' || !c.is_ascii();
+        let words = self.below(3) == 0;
+        let mut out = String::new();
+        let mut rest = line;
+        while let Some(first) = rest.chars().next() {
+            let token = is_token(first);
+            let end = rest.find(|c| is_token(c) != token).unwrap_or(rest.len());
+            let (piece, after) = rest.split_at(end);
+            rest = after;
+            let has_digit = piece.contains(|c: char| c.is_ascii_digit());
+            let changes = token && (has_digit || words && self.below(4) == 0);
+            match changes && self.below(4) > 0 {
+                true => out += &self.word(),
+                false => out += piece,
+            }
+        }
+        out
+    }
+}
+
+fn odd_records(seed: u64) -> Vec<Record> {
+    let draw = &mut Draw(seed | 1);
+    let forms: Vec<String> = (0..1 + draw.below(4)).map(|_| draw.line()).collect();
+    let streams = 1 + draw.below(3);
+    let (with_level, with_metadata) = (draw.below(3) == 0, draw.below(2) == 0);
+    let count = 1 + draw.below(120) as i64;
+    let records = (0..count).map(|n| {
+        let form = draw.below(forms.len() as u64) as usize;
+        let line = match draw.below(12) {
+            0 => draw.line(),
+            _ => draw.like(&forms[form]),
+        };
+        let mut record = record("s", 1, &line);
+        record.at -= n * 1_000_003 * (1 + draw.below(3) as i64 / 2);
+        record.at -= n;
+        record = match draw.below(streams) {
+            0 => record,
+            1 => record.label("id", "of a stream"),
+            _ => record.label("env", "x").label("k1", "y"),
+        };
+        if with_level && draw.below(40) == 0 {
+            record = record.label("severity", "error");
+        }
+        if with_metadata && draw.below(3) > 0 {
+            let key = draw.of(&["trace", "id", "k2", "a"]);
+            record = record.with(key, &draw.word());
+        }
+        if with_metadata && draw.below(8) == 0 {
+            let key = draw.of(&["level", "detected_level", "severity_number", "id_extracted"]);
+            record = record.with(key, &draw.word());
+        }
+        record
+    });
+    records.collect()
+}
+
+const ODD_QUERIES: [&str; 6] = [
+    r#"{app="s"}"#,
+    r#"{app="s"} |= "a""#,
+    r#"{app="s"} != "e" |~ "[0-9]""#,
+    r#"{app="s", id=""}"#,
+    r#"{app="s"} | drop app"#,
+    r#"{app="s"} |= "err" or "info""#,
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn fields_do_not_depend_on_where_lines_are(
+        seed in any::<u64>(),
+        range in (0i64..100, 1i64..120),
+        deleted in prop::option::of((0usize..4, 0i64..100, 1i64..100)),
+        query in prop::sample::select(ODD_QUERIES.to_vec()),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let records = odd_records(seed);
+            let worlds = [World::new(), World::new(), World::new()];
+            worlds[0].head(&records);
+            worlds[1].segment_in_chunks(1 << 20, &records).await;
+            let third = records.len() / 3;
+            worlds[2].head(&records[..third]);
+            worlds[2].segment_in_chunks(1500, &records[..2 * third]).await;
+            worlds[2].segment_in_chunks(1 << 20, &records[third..]).await;
+            let at = |ago: i64| NOW - SECOND - ago * 1_000_003;
+            if let Some((query, start, length)) = deleted {
+                let query = ["{app=\"s\"}", "{id!=\"\"}", "{app=\"s\"} |= \"1\"", "{env=\"x\"}"][query];
+                let range = model::TimeRange::new(at(start + length), at(start));
+                for world in &worlds {
+                    crate::deletes::delete(world, query, range).await;
+                }
+            }
+            let (start, end) = (at(range.0 + range.1), at(range.0) + 1);
+            let span = format!("&start={start}&end={end}");
+            let whole = format!("query={}", escape(query));
+            for span in [&span, ""] {
+                let path = format!("/loki/api/v1/detected_fields?{whole}{span}");
+                let want = worlds[0].get(&path).await;
+                assert_eq!(want.status, 200, "{}", want.body);
+                for (at, world) in worlds.iter().enumerate().skip(1) {
+                    let found = world.get(&path).await;
+                    assert_eq!(found.body, want.body, "{at} {path}\n{}", lines(&records));
+                }
+                let fields: Value = serde_json::from_str(&want.body).unwrap();
+                for name in labels(&fields) {
+                    let path = format!("/loki/api/v1/detected_field/{name}/values?{whole}{span}");
+                    let want = worlds[0].get(&path).await;
+                    for (at, world) in worlds.iter().enumerate().skip(1) {
+                        let found = world.get(&path).await;
+                        assert_eq!(found.body, want.body, "{at} {path}\n{}", lines(&records));
+                    }
+                }
+            }
+        });
+    }
+}
+
+fn lines(records: &[Record]) -> String {
+    let lines = records.iter().map(|record| format!("{:?}", record));
+    lines.collect::<Vec<_>>().join("\n")
+}

@@ -11,4 +11,5 @@ mod once;
 mod patterns;
 mod reads;
 mod routes;
+mod streams;
 mod world;

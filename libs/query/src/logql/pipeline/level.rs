@@ -47,6 +47,18 @@ pub fn level_fields() -> impl Iterator<Item = &'static str> {
     names.filter(|name| *name != "severity_number")
 }
 
+/// Whether a label or a metadata key of this name holds a level.
+pub fn names_level(name: &str) -> bool {
+    FIELDS
+        .iter()
+        .any(|(raw, label)| name == *raw || name == *label)
+}
+
+/// Words of a line, in lower case, that may tell its level when no field of it does.
+pub fn level_words() -> impl Iterator<Item = &'static str> {
+    WORDS.iter().map(|(word, _)| *word)
+}
+
 /// The level of a record: one of `trace debug info warn error critical fatal unknown`.
 pub fn detect(line: &[u8], labels: &Labels, metadata: &[(&str, &str)]) -> &'static str {
     let from_metadata = |name: &str| {

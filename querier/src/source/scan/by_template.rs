@@ -1,0 +1,125 @@
+//! A scan whose sink takes the rows of chunks apart template by template, where that can be.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use model::{Flow, Labels};
+use query::{Budget, BudgetError, ScanRequest, ScanStats, Sink, SourceError};
+use segment::ClassRows;
+
+use super::super::heads::Search;
+use super::super::{Planned, SnapshotSource};
+use super::{Scan, Worker};
+use crate::segments::segment_error;
+
+/// A sink that takes rows template by template as well as in blocks. It must not matter to it
+/// whether a record comes once or several times.
+pub(crate) trait TemplateSink: Sink {
+    /// The class of a stream: a number from 0. Rows of one class come together.
+    fn class_of(&mut self, labels: &Arc<Labels>) -> usize;
+
+    /// Takes rows of a class. Numbers of templates are those of the segment, which is named by a
+    /// number.
+    fn take(
+        &mut self,
+        segment: usize,
+        class: usize,
+        rows: &ClassRows<'_>,
+    ) -> Result<(), BudgetError>;
+}
+
+impl SnapshotSource {
+    /// As a scan of all columns, to a sink that takes the rows of most chunks template by template.
+    /// Copies are delivered, too.
+    ///
+    /// # Errors
+    /// As a scan.
+    pub(crate) fn scan_by_template<K: TemplateSink>(
+        &self,
+        request: &ScanRequest,
+        budget: &Budget,
+        new_sink: &(dyn Fn() -> K + Sync),
+    ) -> Result<(Vec<K>, ScanStats), SourceError> {
+        let mut stats = ScanStats::default();
+        let snapshot = self.snapshot(budget)?;
+        let kept = snapshot.hidden().kept(request.range);
+        if kept.is_empty() {
+            return Ok((vec![new_sink()], stats));
+        }
+        let request = &ScanRequest {
+            range: kept,
+            ..request.clone()
+        };
+        let search = Search {
+            tenant: &self.tenant,
+            request,
+            hidden: snapshot.hidden(),
+            budget,
+            workers: self.backend.workers,
+        };
+        let heads = search.run(snapshot.recent(request.range), &mut stats)?;
+        self.tally.add_heads(&heads, &stats);
+        let spec = self.spec(request);
+        let segments = snapshot.segments(request.range);
+        let planned: Vec<Planned> = self.plan(&segments, &spec, budget, &mut stats)?;
+        let mut scan = Scan::counting(self, request, budget, &planned, &heads);
+        scan.hidden = Some(snapshot.hidden());
+        let (sinks, scanned) = scan.run_with(new_sink, &Scan::chunk_by_template)?;
+        stats.add(&scanned);
+        Ok((sinks, stats))
+    }
+}
+
+impl Scan<'_> {
+    fn chunk_by_template<K: TemplateSink>(
+        &self,
+        worker: &mut Worker<K>,
+        segment: usize,
+        chunk: usize,
+        bytes: &[Bytes],
+    ) -> Result<Flow, SourceError> {
+        let plan = &self.planned[segment].plan;
+        let planned = &plan.chunks()[chunk];
+        if self.sifts(planned) {
+            return self.chunk(worker, segment, chunk, bytes);
+        }
+        let read_bytes: u64 = bytes.iter().map(|bytes| bytes.len() as u64).sum();
+        self.budget.take_rows(planned.rows)?;
+        self.budget.take_memory(read_bytes)?;
+        let sink = std::cell::RefCell::new(&mut worker.sink);
+        let mut failed: Option<BudgetError> = None;
+        let decoded = plan.decode_by_template(
+            planned,
+            &self.wanted(planned),
+            bytes,
+            &mut worker.scratch,
+            &mut |labels| sink.borrow_mut().class_of(labels),
+            &mut |class, rows| {
+                if failed.is_none() {
+                    failed = sink.borrow_mut().take(segment, class, rows).err();
+                }
+            },
+        );
+        self.budget.give_memory(read_bytes);
+        let decoded = decoded.map_err(|error| segment_error(&error))?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        let tally = &self.source.tally;
+        for (total, more) in [
+            (&tally.chunks, 1),
+            (&tally.chunk_rows, decoded.rows_processed),
+            (&tally.chunk_bytes, planned.content_bytes),
+        ] {
+            total.fetch_add(more, Ordering::Relaxed);
+        }
+        let stats = &mut worker.stats;
+        stats.chunks += 1;
+        stats.bytes_read += read_bytes;
+        stats.bytes_processed += planned.content_bytes;
+        stats.rows_processed += decoded.rows_processed;
+        stats.rows_matched += decoded.rows_matched;
+        Ok(Flow::Continue)
+    }
+}

@@ -1,0 +1,128 @@
+//! Labels, streams and their sizes are exactly those of the records in the range that are shown,
+//! wherever these lie.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use model::TimeRange;
+use proptest::prelude::*;
+use querier::Config;
+use serde_json::{Value, json};
+use store::ObjectStorage;
+
+use crate::deletes::{DELETES, delete, deletes};
+use crate::once::records;
+use crate::world::{NOW, Record, SECOND, World, escape};
+
+async fn ask(world: &World, path: &str, range: TimeRange) -> Value {
+    let joined = if path.contains('?') { '&' } else { '?' };
+    let (start, end) = (range.start, range.end);
+    let path = format!("/loki/api/v1/{path}{joined}start={start}&end={end}");
+    let answer = world.get(&path).await;
+    assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+fn bytes(record: &Record) -> u64 {
+    let metadata: usize = record.metadata.iter().map(|(_, value)| value.len()).sum();
+    (record.line.len() + metadata) as u64
+}
+
+/// Bytes by the value of `app`.
+fn volumes(answer: &Value) -> BTreeMap<String, u64> {
+    let mut volumes = BTreeMap::new();
+    for found in answer["data"]["result"].as_array().unwrap() {
+        let app = found["metric"]["app"].as_str().unwrap().to_owned();
+        let points = match found.get("value") {
+            Some(point) => vec![point],
+            None => found["values"].as_array().unwrap().iter().collect(),
+        };
+        let bytes = points
+            .iter()
+            .map(|point| point[1].as_str().unwrap().parse::<u64>().unwrap());
+        volumes.insert(app, bytes.sum());
+    }
+    volumes.retain(|_, bytes| *bytes > 0);
+    volumes
+}
+
+async fn check(world: &World, shown: &[Record], range: TimeRange) {
+    let shown: BTreeSet<&Record> = shown.iter().filter(|r| range.contains(r.at)).collect();
+    let apps: BTreeSet<&str> = shown.iter().map(|record| record.labels[0].1).collect();
+    let mut want = json!({"status": "success"});
+    if !apps.is_empty() {
+        want["data"] = json!(apps);
+    }
+    assert_eq!(ask(world, "label/app/values", range).await, want);
+    let names = ask(world, "labels", range).await;
+    assert_eq!(names.get("data").is_some(), !apps.is_empty());
+    let every = escape("{app=~\".+\"}");
+    let series = ask(world, &format!("series?match[]={every}"), range).await;
+    let want: Vec<Value> = apps.iter().map(|app| json!({"app": app})).collect();
+    assert_eq!(series["data"], json!(want));
+    let detected = ask(world, "detected_labels", range).await;
+    let want = match apps.is_empty() {
+        true => json!({}),
+        false => json!({"detectedLabels": [{"label": "app", "cardinality": apps.len()}]}),
+    };
+    assert_eq!(detected, want);
+    let stats = ask(world, &format!("index/stats?query={every}"), range).await;
+    assert_eq!(stats["entries"], shown.len());
+    assert_eq!(stats["streams"], apps.len());
+    let sum: u64 = shown.iter().map(|record| bytes(record)).sum();
+    assert_eq!(stats["bytes"], sum);
+    let mut want: BTreeMap<String, u64> = BTreeMap::new();
+    for record in &shown {
+        *want.entry(record.labels[0].1.to_owned()).or_default() += bytes(record);
+    }
+    want.retain(|_, bytes| *bytes > 0);
+    let volume = ask(world, &format!("index/volume?query={every}"), range).await;
+    assert_eq!(volumes(&volume), want);
+    let path = format!("index/volume_range?query={every}&step=7");
+    assert_eq!(volumes(&ask(world, &path, range).await), want);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn streams_are_those_of_the_records_that_are_shown(
+        records in records(),
+        places in prop::collection::vec(0usize..5, 60),
+        deletes in deletes(),
+        retention in prop::option::of(1u64..70),
+        range in (0i64..60, 1i64..60),
+        chunk_bytes in prop::sample::select(vec![30usize, 200, 1 << 20]),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let config = Config { query_workers: 2, ..Config::default() };
+            let kept = Duration::from_secs(retention.unwrap_or(0));
+            let world = World::keeping(config, ObjectStorage::in_memory(), kept);
+            // Copies in several places count until they are merged: each record is in one.
+            let unique: BTreeSet<Record> = records.into_iter().collect();
+            let mut shown: Vec<Record> = unique.into_iter().collect();
+            for place in 0..5 {
+                let here = shown.iter().zip(&places).filter(|(_, at)| **at == place);
+                let here: Vec<Record> = here.map(|(record, _)| record.clone()).collect();
+                if place < 2 {
+                    world.head(&here);
+                } else if !here.is_empty() {
+                    world.segment_in_chunks(chunk_bytes, &here).await;
+                }
+            }
+            if let Some(seconds) = retention {
+                shown.retain(|record| record.at >= NOW - seconds as i64 * SECOND);
+            }
+            for (at, start, end) in deletes {
+                let range = TimeRange::new(NOW - start * SECOND, NOW - end * SECOND);
+                let (query, is_deleted) = DELETES[at];
+                delete(&world, query, range).await;
+                shown.retain(|record| !range.contains(record.at) || !is_deleted(record));
+            }
+            let end = NOW - range.0 * SECOND;
+            check(&world, &shown, TimeRange::new(end - range.1 * SECOND, end)).await;
+            check(&world, &shown, TimeRange::new(NOW - 3600 * SECOND, NOW)).await;
+        });
+    }
+}
