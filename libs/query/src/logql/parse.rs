@@ -24,7 +24,7 @@ use super::ast::{Expr, LabelFilter, LogExpr, Matcher, MetricExpr};
 use token::{Kind, Token};
 
 pub(crate) use number::underscores_are_right;
-pub(crate) use units::{format_bytes, format_duration, quote};
+pub(crate) use units::{format_bytes, format_duration, is_shown, quote};
 pub use units::{parse_bytes, parse_duration};
 
 /// Longest text that is parsed, bytes, excluded (as in Loki).

@@ -6,7 +6,7 @@ use super::super::ast::{Binary, BinaryOp, GroupSide, VectorMatching};
 use super::EngineError;
 use super::binary;
 use super::labels::LabelSet;
-use super::series::{Row, RowMap};
+use super::series::{Row, RowMap, sort_rows};
 
 /// The side of a join on which labels must be unique.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,14 +36,11 @@ pub(super) fn set_operation(
             if rhs.is_empty() {
                 return lhs;
             }
-            let mut out = RowMap::new(steps);
-            for row in lhs.iter().chain(&rhs) {
-                let points = out.points(&row.labels);
-                for (step, value) in row.points.iter() {
-                    points.set(step, value);
-                }
-            }
-            out.into_rows()
+            // Series of equal labels stay apart, as `label_replace` may have made them: each
+            // step shows all of them.
+            lhs.append(&mut rhs);
+            sort_rows(&mut lhs);
+            lhs
         }
     }
 }

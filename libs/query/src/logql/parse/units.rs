@@ -240,7 +240,7 @@ pub(crate) fn quote(text: &str) -> String {
 
 /// Whether Go leaves a character as it is: no controls, no spaces but the plain one. The standard
 /// library shows the same ones, once no mark stands at the very start of a text.
-fn is_shown(c: char) -> bool {
+pub(crate) fn is_shown(c: char) -> bool {
     c.is_ascii() || format!("a{c}").escape_debug().nth(1) == Some(c)
 }
 

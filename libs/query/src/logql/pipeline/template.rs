@@ -4,24 +4,28 @@
 //! engine.
 
 mod builtins;
+mod check;
+mod compare;
 mod decimal;
 mod functions;
 mod layout;
 mod math;
-mod rewrite;
-mod sites;
+mod methods;
+mod printf;
+mod run;
 mod strings;
 mod times;
+mod value;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gotmpl::parse::{CommandNode, Expr, ListNode, Node, PipeNode};
-use gotmpl::{MissingKey, Value};
 
 pub(super) use self::math::seconds;
-use self::sites::{Site, Sites};
+use self::run::Program;
+use self::value::Value;
 
 use super::label_filter::Place;
 use super::names::Names;
@@ -46,10 +50,6 @@ struct Context {
     line: Option<Arc<str>>,
     timestamp: i64,
     now: i64,
-    /// The call that was reached last, if it is not done.
-    site: Option<usize>,
-    /// Labels that the template names and the row lacks, if it looks at all of them.
-    absent: Vec<Arc<str>>,
 }
 
 /// What a rendering sees besides the labels.
@@ -63,8 +63,6 @@ pub(super) struct Moment<'a> {
 /// A compiled template.
 #[derive(Clone)]
 pub(super) struct Template {
-    /// [`LINE`] or [`LABEL`].
-    kind: &'static str,
     body: Body,
     /// Labels that it names.
     fields: Vec<(Arc<str>, Place)>,
@@ -78,7 +76,7 @@ pub(super) struct Template {
 #[derive(Clone)]
 enum Body {
     Parts(Arc<[Part]>),
-    Go(Arc<gotmpl::Template>, Arc<[Site]>),
+    Go(Arc<Program>),
 }
 
 enum Part {
@@ -102,23 +100,29 @@ impl Template {
         kind: &'static str,
         names: &mut Names,
     ) -> Result<Self, String> {
-        let wrong = |error: gotmpl::TemplateError| error.to_string();
-        let template = gotmpl::Template::new(kind)
-            .missing_key(MissingKey::ZeroValue)
-            .max_range_iters(TURNS_MAX)
-            .funcs(functions::all())
-            .parse(text)
-            .map_err(wrong)?;
+        let wrong = |error: gotmpl::TemplateError| check::in_words_of_go(&error.to_string());
+        let template = gotmpl::Template::new(kind).parse(text).map_err(wrong)?;
+        let trees: BTreeMap<String, ListNode> = template
+            .templates()
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), template.lookup(name)?.clone())))
+            .collect();
+        if let Some(problem) = check::refusal(text, trees.values()) {
+            return Err(format!("template: {kind}:1: {problem}"));
+        }
         let mut seen = Seen::default();
         let mut parts = None;
-        for name in template.templates() {
-            if let Some(tree) = template.lookup(name) {
-                seen.is_main = name == kind;
-                seen.list(tree);
-            }
+        for (name, tree) in &trees {
+            seen.is_main = name == kind;
+            seen.list(tree);
         }
-        if template.templates().len() <= 1
-            && let Some(tree) = template.lookup(kind)
+        if !trees.contains_key(kind) {
+            // Blanks, if anything: Go keeps them, and so does the crate, but not as a tree.
+            let blanks = template.execute_to_string(&gotmpl::Value::Nil);
+            parts = Some(vec![Part::Text(blanks.unwrap_or_default().into())]);
+        }
+        if trees.len() <= 1
+            && let Some(tree) = trees.get(kind)
         {
             parts = simple_parts(tree, names);
             // As in Loki, `line_format` of just one label looks for no error.
@@ -131,23 +135,25 @@ impl Template {
         if let Some(unknown) = seen
             .functions
             .iter()
-            .find(|name| !functions::is_known(name))
+            .find(|name| functions::signature(name).is_none())
         {
             return Err(format!(
                 "template: {kind}:1: function {unknown:?} not defined"
             ));
         }
-        let (template, sites) = as_go_prints(template, kind, text);
         let fields = seen
             .fields
             .iter()
             .map(|name| (Arc::from(name.as_str()), Place::of(name, names)))
             .collect();
         Ok(Template {
-            kind,
             body: match parts {
                 Some(parts) => Body::Parts(parts.into()),
-                None => Body::Go(Arc::new(template), sites),
+                None => Body::Go(Arc::new(Program {
+                    kind,
+                    source: text.to_owned(),
+                    trees,
+                })),
             },
             fields,
             plain: seen
@@ -183,7 +189,7 @@ impl Template {
         moment: Moment<'_>,
         out: &mut String,
     ) -> Result<(), String> {
-        let (template, sites) = match &self.body {
+        let program = match &self.body {
             Body::Parts(parts) => {
                 for part in parts.iter() {
                     match part {
@@ -194,7 +200,7 @@ impl Template {
                 }
                 return Ok(());
             }
-            Body::Go(template, sites) => (template, sites),
+            Body::Go(program) => program,
         };
         CONTEXT.with_borrow_mut(|context| {
             context.line = self
@@ -202,34 +208,19 @@ impl Template {
                 .then(|| String::from_utf8_lossy(moment.line).into());
             context.timestamp = moment.timestamp;
             context.now = moment.now;
-            context.site = None;
-            context.absent.clear();
-            if self.all {
-                let absent = self
-                    .fields
-                    .iter()
-                    .filter(|(_, place)| !is_present(row, *place));
-                context
-                    .absent
-                    .extend(absent.map(|(name, _)| Arc::clone(name)));
-            }
         });
-        let mut bounded = Bounded { out };
-        let data = self.data(row);
-        match template.lookup(self.kind) {
-            Some(_) => template.execute_template_fmt(&mut bounded, self.kind, &data),
-            None => template.execute_fmt(&mut bounded, &data),
-        }
-        .map_err(|error| sites::explained(self.kind, sites, &error.to_string()))
+        run::run(program, &self.data(row), out)
     }
 
     fn data(&self, row: &Row) -> Value {
-        let mut map: BTreeMap<Arc<str>, Value> = BTreeMap::new();
+        let mut map: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
         let mut insert = |name: Arc<str>, value: &str| {
-            map.insert(name, Value::String(value.into()));
+            map.insert(name, value.into());
         };
         for (name, place) in &self.fields {
-            insert(Arc::clone(name), value_at(row, *place));
+            if is_present(row, *place) {
+                insert(Arc::clone(name), value_at(row, *place));
+            }
         }
         if self.all {
             for (_, id, value) in row.visible_base() {
@@ -245,7 +236,7 @@ impl Template {
                 insert(ERROR_DETAILS_LABEL.into(), row.shown_details());
             }
         }
-        Value::Map(Arc::new(map))
+        Value::Labels(Arc::new(map))
     }
 }
 
@@ -263,42 +254,6 @@ fn value_at(row: &Row, place: Place) -> &str {
         Place::Error => row.error(),
         Place::ErrorDetails => row.error_details(),
     }
-}
-
-/// Stops a rendering that gets too long.
-struct Bounded<'a> {
-    out: &'a mut String,
-}
-
-impl std::fmt::Write for Bounded<'_> {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        if self.out.len() + text.len() > OUTPUT_BYTES_MAX {
-            return Err(std::fmt::Error);
-        }
-        self.out.push_str(text);
-        Ok(())
-    }
-}
-
-/// The template with all its parts rewritten so that numbers look as in Go, and its calls.
-fn as_go_prints(
-    template: gotmpl::Template,
-    kind: &str,
-    source: &str,
-) -> (gotmpl::Template, Arc<[Site]>) {
-    let mut sites = Sites::new(kind, source);
-    let parts: Vec<(String, ListNode)> = template
-        .templates()
-        .into_iter()
-        .filter_map(|name| {
-            let list = rewrite::list(template.lookup(name)?, &mut sites);
-            Some((name.to_owned(), list))
-        })
-        .collect();
-    let template = parts.into_iter().fold(template, |template, (name, tree)| {
-        template.add_parse_tree(&name, tree)
-    });
-    (template, sites.found.into())
 }
 
 /// The template as texts and labels, if it is nothing else.

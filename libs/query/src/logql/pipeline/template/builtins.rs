@@ -1,26 +1,43 @@
-//! Go's own `len`, `index` and `slice`, for the sake of their errors.
+//! Functions of Go's template language itself.
 
 use std::sync::Arc;
 
-use gotmpl::{FuncMap, TemplateError, Value};
-
-use super::functions::{Outcome, add, fail};
+use super::functions::{Bodies, Failure, Outcome, add, fail, string, text};
+use super::printf::sprintf;
+use super::strings::url_encode;
+use super::value::Value;
+use crate::logql::parse::is_shown;
 use crate::logql::pipeline::convert::push_clean;
 
-pub(super) fn register(map: &mut FuncMap) {
-    add(map, "len", 1, |a| match length(&a[0]) {
+pub(super) fn register(map: &mut Bodies) {
+    add(map, "len", |a| match length(&a[0]) {
         Some(length) => Ok(Value::Int(length)),
         None => Err(fail(match a[0] {
-            Value::Nil => "len of nil pointer".to_owned(),
+            Value::Nil => "reflect: call of reflect.Value.Type on zero Value".to_owned(),
             ref other => format!("len of type {}", other.type_name()),
         })),
     });
-    add(map, "index", 1, |a| {
+    add(map, "index", |a| {
         a[1..]
             .iter()
             .try_fold(a[0].clone(), |item, at| index(&item, at))
     });
-    add(map, "slice", 1, slice);
+    add(map, "slice", slice);
+    add(map, "not", |a| Ok(Value::Bool(!a[0].is_truthy())));
+    add(map, "print", |a| string(joined(a, false)));
+    add(map, "println", |a| string(joined(a, true)));
+    add(map, "printf", |a| string(sprintf(text(a, 0)?, &a[1..])));
+    add(map, "html", |a| string(html(&joined(a, false))));
+    add(map, "js", |a| string(js(&joined(a, false))));
+    add(map, "urlquery", |a| string(url_encode(&joined(a, false))));
+    add(map, "call", |a| match &a[0] {
+        Value::Nil => Err(fail("call of nil")),
+        other => Err(fail(format!(
+            "non-function {} of type {}",
+            other.shown(),
+            other.type_name()
+        ))),
+    });
 }
 
 fn length(value: &Value) -> Option<i64> {
@@ -28,6 +45,7 @@ fn length(value: &Value) -> Option<i64> {
         Value::String(text) => text.len(),
         Value::List(items) => items.len(),
         Value::Map(members) => members.len(),
+        Value::Labels(labels) => labels.len(),
         _ => return None,
     };
     Some(length as i64)
@@ -37,6 +55,17 @@ fn index(item: &Value, at: &Value) -> Outcome {
     match item {
         Value::Map(members) => match at {
             Value::String(name) => Ok(members.get(name).cloned().unwrap_or(Value::Nil)),
+            Value::Nil => Err(fail("value is nil; should be string")),
+            other => {
+                let name = other.type_name();
+                Err(fail(format!("value has type {name}; should be string")))
+            }
+        },
+        Value::Labels(labels) => match at {
+            Value::String(name) => {
+                let value = labels.get(name).cloned();
+                Ok(Value::String(value.unwrap_or_else(|| Arc::from(""))))
+            }
             Value::Nil => Err(fail("value is nil; should be string")),
             other => {
                 let name = other.type_name();
@@ -53,7 +82,7 @@ fn index(item: &Value, at: &Value) -> Outcome {
         Value::String(text) => {
             let at = position(at, text.len())?;
             let byte = text.as_bytes().get(at);
-            byte.map(|byte| Value::Uint(u64::from(*byte)))
+            byte.map(|byte| Value::Byte(*byte))
                 .ok_or_else(|| out_of_range(at as i64))
         }
         Value::Nil => Err(fail("index of untyped nil")),
@@ -65,15 +94,13 @@ fn index(item: &Value, at: &Value) -> Outcome {
 }
 
 /// A position in something so long; the length itself is one.
-fn position(at: &Value, length: usize) -> Result<usize, TemplateError> {
+fn position(at: &Value, length: usize) -> Result<usize, Failure> {
     let at = match at {
-        Value::Int(at) => *at,
-        Value::Uint(at) => i64::try_from(*at).unwrap_or(i64::MAX),
         Value::Nil => return Err(fail("cannot index slice/array with nil")),
-        other => {
+        other => other.integer().ok_or_else(|| {
             let name = other.type_name();
-            return Err(fail(format!("cannot index slice/array with type {name}")));
-        }
+            fail(format!("cannot index slice/array with type {name}"))
+        })?,
     };
     usize::try_from(at)
         .ok()
@@ -81,12 +108,14 @@ fn position(at: &Value, length: usize) -> Result<usize, TemplateError> {
         .ok_or_else(|| out_of_range(at))
 }
 
-fn out_of_range(at: i64) -> TemplateError {
+fn out_of_range(at: i64) -> Failure {
     fail(format!("index out of range: {at}"))
 }
 
 fn slice(args: &[Value]) -> Outcome {
-    let Some(length) = length(&args[0]).filter(|_| !matches!(args[0], Value::Map(_))) else {
+    let Some(length) =
+        length(&args[0]).filter(|_| !matches!(args[0], Value::Map(_) | Value::Labels(_)))
+    else {
         let name = args[0].type_name();
         return Err(fail(match args[0] {
             Value::Nil => "slice of untyped nil".to_owned(),
@@ -119,4 +148,52 @@ fn slice(args: &[Value]) -> Outcome {
         }
         other => other.clone(),
     })
+}
+
+/// Blanks stand between all for `println`, else between two that are no texts.
+fn joined(args: &[Value], line: bool) -> String {
+    let mut out = String::new();
+    for (at, arg) in args.iter().enumerate() {
+        let text = |value: &Value| matches!(value, Value::String(_));
+        if at > 0 && (line || !(text(arg) || text(&args[at - 1]))) {
+            out.push(' ');
+        }
+        out.push_str(&arg.shown());
+    }
+    if line {
+        out.push('\n');
+    }
+    out
+}
+
+fn html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("&#34;"),
+            '\'' => out.push_str("&#39;"),
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\0' => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn js(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '\'' | '"' => {
+                out.push('\\');
+                out.push(c);
+            }
+            '<' | '>' | '&' | '=' => out.push_str(&format!("\\u{:04X}", c as u32)),
+            c if c < ' ' || !is_shown(c) => out.push_str(&format!("\\u{:04X}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out
 }

@@ -1,101 +1,160 @@
-//! The functions that templates may call besides those of Go itself.
+//! The functions that templates may call: their parameters and where their bodies are.
 
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use gotmpl::{FuncMap, TemplateError, Value};
-
-use super::{CONTEXT, builtins, math, rewrite, sites, strings, times};
+use super::run::Param;
+use super::value::Value;
+use super::{CONTEXT, builtins, compare, math, strings, times};
 
 /// What a function gives.
-pub(super) type Outcome = Result<Value, TemplateError>;
+pub(super) type Outcome = Result<Value, Failure>;
 
-/// Those of Go's template language.
-const BUILTINS: [&str; 20] = [
-    "and", "call", "eq", "ge", "gt", "html", "index", "js", "le", "len", "lt", "ne", "not", "or",
-    "print", "printf", "println", "slice", "urlquery", "nil",
-];
+/// Why a function gives nothing.
+#[derive(Debug)]
+pub(super) struct Failure(pub(super) String);
 
-static FUNCTIONS: LazyLock<FuncMap> = LazyLock::new(|| {
-    let mut map = FuncMap::new();
-    strings::register(&mut map);
-    math::register(&mut map);
-    builtins::register(&mut map);
-    times::register(&mut map);
-    rewrite::register(&mut map);
-    add(&mut map, "__line__", 0, |_| {
+type Body = Box<dyn Fn(&[Value]) -> Outcome + Send + Sync>;
+
+/// Bodies by name.
+pub(super) type Bodies = HashMap<&'static str, Body>;
+
+/// Names, what they take, and whether the last may stand any number of times, also none.
+const SIGNATURES: &[(&str, &[Param], bool)] = {
+    use Param::{Any, Float, Int, Text, Time};
+    &[
+        (
+            "ToLower ToUpper TrimSpace urldecode urlencode bytes duration",
+            &[Text],
+            false,
+        ),
+        (
+            "duration_seconds unixToTime b64dec b64enc lower upper title",
+            &[Text],
+            false,
+        ),
+        ("trim fromJson", &[Text], false),
+        (
+            "Trim TrimLeft TrimRight TrimPrefix TrimSuffix count contains",
+            &[Text, Text],
+            false,
+        ),
+        (
+            "hasPrefix hasSuffix trimAll trimPrefix trimSuffix toDate",
+            &[Text, Text],
+            false,
+        ),
+        ("Replace", &[Text, Text, Text, Int], false),
+        (
+            "regexReplaceAll regexReplaceAllLiteral replace toDateInZone",
+            &[Text, Text, Text],
+            false,
+        ),
+        (
+            "alignLeft alignRight trunc indent nindent repeat",
+            &[Int, Text],
+            false,
+        ),
+        ("substr", &[Int, Int, Text], false),
+        ("date", &[Text, Any], false),
+        ("int float64 ceil floor not len", &[Any], false),
+        ("unixEpoch unixEpochMillis unixEpochNanos", &[Time], false),
+        ("sub div mod lt le gt ge ne", &[Any, Any], false),
+        ("add addf print println html js urlquery", &[Any], true),
+        (
+            "mul subf mulf divf max min maxf minf default index slice eq call and or",
+            &[Any, Any],
+            true,
+        ),
+        ("round", &[Any, Int, Float], true),
+        ("printf", &[Text, Any], true),
+        ("now __line__ __timestamp__", &[], false),
+    ]
+};
+
+struct Function {
+    params: &'static [Param],
+    more: bool,
+    body: Body,
+}
+
+static FUNCTIONS: LazyLock<HashMap<&'static str, Function>> = LazyLock::new(|| {
+    let mut bodies = Bodies::new();
+    strings::register(&mut bodies);
+    math::register(&mut bodies);
+    builtins::register(&mut bodies);
+    compare::register(&mut bodies);
+    times::register(&mut bodies);
+    add(&mut bodies, "__line__", |_| {
         Ok(Value::String(CONTEXT.with_borrow(|c| {
             c.line.clone().unwrap_or_else(|| Arc::from(""))
         })))
     });
-    add(&mut map, "default", 1, |args| {
+    add(&mut bodies, "default", |args| {
         Ok(match args.get(1) {
             Some(value) if value.is_truthy() => value.clone(),
             _ => args[0].clone(),
         })
     });
-    map
+    let mut functions = HashMap::new();
+    for (names, params, more) in SIGNATURES {
+        for name in names.split(' ') {
+            // `and` and `or` have no body: they do not evaluate all their arguments.
+            let body = bodies
+                .remove(name)
+                .unwrap_or_else(|| Box::new(|_| Ok(Value::Nil)));
+            let function = Function {
+                params,
+                more: *more,
+                body,
+            };
+            functions.insert(name, function);
+        }
+    }
+    functions
 });
 
-/// All of them, to be given to a template.
-pub(super) fn all() -> FuncMap {
-    FUNCTIONS.clone()
+/// What a function takes, and whether the last may stand any number of times.
+pub(super) fn signature(name: &str) -> Option<(&'static [Param], bool)> {
+    let function = FUNCTIONS.get(name)?;
+    Some((function.params, function.more))
 }
 
-/// Whether a template may call it.
-pub(super) fn is_known(name: &str) -> bool {
-    BUILTINS.contains(&name) || FUNCTIONS.contains_key(name)
+/// Calls a function with arguments that fit its parameters.
+pub(super) fn call(name: &str, args: &[Value]) -> Outcome {
+    match FUNCTIONS.get(name) {
+        Some(function) => (function.body)(args),
+        None => Err(fail(format!("{name:?} is not a defined function"))),
+    }
 }
 
-/// Registers a function that takes at least `args_min` arguments.
+/// Registers a body. It is given as many arguments as its signature asks for at least.
 pub(super) fn add(
-    map: &mut FuncMap,
+    bodies: &mut Bodies,
     name: &'static str,
-    args_min: usize,
     body: impl Fn(&[Value]) -> Outcome + Send + Sync + 'static,
 ) {
-    map.insert(
-        name.to_owned(),
-        Arc::new(move |args: &[Value]| {
-            if args.len() < args_min {
-                return Err(TemplateError::ArgCount {
-                    name: name.to_owned(),
-                    expected: args_min,
-                    got: args.len(),
-                });
-            }
-            body(args)
-        }),
-    );
+    bodies.insert(name, Box::new(body));
 }
 
-/// An argument that must be a text; a missing label is the empty text.
-pub(super) fn text(args: &[Value], at: usize) -> Result<&str, TemplateError> {
+/// An argument that is a text.
+pub(super) fn text(args: &[Value], at: usize) -> Result<&str, Failure> {
     match args.get(at) {
         Some(Value::String(text)) => Ok(text),
-        Some(Value::Nil) => Ok(""),
-        other => Err(wrong_type("string", other, at)),
+        _ => Err(fail("text expected")),
     }
 }
 
-/// An argument that must be an integer.
-pub(super) fn int(args: &[Value], at: usize) -> Result<i64, TemplateError> {
-    match args.get(at) {
-        Some(Value::Int(n)) => Ok(*n),
-        Some(Value::Uint(n)) => Ok(*n as i64),
-        other => Err(wrong_type("int", other, at)),
-    }
+/// An argument that is an integer.
+pub(super) fn int(args: &[Value], at: usize) -> Result<i64, Failure> {
+    let number = args.get(at).and_then(Value::integer);
+    number.ok_or_else(|| fail("integer expected"))
 }
 
-pub(super) fn fail(message: impl Into<String>) -> TemplateError {
-    TemplateError::Exec(message.into())
+pub(super) fn fail(message: impl Into<String>) -> Failure {
+    Failure(message.into())
 }
 
 pub(super) fn string(text: impl Into<Arc<str>>) -> Outcome {
     Ok(Value::String(text.into()))
-}
-
-fn wrong_type(want: &str, got: Option<&Value>, at: usize) -> TemplateError {
-    let got = got.map_or("nothing", Value::type_name);
-    let problem = format!("wrong type for value; expected {want}; got {got}");
-    fail(sites::wrong_argument(at, &problem))
 }

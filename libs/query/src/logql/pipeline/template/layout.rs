@@ -134,12 +134,29 @@ impl GoTime {
         self.format("2006-01-02 15:04:05.999999999 -0700 MST")
     }
 
-    /// Reads what [`show`](Self::show) writes.
-    pub(super) fn read(text: &str) -> Option<Self> {
-        let (body, zone) = text.rsplit_once(' ')?;
-        let mut time = parse("2006-01-02 15:04:05 -0700", body, &TimeZone::UTC)?;
-        time.zone = zone.to_owned();
-        Some(time)
+    /// Days since 1970 where the time is shown.
+    pub(super) fn local_days(&self) -> i64 {
+        (self.seconds + i64::from(self.offset)).div_euclid(DAY_SECONDS)
+    }
+
+    /// Later by years, months and days of the calendar; the 31st of a month of 30 days is the
+    /// first of the next.
+    pub(super) fn add_date(&self, years: i64, months: i64, days: i64) -> Self {
+        const YEARS_MAX: i64 = 1_000_000;
+        let civil = self.civil();
+        let months = i128::from(civil.year) * 12
+            + i128::from(civil.month - 1)
+            + i128::from(years) * 12
+            + i128::from(months);
+        let limit = i128::from(YEARS_MAX) * 12;
+        let months = months.clamp(-limit, limit) as i64;
+        let (year, month) = (months.div_euclid(12), months.rem_euclid(12) as u32 + 1);
+        let days = days.clamp(-365 * YEARS_MAX, 365 * YEARS_MAX) + i64::from(civil.day) - 1;
+        let moved = days_of(year, month, 1) + days - self.local_days();
+        GoTime {
+            seconds: self.seconds + moved * DAY_SECONDS,
+            ..self.clone()
+        }
     }
 
     pub(super) fn format(&self, layout: &str) -> String {
@@ -235,6 +252,16 @@ impl GoTime {
         }
         out
     }
+}
+
+/// From 1.
+pub(super) fn month_name(month: u8) -> &'static str {
+    MONTHS[usize::from(month.saturating_sub(1)).min(11)]
+}
+
+/// From Sunday, 0.
+pub(super) fn day_name(day: u8) -> &'static str {
+    DAYS[usize::from(day).min(6)]
 }
 
 fn name(long: &str, whole: bool) -> String {

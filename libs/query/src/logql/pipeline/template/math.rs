@@ -1,21 +1,20 @@
 //! Arithmetic as sprig has it: whatever is no number counts as 0.
 
-use gotmpl::{FuncMap, TemplateError, Value};
-
 use super::decimal::{Decimal, DivisionByZero};
-use super::functions::{Outcome, add, fail, text};
+use super::functions::{Bodies, Failure, Outcome, add, fail, text};
+use super::value::Value;
 use crate::logql::pipeline::convert::{parse_bytes, parse_duration, parse_float};
 
-pub(super) fn register(map: &mut FuncMap) {
+pub(super) fn register(map: &mut Bodies) {
     register_ints(map);
     register_floats(map);
     register_decimals(map);
-    add(map, "bytes", 1, |a| match parse_bytes(text(a, 0)?) {
+    add(map, "bytes", |a| match parse_bytes(text(a, 0)?) {
         Ok(bytes) => Ok(Value::Float(bytes as f64)),
         Err(error) => Err(fail(error)),
     });
     for name in ["duration", "duration_seconds"] {
-        add(map, name, 1, |a| match parse_duration(text(a, 0)?) {
+        add(map, name, |a| match parse_duration(text(a, 0)?) {
             Ok(nanos) => Ok(Value::Float(seconds(nanos))),
             Err(error) => Err(fail(error)),
         });
@@ -28,46 +27,44 @@ pub(in super::super) fn seconds(nanos: i64) -> f64 {
     whole as f64 + rest as f64 / 1e9
 }
 
-fn register_ints(map: &mut FuncMap) {
-    add(map, "int", 1, |a| Ok(Value::Int(to_int(&a[0]))));
-    add(map, "add", 0, |a| {
-        Ok(Value::Int(
+fn register_ints(map: &mut Bodies) {
+    add(map, "int", |a| Ok(Value::Int(to_int(&a[0]))));
+    add(map, "add", |a| {
+        Ok(Value::Int64(
             a.iter().fold(0i64, |sum, v| sum.wrapping_add(to_int(v))),
         ))
     });
-    add(map, "mul", 1, |a| {
-        Ok(Value::Int(
+    add(map, "mul", |a| {
+        Ok(Value::Int64(
             a.iter().fold(1i64, |all, v| all.wrapping_mul(to_int(v))),
         ))
     });
-    add(map, "sub", 2, |a| {
-        Ok(Value::Int(to_int(&a[0]).wrapping_sub(to_int(&a[1]))))
+    add(map, "sub", |a| {
+        Ok(Value::Int64(to_int(&a[0]).wrapping_sub(to_int(&a[1]))))
     });
-    add(map, "div", 2, |a| match to_int(&a[1]) {
+    add(map, "div", |a| match to_int(&a[1]) {
         0 => Err(divide_by_zero()),
-        by => Ok(Value::Int(to_int(&a[0]).wrapping_div(by))),
+        by => Ok(Value::Int64(to_int(&a[0]).wrapping_div(by))),
     });
-    add(map, "mod", 2, |a| match to_int(&a[1]) {
+    add(map, "mod", |a| match to_int(&a[1]) {
         0 => Err(divide_by_zero()),
-        by => Ok(Value::Int(to_int(&a[0]).wrapping_rem(by))),
+        by => Ok(Value::Int64(to_int(&a[0]).wrapping_rem(by))),
     });
-    add(map, "max", 1, |a| {
-        Ok(Value::Int(a.iter().map(to_int).max().unwrap_or(0)))
+    add(map, "max", |a| {
+        Ok(Value::Int64(a.iter().map(to_int).max().unwrap_or(0)))
     });
-    add(map, "min", 1, |a| {
-        Ok(Value::Int(a.iter().map(to_int).min().unwrap_or(0)))
+    add(map, "min", |a| {
+        Ok(Value::Int64(a.iter().map(to_int).min().unwrap_or(0)))
     });
 }
 
-fn register_floats(map: &mut FuncMap) {
-    add(map, "float64", 1, |a| Ok(Value::Float(to_float(&a[0]))));
-    add(map, "maxf", 1, |a| floats(a, f64::max));
-    add(map, "minf", 1, |a| floats(a, f64::min));
-    add(map, "ceil", 1, |a| Ok(Value::Float(to_float(&a[0]).ceil())));
-    add(map, "floor", 1, |a| {
-        Ok(Value::Float(to_float(&a[0]).floor()))
-    });
-    add(map, "round", 2, |a| {
+fn register_floats(map: &mut Bodies) {
+    add(map, "float64", |a| Ok(Value::Float(to_float(&a[0]))));
+    add(map, "maxf", |a| floats(a, f64::max));
+    add(map, "minf", |a| floats(a, f64::min));
+    add(map, "ceil", |a| Ok(Value::Float(to_float(&a[0]).ceil())));
+    add(map, "floor", |a| Ok(Value::Float(to_float(&a[0]).floor())));
+    add(map, "round", |a| {
         let on = a.get(2).map_or(0.5, to_float);
         let scale = 10f64.powf(super::functions::int(a, 1)? as f64);
         let digits = scale * to_float(&a[0]);
@@ -79,11 +76,11 @@ fn register_floats(map: &mut FuncMap) {
     });
 }
 
-fn register_decimals(map: &mut FuncMap) {
-    add(map, "addf", 1, |a| decimals(a, |x, y| Ok(x.add(y))));
-    add(map, "subf", 1, |a| decimals(a, |x, y| Ok(x.sub(y))));
-    add(map, "mulf", 1, |a| decimals(a, |x, y| Ok(x.mul(y))));
-    add(map, "divf", 1, |a| decimals(a, Decimal::div));
+fn register_decimals(map: &mut Bodies) {
+    add(map, "addf", |a| decimals(a, |x, y| Ok(x.add(y))));
+    add(map, "subf", |a| decimals(a, |x, y| Ok(x.sub(y))));
+    add(map, "mulf", |a| decimals(a, |x, y| Ok(x.mul(y))));
+    add(map, "divf", |a| decimals(a, Decimal::div));
 }
 
 fn floats(args: &[Value], pick: fn(f64, f64) -> f64) -> Outcome {
@@ -103,7 +100,7 @@ fn decimals(
     Ok(Value::Float(total.to_f64()))
 }
 
-fn decimal(value: &Value) -> Result<Decimal, TemplateError> {
+fn decimal(value: &Value) -> Result<Decimal, Failure> {
     let number = to_float(value);
     let refused = match number {
         f64::INFINITY => "+Inf",
@@ -114,18 +111,16 @@ fn decimal(value: &Value) -> Result<Decimal, TemplateError> {
     Err(fail(format!("Cannot create a Decimal from {refused}")))
 }
 
-fn divide_by_zero() -> TemplateError {
+fn divide_by_zero() -> Failure {
     fail("runtime error: integer divide by zero")
 }
 
 fn to_int(value: &Value) -> i64 {
     match value {
-        Value::Int(n) => *n,
-        Value::Uint(n) => *n as i64,
         Value::Float(f) => *f as i64,
         Value::Bool(b) => i64::from(*b),
         Value::String(text) => text_to_int(text).unwrap_or(0),
-        _ => 0,
+        other => other.integer().unwrap_or(0),
     }
 }
 
@@ -156,11 +151,9 @@ fn text_to_int(text: &str) -> Option<i64> {
 
 pub(super) fn to_float(value: &Value) -> f64 {
     match value {
-        Value::Int(n) => *n as f64,
-        Value::Uint(n) => *n as f64,
         Value::Float(f) => *f,
         Value::Bool(b) => f64::from(u8::from(*b)),
         Value::String(text) => parse_float(text).unwrap_or(0.0),
-        _ => 0.0,
+        other => other.integer().unwrap_or(0) as f64,
     }
 }

@@ -3,28 +3,33 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use gotmpl::{FuncMap, Value};
-
-use super::functions::{Outcome, add, fail, int, string, text};
+use super::functions::{Bodies, Failure, Outcome, add, fail, int, string, text};
+use super::value::Value;
 use crate::logql::pipeline::convert::push_clean;
 use crate::logql::regex::compile;
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 
+/// As in Go, bits left over at the end may be anything.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 /// Longest text that one call may make.
 const RESULT_BYTES_MAX: usize = 1024 * 1024;
 
-pub(super) fn register(map: &mut FuncMap) {
+pub(super) fn register(map: &mut Bodies) {
     for name in ["ToLower", "lower"] {
-        add(map, name, 1, |a| string(text(a, 0)?.to_lowercase()));
+        add(map, name, |a| string(text(a, 0)?.to_lowercase()));
     }
     for name in ["ToUpper", "upper"] {
-        add(map, name, 1, |a| string(text(a, 0)?.to_uppercase()));
+        add(map, name, |a| string(text(a, 0)?.to_uppercase()));
     }
     for name in ["TrimSpace", "trim"] {
-        add(map, name, 1, |a| string(text(a, 0)?.trim()));
+        add(map, name, |a| string(text(a, 0)?.trim()));
     }
-    add(map, "title", 1, |a| string(title(text(a, 0)?)));
+    add(map, "title", |a| string(title(text(a, 0)?)));
     register_go(map);
     register_sprig(map);
     register_layout(map);
@@ -32,62 +37,62 @@ pub(super) fn register(map: &mut FuncMap) {
     register_coding(map);
 }
 
-fn register_go(map: &mut FuncMap) {
-    add(map, "Replace", 4, |a| {
+fn register_go(map: &mut Bodies) {
+    add(map, "Replace", |a| {
         let (source, old, new) = (text(a, 0)?, text(a, 1)?, text(a, 2)?);
         match usize::try_from(int(a, 3)?) {
             Ok(count) => string(source.replacen(old, new, count)),
             Err(_) => string(source.replace(old, new)),
         }
     });
-    add(map, "Trim", 2, |a| {
+    add(map, "Trim", |a| {
         let cut = text(a, 1)?;
         string(text(a, 0)?.trim_matches(|c| cut.contains(c)))
     });
-    add(map, "TrimLeft", 2, |a| {
+    add(map, "TrimLeft", |a| {
         let cut = text(a, 1)?;
         string(text(a, 0)?.trim_start_matches(|c| cut.contains(c)))
     });
-    add(map, "TrimRight", 2, |a| {
+    add(map, "TrimRight", |a| {
         let cut = text(a, 1)?;
         string(text(a, 0)?.trim_end_matches(|c| cut.contains(c)))
     });
-    add(map, "TrimPrefix", 2, |a| {
+    add(map, "TrimPrefix", |a| {
         let source = text(a, 0)?;
         string(source.strip_prefix(text(a, 1)?).unwrap_or(source))
     });
-    add(map, "TrimSuffix", 2, |a| {
+    add(map, "TrimSuffix", |a| {
         let source = text(a, 0)?;
         string(source.strip_suffix(text(a, 1)?).unwrap_or(source))
     });
 }
 
-fn register_sprig(map: &mut FuncMap) {
-    add(map, "replace", 3, |a| {
+fn register_sprig(map: &mut Bodies) {
+    add(map, "replace", |a| {
         string(text(a, 2)?.replace(text(a, 0)?, text(a, 1)?))
     });
-    add(map, "trimAll", 2, |a| {
+    add(map, "trimAll", |a| {
         let cut = text(a, 0)?;
         string(text(a, 1)?.trim_matches(|c| cut.contains(c)))
     });
-    add(map, "trimPrefix", 2, |a| {
+    add(map, "trimPrefix", |a| {
         let source = text(a, 1)?;
         string(source.strip_prefix(text(a, 0)?).unwrap_or(source))
     });
-    add(map, "trimSuffix", 2, |a| {
+    add(map, "trimSuffix", |a| {
         let source = text(a, 1)?;
         string(source.strip_suffix(text(a, 0)?).unwrap_or(source))
     });
-    add(map, "contains", 2, |a| {
+    add(map, "contains", |a| {
         Ok(Value::Bool(text(a, 1)?.contains(text(a, 0)?)))
     });
-    add(map, "hasPrefix", 2, |a| {
+    add(map, "hasPrefix", |a| {
         Ok(Value::Bool(text(a, 1)?.starts_with(text(a, 0)?)))
     });
-    add(map, "hasSuffix", 2, |a| {
+    add(map, "hasSuffix", |a| {
         Ok(Value::Bool(text(a, 1)?.ends_with(text(a, 0)?)))
     });
-    add(map, "trunc", 2, |a| {
+    add(map, "trunc", |a| {
         let (count, source) = (int(a, 0)?, text(a, 1)?);
         let length = source.len() as i64;
         if count < 0 && length + count > 0 {
@@ -98,7 +103,7 @@ fn register_sprig(map: &mut FuncMap) {
             string(source)
         }
     });
-    add(map, "substr", 3, |a| {
+    add(map, "substr", |a| {
         let (start, end, source) = (int(a, 0)?, int(a, 1)?, text(a, 2)?);
         let length = source.len() as i64;
         let (start, end) = match (start, end) {
@@ -115,16 +120,16 @@ fn register_sprig(map: &mut FuncMap) {
     });
 }
 
-fn register_layout(map: &mut FuncMap) {
-    add(map, "indent", 2, |a| {
+fn register_layout(map: &mut Bodies) {
+    add(map, "indent", |a| {
         let pad = spaces(int(a, 0)?)?;
         string(indent(&pad, text(a, 1)?))
     });
-    add(map, "nindent", 2, |a| {
+    add(map, "nindent", |a| {
         let pad = spaces(int(a, 0)?)?;
         string(format!("\n{}", indent(&pad, text(a, 1)?)))
     });
-    add(map, "repeat", 2, |a| {
+    add(map, "repeat", |a| {
         let (count, source) = (int(a, 0)?, text(a, 1)?);
         let count = usize::try_from(count).map_err(|_| fail("strings: negative Repeat count"))?;
         if count.saturating_mul(source.len()) > RESULT_BYTES_MAX {
@@ -132,7 +137,7 @@ fn register_layout(map: &mut FuncMap) {
         }
         string(source.repeat(count))
     });
-    add(map, "alignLeft", 2, |a| {
+    add(map, "alignLeft", |a| {
         let (count, source) = (int(a, 0)?, text(a, 1)?);
         let Ok(count) = usize::try_from(count) else {
             return string(source);
@@ -145,7 +150,7 @@ fn register_layout(map: &mut FuncMap) {
             )),
         }
     });
-    add(map, "alignRight", 2, |a| {
+    add(map, "alignRight", |a| {
         let (count, source) = (int(a, 0)?, text(a, 1)?);
         let Ok(count) = usize::try_from(count) else {
             return string(source);
@@ -158,24 +163,24 @@ fn register_layout(map: &mut FuncMap) {
     });
 }
 
-fn register_regex(map: &mut FuncMap) {
-    add(map, "regexReplaceAll", 3, |a| {
+fn register_regex(map: &mut Bodies) {
+    add(map, "regexReplaceAll", |a| {
         let regex = compile(text(a, 0)?).map_err(|error| fail(error.to_string()))?;
         string(&*regex.replace_all(text(a, 1)?, text(a, 2)?))
     });
-    add(map, "regexReplaceAllLiteral", 3, |a| {
+    add(map, "regexReplaceAllLiteral", |a| {
         let regex = compile(text(a, 0)?).map_err(|error| fail(error.to_string()))?;
         string(&*regex.replace_all(text(a, 1)?, regex::NoExpand(text(a, 2)?)))
     });
-    add(map, "count", 2, |a| {
+    add(map, "count", |a| {
         let regex = compile(text(a, 0)?).map_err(|error| fail(error.to_string()))?;
         Ok(Value::Int(regex.find_iter(text(a, 1)?).count() as i64))
     });
 }
 
-fn register_coding(map: &mut FuncMap) {
-    add(map, "b64enc", 1, |a| string(STANDARD.encode(text(a, 0)?)));
-    add(map, "b64dec", 1, |a| {
+fn register_coding(map: &mut Bodies) {
+    add(map, "b64enc", |a| string(STANDARD.encode(text(a, 0)?)));
+    add(map, "b64dec", |a| {
         let source = text(a, 0)?;
         let clean: String = source
             .chars()
@@ -186,22 +191,23 @@ fn register_coding(map: &mut FuncMap) {
             0 | 1 => clean,
             rest => clean + &"=".repeat(4 - rest),
         };
-        match STANDARD.decode(&clean) {
+        match BASE64.decode(&clean) {
             Ok(bytes) => clean_string(&bytes),
             // Like sprig: the error's words are the result.
             Err(error) => {
-                let at = match error {
+                let strange = |b: u8| !(b.is_ascii_alphanumeric() || b"+/=".contains(&b));
+                let at = clean.bytes().position(strange).unwrap_or(match error {
                     base64::DecodeError::InvalidByte(at, _)
                     | base64::DecodeError::InvalidLastSymbol(at, _) => at,
                     _ => clean.len() / 4 * 4,
-                };
+                });
                 string(format!("illegal base64 data at input byte {at}"))
             }
         }
     });
-    add(map, "urlencode", 1, |a| string(url_encode(text(a, 0)?)));
-    add(map, "urldecode", 1, |a| url_decode(text(a, 0)?));
-    add(map, "fromJson", 1, |a| {
+    add(map, "urlencode", |a| string(url_encode(text(a, 0)?)));
+    add(map, "urldecode", |a| url_decode(text(a, 0)?));
+    add(map, "fromJson", |a| {
         Ok(serde_json::from_str(text(a, 0)?).map_or(Value::Nil, |json| from_json(&json)))
     });
 }
@@ -245,7 +251,7 @@ fn indent(pad: &str, source: &str) -> String {
     format!("{pad}{}", source.replace('\n', &format!("\n{pad}")))
 }
 
-fn spaces(count: i64) -> Result<String, gotmpl::TemplateError> {
+fn spaces(count: i64) -> Result<String, Failure> {
     match usize::try_from(count) {
         Ok(count) if count <= RESULT_BYTES_MAX => Ok(" ".repeat(count)),
         Ok(_) => Err(fail("padding is too long")),
@@ -264,7 +270,7 @@ fn clean_string(bytes: &[u8]) -> Outcome {
     string(out)
 }
 
-fn url_encode(source: &str) -> String {
+pub(super) fn url_encode(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     for byte in source.bytes() {
         match byte {

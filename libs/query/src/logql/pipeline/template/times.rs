@@ -1,99 +1,66 @@
-//! Functions on times. A time is handed from function to function in the form in which Go prints
-//! it, so that `{{ __timestamp__ }}` shows what Go shows. Local time is UTC.
+//! Functions on times. Local time is UTC.
 
-use gotmpl::{FuncMap, TemplateError, Value};
+use std::sync::Arc;
+
 use jiff::tz::TimeZone;
 
 use super::CONTEXT;
-use super::functions::{Outcome, add, fail, string, text};
+use super::functions::{Bodies, Failure, Outcome, add, fail, string, text};
 use super::layout::{GoTime, parse};
-use super::sites::wrong_argument;
+use super::value::Value;
 
-/// Calls a method of a time: its name, the time, arguments.
-pub(super) const METHOD: &str = "__method__";
-
-pub(super) fn register(map: &mut FuncMap) {
-    add(map, "__timestamp__", 0, |_| {
-        give(&GoTime::from_nanos(CONTEXT.with_borrow(|c| c.timestamp)))
+pub(super) fn register(map: &mut Bodies) {
+    add(map, "__timestamp__", |_| {
+        give(GoTime::from_nanos(CONTEXT.with_borrow(|c| c.timestamp)))
     });
-    add(map, "now", 0, |_| {
-        give(&GoTime::from_nanos(CONTEXT.with_borrow(|c| c.now)))
+    add(map, "now", |_| {
+        give(GoTime::from_nanos(CONTEXT.with_borrow(|c| c.now)))
     });
-    add(map, "date", 2, |a| {
+    add(map, "date", |a| {
         let layout = text(a, 0)?;
         let time = match &a[1] {
-            Value::Int(seconds) => GoTime::utc(*seconds, 0),
-            Value::String(shown) => GoTime::read(shown).unwrap_or_else(now),
+            Value::Int(seconds) | Value::Int64(seconds) => GoTime::utc(*seconds, 0),
+            Value::Time(time) => GoTime::clone(time),
             _ => now(),
         };
         let time = time.in_zone(&TimeZone::UTC);
         string(time.format(layout))
     });
-    add(map, "toDate", 2, |a| {
-        give(&parse(text(a, 0)?, text(a, 1)?, &TimeZone::UTC).unwrap_or_else(GoTime::zero))
+    add(map, "toDate", |a| {
+        give(parse(text(a, 0)?, text(a, 1)?, &TimeZone::UTC).unwrap_or_else(GoTime::zero))
     });
-    add(map, "toDateInZone", 3, |a| {
+    add(map, "toDateInZone", |a| {
         let zone = match text(a, 1)? {
             "" | "UTC" | "Local" => TimeZone::UTC,
             name => TimeZone::get(name).unwrap_or(TimeZone::UTC),
         };
-        give(&parse(text(a, 0)?, text(a, 2)?, &zone).unwrap_or_else(GoTime::zero))
+        give(parse(text(a, 0)?, text(a, 2)?, &zone).unwrap_or_else(GoTime::zero))
     });
-    add(map, "unixEpoch", 1, |a| {
+    add(map, "unixEpoch", |a| {
         string(time_of(a)?.seconds.to_string())
     });
-    add(map, "unixEpochMillis", 1, |a| {
+    add(map, "unixEpochMillis", |a| {
         string((time_of(a)?.unix_nanos().div_euclid(1_000_000)).to_string())
     });
-    add(map, "unixEpochNanos", 1, |a| {
+    add(map, "unixEpochNanos", |a| {
         string(time_of(a)?.unix_nanos().to_string())
     });
-    add(map, "unixToTime", 1, |a| unix_to_time(text(a, 0)?));
-    add(map, METHOD, 2, method);
-}
-
-fn method(args: &[Value]) -> Outcome {
-    let name = text(args, 0)?;
-    if let Value::Map(members) = &args[1] {
-        return Ok(members.get(name).cloned().unwrap_or(Value::Nil));
-    }
-    let Some(time) = GoTime::read(text(args, 1)?) else {
-        return Err(fail(format!("can't evaluate field {name} in type string")));
-    };
-    let part = |layout: &str| Ok(Value::Int(time.format(layout).parse().unwrap_or(0)));
-    match name {
-        "Unix" => Ok(Value::Int(time.seconds)),
-        "UnixMilli" => Ok(Value::Int(time.unix_nanos().div_euclid(1_000_000))),
-        "UnixNano" => Ok(Value::Int(time.unix_nanos())),
-        "Nanosecond" => Ok(Value::Int(i64::from(time.nanos))),
-        "Format" => string(time.format(text(args, 2)?)),
-        "String" => string(time.show()),
-        "UTC" => give(&time.in_zone(&TimeZone::UTC)),
-        "Year" => part("2006"),
-        "Month" => string(time.format("January")),
-        "Weekday" => string(time.format("Monday")),
-        "Day" => part("2"),
-        "Hour" => part("15"),
-        "YearDay" => part("002"),
-        "Minute" => part("4"),
-        "Second" => part("5"),
-        other => Err(fail(format!(
-            "can't evaluate field {other} in type time.Time"
-        ))),
-    }
+    add(map, "unixToTime", |a| unix_to_time(text(a, 0)?));
 }
 
 fn now() -> GoTime {
     GoTime::from_nanos(CONTEXT.with_borrow(|c| c.now))
 }
 
-fn give(time: &GoTime) -> Outcome {
-    string(time.show())
+fn give(time: GoTime) -> Outcome {
+    Ok(Value::Time(Arc::new(time)))
 }
 
-fn time_of(args: &[Value]) -> Result<GoTime, TemplateError> {
-    let problem = "wrong type for value; expected time.Time; got string";
-    GoTime::read(text(args, 0)?).ok_or_else(|| fail(wrong_argument(0, problem)))
+fn time_of(args: &[Value]) -> Result<&GoTime, Failure> {
+    match args.first() {
+        Some(Value::Time(time)) => Ok(time),
+        _ => Err(fail("time expected")),
+    }
 }
 
 /// Days, seconds, milliseconds, microseconds or nanoseconds, by the number of digits.
@@ -116,5 +83,5 @@ fn unix_to_time(epoch: &str) -> Outcome {
     let nanos = number
         .checked_mul(unit)
         .ok_or_else(|| wrong("value out of range"))?;
-    give(&GoTime::from_nanos(nanos))
+    give(GoTime::from_nanos(nanos))
 }

@@ -422,3 +422,114 @@ fn times_in_templates() {
         ],
     );
 }
+
+#[test]
+fn times_have_the_methods_that_they_have_in_go() {
+    check_templates(
+        "day=2024-03-01 ts=1700000000",
+        &[
+            (r#"{{ (toDate "2006-01-02" .day).Year }}"#, "2024"),
+            (r#"{{ (toDate "2006-01-02" .day).Month }}"#, "March"),
+            (r#"{{ (toDate "2006-01-02" .day).Month | int }}"#, "3"),
+            (
+                r#"{{ (toDate "2006-01-02" .day).Weekday | printf "%d %s" 5 }}"#,
+                "5 Friday",
+            ),
+            (
+                r#"{{ (toDate "2006-01-02" .day).AddDate 0 -1 30 }}"#,
+                "2024-03-02 00:00:00 +0000 UTC",
+            ),
+            (
+                r#"{{ (toDate "2006-01-02" .day).Add 5400000000000 }}"#,
+                "2024-03-01 01:30:00 +0000 UTC",
+            ),
+            (
+                r#"{{ ((toDate "2006-01-02" .day).Sub (unixToTime .ts)).Hours }}"#,
+                "2569.777777777778",
+            ),
+            (
+                r#"{{ (toDate "2006-01-02" .day).Sub (unixToTime .ts) }}"#,
+                "2569h46m40s",
+            ),
+            (
+                r#"{{ (toDate "2006-01-02" .day).After (unixToTime .ts) }}"#,
+                "true",
+            ),
+            (
+                r#"{{ (unixToTime .ts).Truncate 3600000000000 }}"#,
+                "2023-11-14 22:00:00 +0000 UTC",
+            ),
+            (
+                r#"{{ with unixToTime .ts }}{{ .Format "15:04" }} {{ .Unix }}{{ end }}"#,
+                "22:13 1700000000",
+            ),
+            (r#"{{ $t := unixToTime .ts }}{{ $t.YearDay }}"#, "318"),
+            (r#"{{ unixToTime .ts | printf "%T" }}"#, "time.Time"),
+            (
+                r#"{{ (unixToTime .ts).Format }}"#,
+                r#"TemplateFormatErr: template: line:1:15: executing "line" at <.ts>: wrong number of args for Format: want 1 got 0"#,
+            ),
+            (
+                r#"{{ .day.Year }}"#,
+                r#"TemplateFormatErr: template: line:1:7: executing "line" at <.day.Year>: can't evaluate field Year in type string"#,
+            ),
+            (
+                r#"{{ unixToTime .ts | ToUpper }}"#,
+                r#"TemplateFormatErr: template: line:1:20: executing "line" at <ToUpper>: wrong type for value; expected string; got time.Time"#,
+            ),
+        ],
+    );
+}
+
+#[test]
+fn values_have_the_types_that_they_have_in_go() {
+    check_templates(
+        "n=5 s=hello",
+        &[
+            (r#"{{ add .n 1 | printf "%T" }}"#, "int64"),
+            (r#"{{ len .s | printf "%T" }}"#, "int"),
+            (
+                r#"{{ trunc (add .n 1) .s }}"#,
+                r#"TemplateFormatErr: template: line:1:17: executing "line" at <1>: wrong type for value; expected int; got int64"#,
+            ),
+            (r#"{{ trunc (int .n) "a long text" }}"#, "a lon"),
+            (
+                r#"{{ eq .n 5 }}"#,
+                r#"TemplateFormatErr: template: line:1:3: executing "line" at <eq .n 5>: error calling eq: incompatible types for comparison: string and int"#,
+            ),
+            (
+                r#"{{ (fromJson "{\"a\":1}").a.b }}"#,
+                "TemplateFormatErr: ...",
+            ),
+            (
+                r#"{{ printf "%d %5.1f|%-4s|" 1.5 2.25 .s }}"#,
+                "%!d(float64=1.5)   2.2|hello|",
+            ),
+            (r#"{{ range 3 }}{{ . }}{{ end }}"#, "012"),
+            (
+                r#"{{ range $i, $e := fromJson "[1,2,3]" }}{{ if eq $i 1 }}{{ continue }}{{ end }}{{ $e }}{{ end }}"#,
+                "13",
+            ),
+            (
+                r#"{{ define "t" }}<{{ . }}>{{ end }}{{ template "t" .s }}"#,
+                "<hello>",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn templates_that_go_would_not_parse_are_refused() {
+    for template in [
+        "{{ end }}",
+        "a{{ else }}b",
+        "{{ break }}",
+        "{{ $x }}",
+        "{{ if $x := .a }}{{ end }}{{ $x }}",
+        "{{ nothing .a }}",
+        "{{ (.a }}",
+    ] {
+        let stage = crate::logql::ast::Stage::LineFormat(template.to_owned());
+        assert!(Pipeline::compile(&[stage], None).is_err(), "{template}");
+    }
+}

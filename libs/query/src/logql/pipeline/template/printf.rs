@@ -1,0 +1,539 @@
+//! Go's `fmt.Sprintf`: verbs, flags, widths, and the words for what is wrong with them.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::value::Value;
+use crate::logql::parse::quote;
+
+/// Longest width and precision, as in Go.
+const WIDTH_MAX: usize = 1_000_000;
+
+/// What stands between `%` and the verb.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flags {
+    plus: bool,
+    minus: bool,
+    sharp: bool,
+    space: bool,
+    zero: bool,
+    width: Option<usize>,
+    precision: Option<usize>,
+}
+
+struct Printer<'a> {
+    format: &'a [u8],
+    at: usize,
+    args: &'a [Value],
+    next: usize,
+    /// Whether arguments were chosen by `[n]`, which makes left-over ones right.
+    reordered: bool,
+    /// Whether the last `[n]` was one.
+    good: bool,
+    out: String,
+}
+
+/// The format with its verbs replaced by the arguments.
+pub(super) fn sprintf(format: &str, args: &[Value]) -> String {
+    let mut printer = Printer {
+        format: format.as_bytes(),
+        at: 0,
+        args,
+        next: 0,
+        reordered: false,
+        good: true,
+        out: String::with_capacity(format.len()),
+    };
+    let mut rest = 0;
+    while let Some(found) = format[rest..].find('%') {
+        printer.out.push_str(&format[rest..rest + found]);
+        printer.at = rest + found + 1;
+        printer.directive(format);
+        rest = printer.at;
+    }
+    printer.out.push_str(&format[rest..]);
+    if !printer.reordered && printer.next < args.len() {
+        printer.out.push_str("%!(EXTRA ");
+        for (at, arg) in args[printer.next..].iter().enumerate() {
+            if at > 0 {
+                printer.out.push_str(", ");
+            }
+            match arg {
+                Value::Nil => printer.out.push_str("<nil>"),
+                arg => {
+                    let _ = write!(printer.out, "{}={}", arg.type_name(), arg.shown());
+                }
+            }
+        }
+        printer.out.push(')');
+    }
+    printer.out
+}
+
+impl Printer<'_> {
+    fn directive(&mut self, format: &str) {
+        let mut flags = Flags::default();
+        self.good = true;
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'#' => flags.sharp = true,
+                b'0' => flags.zero = true,
+                b'+' => flags.plus = true,
+                b'-' => flags.minus = true,
+                b' ' => flags.space = true,
+                _ => break,
+            }
+            self.at += 1;
+        }
+        let mut after_index = self.index();
+        if self.peek() == Some(b'*') {
+            self.at += 1;
+            match self.star() {
+                Some(width) => {
+                    flags.minus |= width < 0;
+                    flags.width = Some(width.unsigned_abs() as usize);
+                }
+                None => self.out.push_str("%!(BADWIDTH)"),
+            }
+            after_index = false;
+        } else {
+            flags.width = self.digits();
+            if after_index && flags.width.is_some() {
+                self.good = false;
+            }
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            if after_index {
+                self.good = false;
+            }
+            after_index = self.index();
+            if self.peek() == Some(b'*') {
+                self.at += 1;
+                match self.star() {
+                    Some(precision) => flags.precision = usize::try_from(precision).ok(),
+                    None => self.out.push_str("%!(BADPREC)"),
+                }
+                after_index = false;
+            } else {
+                flags.precision = Some(self.digits().unwrap_or(0));
+            }
+        }
+        if !after_index {
+            self.index();
+        }
+        let Some(verb) = format.get(self.at..).and_then(|rest| rest.chars().next()) else {
+            self.out.push_str("%!(NOVERB)");
+            return;
+        };
+        self.at += verb.len_utf8();
+        if verb == '%' {
+            self.out.push('%');
+        } else if !self.good {
+            let _ = write!(self.out, "%!{verb}(BADINDEX)");
+        } else if let Some(arg) = self.args.get(self.next) {
+            self.next += 1;
+            let arg = arg.clone();
+            self.out.push_str(&formatted(&flags, verb, &arg));
+        } else {
+            let _ = write!(self.out, "%!{verb}(MISSING)");
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.format.get(self.at).copied()
+    }
+
+    fn digits(&mut self) -> Option<usize> {
+        let mut number: Option<usize> = None;
+        while let Some(byte @ b'0'..=b'9') = self.peek() {
+            self.at += 1;
+            let longer = number.unwrap_or(0) * 10 + usize::from(byte - b'0');
+            number = Some(longer.min(WIDTH_MAX));
+        }
+        number
+    }
+
+    /// The argument that is a width.
+    fn star(&mut self) -> Option<i64> {
+        let arg = self.args.get(self.next)?;
+        self.next += 1;
+        let within = |n: &i64| n.unsigned_abs() <= WIDTH_MAX as u64;
+        arg.integer().filter(within)
+    }
+
+    /// `[3]`, if it comes next.
+    fn index(&mut self) -> bool {
+        if self.peek() != Some(b'[') {
+            return false;
+        }
+        self.reordered = true;
+        let rest = &self.format[self.at..];
+        let Some(end) = rest.iter().position(|b| *b == b']') else {
+            self.good = false;
+            self.at += 1;
+            return false;
+        };
+        let number = std::str::from_utf8(&rest[1..end])
+            .ok()
+            .and_then(|digits| digits.parse::<usize>().ok());
+        self.at += end + 1;
+        match number {
+            Some(number) if (1..=self.args.len()).contains(&number) => {
+                self.next = number - 1;
+                true
+            }
+            _ => {
+                self.good = false;
+                number.is_some()
+            }
+        }
+    }
+}
+
+fn formatted(flags: &Flags, verb: char, arg: &Value) -> String {
+    if verb == 'T' {
+        return padded(flags, arg.type_name());
+    }
+    match arg {
+        Value::Nil if verb == 'v' => padded(flags, "<nil>"),
+        Value::Nil => format!("%!{verb}(<nil>)"),
+        Value::Bool(value) if matches!(verb, 't' | 'v') => padded(flags, &value.to_string()),
+        Value::Float(number) => {
+            float(flags, verb, *number).unwrap_or_else(|| wrong(flags, verb, arg))
+        }
+        Value::String(text) => string(flags, verb, text).unwrap_or_else(|| wrong(flags, verb, arg)),
+        Value::Time(_) | Value::Duration(_) | Value::Month(_) | Value::Weekday(_)
+            if matches!(verb, 'v' | 's' | 'x' | 'X' | 'q') && !(flags.sharp && verb == 'v') =>
+        {
+            string(flags, verb, &arg.shown()).unwrap_or_default()
+        }
+        Value::List(items) => {
+            let items: Vec<String> = items.iter().map(|item| inner(flags, verb, item)).collect();
+            if flags.sharp && verb == 'v' {
+                return format!("[]interface {{}}{{{}}}", items.join(", "));
+            }
+            format!("[{}]", items.join(" "))
+        }
+        Value::Labels(labels) => members(
+            flags,
+            verb,
+            arg,
+            labels
+                .iter()
+                .map(|(name, value)| (name, Value::String(Arc::clone(value)))),
+        ),
+        Value::Map(map) => members(
+            flags,
+            verb,
+            arg,
+            map.iter().map(|(name, value)| (name, value.clone())),
+        ),
+        arg => match arg.integer() {
+            Some(number) => integer(flags, verb, number).unwrap_or_else(|| wrong(flags, verb, arg)),
+            None => wrong(flags, verb, arg),
+        },
+    }
+}
+
+/// A part of a list or object.
+fn inner(flags: &Flags, verb: char, value: &Value) -> String {
+    match value {
+        Value::Nil if verb != 'T' => padded(flags, "<nil>"),
+        value => formatted(flags, verb, value),
+    }
+}
+
+fn members<'m>(
+    flags: &Flags,
+    verb: char,
+    map: &Value,
+    members: impl Iterator<Item = (&'m Arc<str>, Value)>,
+) -> String {
+    let sharp = flags.sharp && verb == 'v';
+    let members: Vec<String> = members
+        .map(|(name, value)| {
+            let name = formatted(flags, verb, &Value::String(Arc::clone(name)));
+            format!("{name}:{}", inner(flags, verb, &value))
+        })
+        .collect();
+    match sharp {
+        true => format!("{}{{{}}}", map.type_name(), members.join(", ")),
+        false => format!("map[{}]", members.join(" ")),
+    }
+}
+
+/// The verb does not go with the value.
+fn wrong(flags: &Flags, verb: char, arg: &Value) -> String {
+    let flags = &Flags {
+        sharp: false,
+        ..*flags
+    };
+    let shown = match verb {
+        'v' => arg.shown(),
+        _ => formatted(flags, 'v', arg),
+    };
+    format!("%!{verb}({}={shown})", arg.type_name())
+}
+
+/// Text brought to its width.
+fn padded(flags: &Flags, text: &str) -> String {
+    let missing = flags
+        .width
+        .map_or(0, |width| width.saturating_sub(text.chars().count()));
+    match (flags.minus, flags.zero) {
+        (true, _) => format!("{text}{}", " ".repeat(missing)),
+        (false, true) => format!("{}{text}", "0".repeat(missing)),
+        (false, false) => format!("{}{text}", " ".repeat(missing)),
+    }
+}
+
+fn string(flags: &Flags, verb: char, text: &str) -> Option<String> {
+    let cut = |text: &str| match flags.precision {
+        Some(count) => text.chars().take(count).collect::<String>(),
+        None => text.to_owned(),
+    };
+    Some(match verb {
+        'v' if flags.sharp => padded(flags, &quote(text)),
+        'v' | 's' => padded(flags, &cut(text)),
+        'q' => {
+            let text = cut(text);
+            let raw = flags.sharp
+                && !text.contains('`')
+                && !text.chars().any(|c| c.is_control() && c != '\t');
+            padded(
+                flags,
+                &if raw {
+                    format!("`{text}`")
+                } else {
+                    quote(&text)
+                },
+            )
+        }
+        'x' | 'X' => {
+            let bytes = text.as_bytes();
+            let bytes = &bytes[..flags.precision.unwrap_or(bytes.len()).min(bytes.len())];
+            let mut hex = String::with_capacity(bytes.len() * 2);
+            for (at, byte) in bytes.iter().enumerate() {
+                if at > 0 && flags.space {
+                    hex.push(' ');
+                }
+                if flags.sharp && (at == 0 || flags.space) {
+                    hex.push('0');
+                    hex.push(verb);
+                }
+                let _ = match verb {
+                    'x' => write!(hex, "{byte:02x}"),
+                    _ => write!(hex, "{byte:02X}"),
+                };
+            }
+            padded(flags, &hex)
+        }
+        _ => return None,
+    })
+}
+
+fn integer(flags: &Flags, verb: char, number: i64) -> Option<String> {
+    let magnitude = number.unsigned_abs();
+    let (mut digits, prefix) = match verb {
+        'v' | 'd' => (magnitude.to_string(), ""),
+        'b' => (format!("{magnitude:b}"), "0b"),
+        'o' => (format!("{magnitude:o}"), "0"),
+        'O' => (format!("{magnitude:o}"), "0o"),
+        'x' => (format!("{magnitude:x}"), "0x"),
+        'X' => (format!("{magnitude:X}"), "0X"),
+        'c' => return Some(padded(flags, &character(number).to_string())),
+        'q' => return Some(padded(flags, &format!("'{}'", rune(character(number))))),
+        'U' => return Some(padded(flags, &format!("U+{magnitude:04X}"))),
+        _ => return None,
+    };
+    let signed = number < 0 || flags.plus || flags.space;
+    let least = match flags.precision {
+        Some(0) if number == 0 => return Some(" ".repeat(flags.width.unwrap_or(0))),
+        Some(precision) => precision,
+        None if flags.zero && !flags.minus => {
+            flags.width.unwrap_or(0).saturating_sub(usize::from(signed))
+        }
+        None => 0,
+    };
+    let missing = least.saturating_sub(digits.len());
+    digits.insert_str(0, &"0".repeat(missing));
+    if verb == 'O' || (flags.sharp && !(verb == 'o' && digits.starts_with('0'))) {
+        digits.insert_str(0, prefix);
+    }
+    let sign = match (number < 0, flags.plus, flags.space) {
+        (true, ..) => "-",
+        (false, true, _) => "+",
+        (false, false, true) => " ",
+        _ => "",
+    };
+    let blank = Flags {
+        zero: false,
+        ..*flags
+    };
+    Some(padded(&blank, &format!("{sign}{digits}")))
+}
+
+fn character(number: i64) -> char {
+    let code = u32::try_from(number).ok();
+    code.and_then(char::from_u32).unwrap_or('\u{fffd}')
+}
+
+/// A character as Go quotes it alone.
+fn rune(c: char) -> String {
+    match c {
+        '\'' => "\\'".to_owned(),
+        '"' => "\"".to_owned(),
+        c => {
+            let quoted = quote(&c.to_string());
+            quoted[1..quoted.len() - 1].to_owned()
+        }
+    }
+}
+
+fn float(flags: &Flags, verb: char, number: f64) -> Option<String> {
+    let magnitude = number.abs();
+    let digits = match verb {
+        _ if !number.is_finite() && "vgGeEfF".contains(verb) => match number.is_nan() {
+            true => "NaN".to_owned(),
+            false => "Inf".to_owned(),
+        },
+        'e' | 'E' => scientific(magnitude, flags.precision.unwrap_or(6)),
+        'f' | 'F' => format!("{magnitude:.*}", flags.precision.unwrap_or(6)),
+        'v' | 'g' | 'G' => match flags.precision {
+            Some(precision) => general(magnitude, precision.max(1)),
+            None => super::value::float(magnitude),
+        },
+        _ => return None,
+    };
+    let digits = match verb {
+        'E' | 'G' => digits.to_uppercase(),
+        _ => digits,
+    };
+    let sign = match (
+        number.is_sign_negative() && !number.is_nan(),
+        flags.plus,
+        flags.space,
+    ) {
+        (true, ..) => "-",
+        (false, true, _) => "+",
+        (false, false, true) => " ",
+        // Infinity has its sign, whatever the flags.
+        _ if number.is_infinite() => "+",
+        _ => "",
+    };
+    let flags = Flags {
+        zero: flags.zero && number.is_finite(),
+        ..*flags
+    };
+    if flags.zero && !flags.minus {
+        let missing = flags
+            .width
+            .map_or(0, |width| width.saturating_sub(sign.len() + digits.len()));
+        return Some(format!("{sign}{}{digits}", "0".repeat(missing)));
+    }
+    Some(padded(&flags, &format!("{sign}{digits}")))
+}
+
+/// `1.5e+03` with so many digits behind the point.
+fn scientific(number: f64, precision: usize) -> String {
+    let text = format!("{number:.precision$e}");
+    let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+    format!("{digits}e{}", exponent(power.parse().unwrap_or(0)))
+}
+
+/// With a sign and two digits at least.
+pub(super) fn exponent(exponent: i32) -> String {
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{sign}{:02}", exponent.unsigned_abs())
+}
+
+/// At most so many digits, without zeros at the end.
+fn general(number: f64, precision: usize) -> String {
+    let text = format!("{number:.*e}", precision - 1);
+    let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+    let power: i32 = power.parse().unwrap_or(0);
+    let digits = match digits.contains('.') {
+        true => digits.trim_end_matches('0').trim_end_matches('.'),
+        false => digits,
+    };
+    let count = digits.bytes().filter(u8::is_ascii_digit).count() as i32;
+    // As many digits as the number has before the point are enough to write it out.
+    let most = match precision as i32 > count && count > power {
+        true => count,
+        false => precision as i32,
+    };
+    if power < -4 || power >= most {
+        return format!("{digits}e{}", exponent(power));
+    }
+    format!("{number:.*}", (count - 1 - power).max(0) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(format: &str, args: &[Value], want: &str) {
+        assert_eq!(sprintf(format, args), want);
+    }
+
+    #[test]
+    fn numbers_are_written_as_verbs_and_flags_say() {
+        let number = [Value::Int(-42)];
+        check("%d|", &number, "-42|");
+        check("%6d|", &number, "   -42|");
+        check("%-6d|", &number, "-42   |");
+        check("%06d|", &number, "-00042|");
+        check("%.4d|", &number, "-0042|");
+        check("%#x|", &number, "-0x2a|");
+        check("%+d %#o %b", &[7, 8, 5].map(Value::Int64), "+7 010 101");
+        check("%c%U", &[0x2603, 0x2603].map(Value::Int), "\u{2603}U+2603");
+        let floats = [3.25159, 1e21, 2.0].map(Value::Float);
+        check("%6.2f|%v|%e", &floats, "  3.25|1e+21|2.000000e+00");
+        check(
+            "%.3g %G %g",
+            &[12345.678, 1e-7, 100.0].map(Value::Float),
+            "1.23e+04 1E-07 100",
+        );
+        check(
+            "%5.1f|%-8v|",
+            &[f64::INFINITY, f64::NAN].map(Value::Float),
+            " +Inf|NaN     |",
+        );
+    }
+
+    #[test]
+    fn texts_are_cut_padded_and_quoted() {
+        let text = [Value::String("h\u{e9}\"".into())];
+        check("%5s|", &text, "  h\u{e9}\"|");
+        check("%-5s|", &text, "h\u{e9}\"  |");
+        check("%.2s|", &text, "h\u{e9}|");
+        check("%q", &text, "\"h\u{e9}\\\"\"");
+        check(
+            "%x % X",
+            &[text[0].clone(), text[0].clone()],
+            "68c3a922 68 C3 A9 22",
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_the_text() {
+        let text = [Value::String("a".into())];
+        check("%d", &text, "%!d(string=a)");
+        check("%d %d", &[Value::Int(1)], "1 %!d(MISSING)");
+        check("x", &[Value::Int(1), Value::Nil], "x%!(EXTRA int=1, <nil>)");
+        check("%z %", &[Value::Bool(true)], "%!z(bool=true) %!(NOVERB)");
+        check(
+            "%[2]d %[1]d %[5]d",
+            &[1, 2].map(Value::Int),
+            "2 1 %!d(BADINDEX)",
+        );
+        check("%*d|%T|100%%", &[4, 2, 1].map(Value::Int), "   2|int|100%");
+        check(
+            "%s",
+            &[Value::List([Value::Float(1.5), Value::Nil].into())],
+            "[%!s(float64=1.5) <nil>]",
+        );
+    }
+}
