@@ -1,14 +1,19 @@
 //! Opened segments, kept as long as there is room: a query that comes again reads no footer.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use query::SourceError;
 use rpc::{SegmentId, SegmentMeta};
 use segment::{Opened, Segment};
 use store::ObjectStorage;
 use tokio::sync::OnceCell;
+
+/// A footer is about 1/1000 of a large segment.
+const TAIL_SHARE: u64 = 768;
 
 /// Opens segments and remembers them. Cheap to clone; clones are the same cache.
 #[derive(Clone, Debug)]
@@ -69,26 +74,39 @@ impl Segments {
     }
 
     async fn read(&self, meta: &SegmentMeta) -> Result<Segment, SourceError> {
-        let mut tail_bytes = segment::TAIL_BYTES.min(meta.object_bytes);
+        let length = meta.object_bytes;
+        let mut tail_bytes = tail_bytes(length);
+        let mut tail = self.range(meta, length - tail_bytes..length).await?;
         loop {
-            let range = meta.object_bytes - tail_bytes..meta.object_bytes;
-            let tail = self.storage.range(&meta.path, range).await;
-            let tail = tail.map_err(|error| storage_error(&error))?;
-            let opened = Segment::open(&meta.path, tail, meta.object_bytes);
-            match opened.map_err(|error| segment_error(&error))? {
+            let opened = Segment::open(&meta.path, tail.clone(), length);
+            let wanted = match opened.map_err(|error| segment_error(&error))? {
                 Opened::Segment(segment) => return Ok(segment),
-                Opened::NeedTail(bytes) if bytes > tail_bytes && bytes <= meta.object_bytes => {
-                    tail_bytes = bytes;
-                }
-                Opened::NeedTail(bytes) => {
-                    return Err(SourceError::Corrupt(format!(
-                        "object {:?} of {} bytes is damaged: its footer claims {bytes} bytes",
-                        meta.path, meta.object_bytes
-                    )));
-                }
+                Opened::NeedTail(bytes) => bytes,
+            };
+            if wanted <= tail_bytes || wanted > length {
+                return Err(SourceError::Corrupt(format!(
+                    "object {:?} of {length} bytes is damaged: its footer claims {wanted} bytes",
+                    meta.path
+                )));
             }
+            let front = self
+                .range(meta, length - wanted..length - tail_bytes)
+                .await?;
+            tail = [front, tail].concat().into();
+            tail_bytes = wanted;
         }
     }
+
+    async fn range(&self, meta: &SegmentMeta, range: Range<u64>) -> Result<Bytes, SourceError> {
+        let read = self.storage.range(&meta.path, range).await;
+        read.map_err(|error| storage_error(&error))
+    }
+}
+
+/// How much of the end of an object of so many bytes to read first: footers grow with it, and one read
+/// shall do.
+fn tail_bytes(object_bytes: u64) -> u64 {
+    (segment::TAIL_BYTES + object_bytes / TAIL_SHARE).min(object_bytes)
 }
 
 impl State {

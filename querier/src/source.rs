@@ -9,6 +9,7 @@
 
 mod batches;
 mod contest;
+mod filters;
 mod heads;
 mod hidden;
 mod patterns;
@@ -33,7 +34,7 @@ use segment::{Plan, ScanSpec, Segment};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::segments::{Segments, segment_error, storage_error};
+use crate::segments::Segments;
 pub(crate) use batches::BatchSource;
 use heads::Heads;
 pub(crate) use hidden::{Hidden, Hiding};
@@ -159,31 +160,7 @@ impl SnapshotSource {
                 plan,
             })
         })?;
-        let reads = futures::stream::iter(planned.iter().map(|planned| {
-            let path = Arc::clone(&planned.meta.path);
-            let ranges = planned.plan.filter_reads();
-            async move {
-                if ranges.is_empty() {
-                    return Ok(Vec::new());
-                }
-                let read = self.backend.filters.ranges(&path, &ranges).await;
-                read.map_err(|error| storage_error(&error))
-            }
-        }));
-        let reads = reads.buffered(self.backend.reads_max).try_collect();
-        let filters: Vec<Vec<bytes::Bytes>> = self.wait(budget, reads)?;
-        for (planned, filters) in planned.iter_mut().zip(&filters) {
-            if filters.is_empty() {
-                continue;
-            }
-            stats.bytes_read += filters.iter().map(|f| f.len() as u64).sum::<u64>();
-            let plan = &mut planned.plan;
-            plan.apply_filters(filters).map_err(|e| segment_error(&e))?;
-        }
-        for planned in &planned {
-            stats.chunks_skipped += planned.plan.chunks_skipped() as u64;
-        }
-        planned.retain(|planned| !planned.plan.chunks().is_empty());
+        self.filter(&mut planned, budget, stats)?;
         Ok(planned)
     }
 

@@ -1,4 +1,4 @@
-//! Merged segments in a folder; those that are there from an earlier run are taken as they are.
+//! Segments as merges write them, in a folder; those that are there from an earlier run are taken as they are.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -6,14 +6,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use model::{LogBatch, TimeRange};
-use segment::{Compression, EncodeOptions, Encoded, ReadAt, TenantSummary, encode, merge};
+use segment::{Compression, EncodeOptions, Encoded, TenantSummary, encode};
 
 use crate::corpus::Corpus;
-
-/// Text of what a flush writes, about.
-const FLUSH_BYTES: usize = 64 << 20;
 
 /// A segment in the folder, and what a catalog knows of it.
 pub(crate) struct Made {
@@ -21,24 +16,8 @@ pub(crate) struct Made {
     pub(crate) encoded: Encoded,
 }
 
-struct Flushed(String, Bytes);
-
-impl ReadAt for Flushed {
-    fn name(&self) -> &str {
-        &self.0
-    }
-
-    fn len(&self) -> u64 {
-        self.1.len() as u64
-    }
-
-    fn read(&self, range: Range<u64>) -> std::io::Result<Bytes> {
-        Ok(self.1.slice(range.start as usize..range.end as usize))
-    }
-}
-
-/// Makes one segment out of `copies` of the corpus: encoded as flushes do, then merged as
-/// maintenance does.
+/// Makes one segment out of `copies` of the corpus. Encoded at one go, it has the bytes that a merge
+/// writes of what was flushed one after the other: a merge gives the writer the same rows in the same order.
 pub(crate) fn segment(
     corpus: &mut Corpus,
     folder: &Path,
@@ -48,39 +27,22 @@ pub(crate) fn segment(
     if let Some(made) = earlier(folder, &name) {
         return Ok(made);
     }
-    let mut flushed = Vec::new();
-    let mut held: Vec<Arc<LogBatch>> = Vec::new();
+    let mut batches = Vec::new();
     for copy in copies {
         for at in 0..corpus.len() {
-            held.push(Arc::new(corpus.body(copy, at)?));
-            if held.iter().map(|batch| batch.lines.len()).sum::<usize>() >= FLUSH_BYTES {
-                flush(&mut held, &mut flushed)?;
-            }
+            batches.push(Arc::new(corpus.body(copy, at)?));
         }
     }
-    flush(&mut held, &mut flushed)?;
-    let inputs: Vec<&dyn ReadAt> = flushed.iter().map(|one| one as &dyn ReadAt).collect();
     let options = EncodeOptions {
         compression: Compression::Small,
         ..EncodeOptions::default()
     };
     let mut out = BufWriter::new(File::create(folder.join(&name))?);
-    let encoded = merge(&inputs, &|_| TimeRange::ALL, &options, &mut out)?;
+    let encoded = encode(&batches, &options, &mut out)?;
     out.flush()?;
     // Written last: a segment without it is not whole.
     fs::write(summary_path(folder, &name), summary(&encoded))?;
     Ok(Made { name, encoded })
-}
-
-fn flush(held: &mut Vec<Arc<LogBatch>>, flushed: &mut Vec<Flushed>) -> anyhow::Result<()> {
-    if held.is_empty() {
-        return Ok(());
-    }
-    let mut out = Vec::new();
-    encode(held, &EncodeOptions::default(), &mut out)?;
-    flushed.push(Flushed(format!("flush {}", flushed.len()), out.into()));
-    held.clear();
-    Ok(())
 }
 
 fn summary_path(folder: &Path, name: &str) -> PathBuf {
