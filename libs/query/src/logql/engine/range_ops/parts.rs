@@ -156,6 +156,9 @@ impl Part for Moments {
         let count = self.rows as f64;
         let variance = if self.rows == 1 && self.sum.high.is_finite() {
             0.0
+        } else if self.squares.high.is_infinite() && self.sum.high.is_finite() {
+            // The values are finite, their squares are not: so far apart are they.
+            f64::INFINITY
         } else {
             // squares - sum * mean, in twice the precision: what is left may be tiny beside them.
             let mean = self.sum.high / count;
@@ -262,6 +265,20 @@ mod tests {
             sum.add(value, 0.0);
         }
         assert_eq!(sum.high, f64::INFINITY);
+    }
+
+    #[test]
+    fn variance_of_numbers_whose_squares_overflow_is_infinite() {
+        let finish = Finish {
+            op: RangeOp::Stddev,
+            param: 0.0,
+            range: 1,
+        };
+        let mut moments = Moments::default();
+        for value in [1e200, -5e199, 3.0] {
+            moments.add(0, value);
+        }
+        assert_eq!(moments.value(&finish), Some(f64::INFINITY));
     }
 
     #[test]
