@@ -316,7 +316,7 @@ impl<'a> Parser<'a> {
         inner: impl FnOnce(&mut Self) -> Result<T, ParseError>,
     ) -> Result<T, ParseError> {
         if self.nesting >= levels_max {
-            return Err(self.too_deep());
+            return Err(self.too_deep(levels_max));
         }
         self.nesting += 1;
         let result = inner(self);
@@ -324,10 +324,9 @@ impl<'a> Parser<'a> {
         result
     }
 
-    fn too_deep(&self) -> ParseError {
+    fn too_deep(&self, levels_max: usize) -> ParseError {
         self.error_here(format!(
-            "query nests too deeply (more than {} levels)",
-            self.nesting.max(HEIGHT_MAX)
+            "query nests too deeply (more than {levels_max} levels)"
         ))
     }
 

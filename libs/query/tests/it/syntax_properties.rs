@@ -161,6 +161,15 @@ fn long_texts_are_refused_by_their_length() {
 }
 
 #[test]
+fn texts_of_line_filters_may_be_many() {
+    let texts = " or \"x\"".repeat(2_000);
+    for op in ["|=", "!=", "|>"] {
+        let text = format!("{{a=\"b\"}} {op} \"y\"{texts}");
+        assert!(parse(&text).is_ok(), "{op}");
+    }
+}
+
+#[test]
 fn too_many_regular_expressions_are_refused_before_they_cost_time() {
     let text = format!("{{a=\"b\"}} {}", "|~ `a.*b`".repeat(600));
     let error = parse(&text).unwrap_err().to_string();

@@ -2,7 +2,7 @@
 
 use model::MatchOp;
 
-use super::super::ast::{LabelFormat, Matcher, RangeInput, RangeOp, Stage};
+use super::super::ast::{LabelFormat, LineFilterOp, Matcher, RangeInput, RangeOp, Stage};
 use super::super::pipeline::{CompileError, Pipeline};
 use super::super::print::range_op_name;
 use super::super::regex;
@@ -53,7 +53,11 @@ impl Parser<'_> {
     /// `regexp` and `pattern` ends the parse.
     pub(super) fn check_stage(&mut self, stage: &Stage) -> Result<(), ParseError> {
         let regexes = match stage {
-            Stage::LineFilter(filter) => filter.any.len(),
+            Stage::LineFilter(filter)
+                if matches!(filter.op, LineFilterOp::Matches | LineFilterOp::NotMatches) =>
+            {
+                filter.any.len()
+            }
             Stage::Regexp(_) => 1,
             _ => 0,
         };

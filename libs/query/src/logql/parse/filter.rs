@@ -46,7 +46,7 @@ impl Parser<'_> {
                 self.nested_below(FILTER_HEIGHT_MAX, |parser| parser.filter_above(above, true))?;
             let height = left.1.max(right.1) + 1;
             if height > FILTER_HEIGHT_MAX {
-                return Err(self.too_deep());
+                return Err(self.too_deep(FILTER_HEIGHT_MAX));
             }
             let (left_side, right_side) = (Box::new(left.0), Box::new(right.0));
             left.0 = match binds {

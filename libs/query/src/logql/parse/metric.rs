@@ -48,7 +48,7 @@ impl Parser<'_> {
         let right = self.nested(|parser| parser.expr_above(above, logs))?;
         let height = left.1.max(right.1) + 1;
         if height > HEIGHT_MAX {
-            return Err(self.too_deep());
+            return Err(self.too_deep(HEIGHT_MAX));
         }
         let lhs = self.leg(left.0, op, "left");
         let rhs = self.leg(right.0, op, "right");
@@ -170,7 +170,7 @@ impl Parser<'_> {
             _ => return Err(self.unexpected(&[])),
         };
         if metric.1 > HEIGHT_MAX {
-            return Err(self.too_deep());
+            return Err(self.too_deep(HEIGHT_MAX));
         }
         Ok((Expr::Metric(metric.0), metric.1))
     }
