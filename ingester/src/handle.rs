@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -169,17 +170,21 @@ impl SearchApi for Ingester {
     async fn recent(&self, request: RecentRequest) -> Result<Recent, Error> {
         let (reply, answer) = oneshot::channel();
         let message = Message::Recent {
-            tenant: request.tenant,
+            tenant: request.tenant.clone(),
             range: request.range,
             reply,
         };
         let sent = self.shared.messages.send(message).await;
         sent.map_err(|_| stopped())?;
         let mut heads = answer.await.map_err(|_| stopped())?;
+        // Covered, and not yet dropped here: this ingester has not heard of it.
+        heads.retain(|head| !request.covered.contains(head.head.sequence));
+        // Whole batches: cutting would copy, and costs more than it saves inside of one process.
+        let mut known = HashMap::new();
         for head in &mut heads {
             head.batches.retain(|held| {
                 let mut streams = held.batch.streams.iter();
-                streams.any(|stream| request.selector.is_match(&stream.labels))
+                streams.any(|stream| request.wants(stream, &mut known))
             });
         }
         heads.retain(|head| !head.batches.is_empty());

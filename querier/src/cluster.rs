@@ -32,6 +32,8 @@ use rpc::{
     Catalog, Cluster, Error, MetaApi, Network, Recent, RecentRequest, SearchApi, TailReceiver,
 };
 
+use crate::Metrics;
+use crate::metrics::RecentMetrics;
 use quorum::Quorum;
 
 /// How long to wait for the other ingesters once enough have answered: as long again as these took,
@@ -61,6 +63,7 @@ struct Shared {
     /// The ingester of this process, which is asked without a detour.
     own: Option<(NodeId, Arc<dyn SearchApi>)>,
     placements: Mutex<Placements>,
+    metrics: Option<RecentMetrics>,
 }
 
 /// What the ingesters said.
@@ -85,6 +88,21 @@ impl ClusterSearch {
                 network,
                 own,
                 placements: Mutex::default(),
+                metrics: None,
+            }),
+        }
+    }
+
+    /// The same search, counted.
+    pub fn counted(&self, metrics: &Metrics) -> Self {
+        let shared = &self.shared;
+        ClusterSearch {
+            shared: Arc::new(Shared {
+                meta: Arc::clone(&shared.meta),
+                network: Arc::clone(&shared.network),
+                own: shared.own.clone(),
+                placements: Mutex::default(),
+                metrics: Some(metrics.recent.clone()),
             }),
         }
     }
@@ -97,7 +115,7 @@ impl SearchApi for ClusterSearch {
         let mut catalog = shared.meta.catalog();
         let mut answers = Answers::default();
         for _ in 0..ROUNDS_MAX {
-            shared.ask(&catalog.cluster, &request, &mut answers).await;
+            shared.ask(&catalog, &request, &mut answers).await;
             catalog = shared.as_new_as(&answers).await?;
             // What changed while they were asked may need the answer of one that was not.
             let asked_all = catalog
@@ -108,6 +126,7 @@ impl SearchApi for ClusterSearch {
             match quorum.missing(&answers.answered) {
                 None => return Ok(union::unite(answers.recent, &catalog)),
                 Some(missing) if asked_all => {
+                    shared.count(|metrics| metrics.incomplete.inc());
                     return Err(too_few(&missing, &answers.failed));
                 }
                 Some(_) => {}
@@ -134,14 +153,22 @@ impl Shared {
     /// Asks those that have not answered yet, all at once; while too few have answered, those that
     /// are silent or failed are asked again. Returns when all have answered or failed, or soon after
     /// enough have answered.
-    async fn ask(&self, cluster: &Cluster, request: &RecentRequest, answers: &mut Answers) {
+    async fn ask(&self, catalog: &Catalog, request: &RecentRequest, answers: &mut Answers) {
+        let cluster = &catalog.cluster;
         answers.failed.clear();
         let quorum = self.quorum(cluster);
         let ingesters = cluster.ingesters();
         let open = ingesters.filter(|member| !answers.answered.contains(&member.id));
         let open = open.map(|member| (member.id, self.port(member.id, &member.address)));
         let open: BTreeMap<NodeId, Arc<dyn SearchApi>> = open.collect();
-        let call = |id: &NodeId, wait: Duration| ask_one(*id, Arc::clone(&open[id]), request, wait);
+        let call = |id: &NodeId, wait: Duration| {
+            let covered = catalog.covered.get(&id.0).cloned().unwrap_or_default();
+            let request = RecentRequest {
+                covered,
+                ..request.clone()
+            };
+            ask_one(*id, Arc::clone(&open[id]), request, wait)
+        };
         let calls = open.keys().map(|id| call(id, Duration::ZERO));
         let mut calls: FuturesUnordered<_> = calls.collect();
         let mut failures: BTreeMap<NodeId, u32> = BTreeMap::new();
@@ -161,8 +188,12 @@ impl Shared {
                 Some(end) => tokio::time::timeout_at(end, calls.next()).await,
             };
             match next {
-                Ok(Some((id, Ok(recent)))) => answers.add(id, recent),
+                Ok(Some((id, Ok(recent)))) => {
+                    self.count(|metrics| metrics.answered.inc());
+                    answers.add(id, recent);
+                }
                 Ok(Some((id, Err(error)))) => {
+                    self.count(|metrics| metrics.failed.inc());
                     let failures = failures.entry(id).or_default();
                     *failures += 1;
                     if *failures <= RETRIES_MAX && !answers.answered.contains(&id) {
@@ -173,9 +204,15 @@ impl Shared {
                 Err(_) if grace.is_none() => {
                     hedge = None;
                     let silent = open.keys().filter(|id| !answers.heard_of(**id));
-                    calls.extend(silent.map(|id| call(id, Duration::ZERO)));
+                    let silent: Vec<NodeId> = silent.copied().collect();
+                    self.count(|metrics| metrics.again.inc_by(silent.len() as u64));
+                    calls.extend(silent.iter().map(|id| call(id, Duration::ZERO)));
                 }
-                Ok(None) | Err(_) => return,
+                Ok(None) | Err(_) => {
+                    let late = open.keys().filter(|id| !answers.heard_of(**id)).count();
+                    self.count(|metrics| metrics.late.inc_by(late as u64));
+                    return;
+                }
             }
         }
     }
@@ -199,6 +236,10 @@ impl Shared {
         }
     }
 
+    fn count(&self, count: impl Fn(&RecentMetrics)) {
+        self.metrics.iter().for_each(count);
+    }
+
     fn quorum(&self, cluster: &Cluster) -> Quorum {
         Quorum::new(cluster, &mut self.placements.lock())
     }
@@ -207,14 +248,14 @@ impl Shared {
 async fn ask_one(
     id: NodeId,
     port: Arc<dyn SearchApi>,
-    request: &RecentRequest,
+    request: RecentRequest,
     wait: Duration,
 ) -> (NodeId, Result<Recent, Error>) {
     // Not even a moment's sleep before the first call: the timer would make a millisecond of it.
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;
     }
-    (id, port.recent(request.clone()).await)
+    (id, port.recent(request).await)
 }
 
 impl Answers {

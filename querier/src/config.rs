@@ -11,6 +11,8 @@ runtime::options! {
         queries_waiting_max: usize = "100",
         /// Threads that one query decodes with; 0 takes the number of cores.
         query_workers: usize = "0",
+        /// Bytes of segments (as stored) that a query must have to read before other queriers do shares of it; 0 keeps every query in the querier that was asked.
+        query_spread_bytes: u64 as ByteText = "64MiB",
         /// A query that takes longer is answered 504.
         query_timeout: Duration as DurationText = "60s",
         /// Bytes that one query may hold; 0 means no limit.

@@ -23,8 +23,10 @@ mod error;
 mod fields;
 mod http;
 mod metrics;
+mod peers;
 mod run;
 mod segments;
+mod share;
 mod source;
 mod tail;
 mod tenants;
@@ -42,6 +44,7 @@ pub use config::{Config, Options};
 pub use error::Error;
 pub use http::http_router;
 pub use metrics::Metrics;
+pub use peers::Peers;
 
 /// Says what time it is, nanoseconds since 1970.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -114,8 +117,12 @@ impl Querier {
             workers,
             reads_max: config.query_reads_max.max(1),
             clock: Arc::clone(&clock),
+            peers: Arc::default(),
+            spread_bytes: config.query_spread_bytes,
+            shares: metrics.shares.clone(),
             hiding: source::Hiding::new(i64::try_from(retention.as_nanos()).unwrap_or(i64::MAX)),
         };
+        let (shares_max, shares_waiting_max) = (config.queries_max, config.queries_waiting_max);
         let admission = admission::Admission::new(config.queries_max, config.queries_waiting_max);
         Querier {
             shared: Arc::new(run::Shared {
@@ -125,6 +132,7 @@ impl Querier {
                 metrics,
                 clock,
                 tails: tail::Tails::default(),
+                shares: admission::Admission::new(shares_max, shares_waiting_max),
             }),
             discovery: Arc::default(),
         }
@@ -137,6 +145,11 @@ impl Querier {
             discovery: Arc::new(discovery),
             ..self
         }
+    }
+
+    /// Has other queriers do shares of large queries from now on. Only the first call counts.
+    pub fn share_with(&self, peers: Peers) {
+        let _ = self.shared.backend.peers.set(peers);
     }
 }
 

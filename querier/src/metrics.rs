@@ -15,6 +15,28 @@ pub struct Metrics {
     pub(crate) segment_cache_bytes: IntGauge,
     pub(crate) tails: IntGauge,
     pub(crate) tail_dropped: IntCounter,
+    pub(crate) shares: ShareMetrics,
+    pub(crate) shares_done: IntCounter,
+    pub(crate) recent: RecentMetrics,
+}
+
+/// Slices of spread queries, by what became of them.
+#[derive(Clone, Debug)]
+pub(crate) struct ShareMetrics {
+    pub(crate) here: IntCounter,
+    pub(crate) there: IntCounter,
+    pub(crate) failed: IntCounter,
+    pub(crate) slow: IntCounter,
+}
+
+/// What came of asking ingesters for recent records.
+#[derive(Clone, Debug)]
+pub(crate) struct RecentMetrics {
+    pub(crate) answered: IntCounter,
+    pub(crate) failed: IntCounter,
+    pub(crate) again: IntCounter,
+    pub(crate) late: IntCounter,
+    pub(crate) incomplete: IntCounter,
 }
 
 impl Metrics {
@@ -52,7 +74,42 @@ impl Metrics {
             &["reason"],
         )?;
         registry.register(Box::new(failures.clone()))?;
+        let counters = |name: &str, help: &str, label: &str| {
+            let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let shares = counters(
+            "pharos_querier_slices_total",
+            "slices of queries that were spread: done here, there (by another querier), or here because another failed or was slow",
+            "done",
+        )?;
+        let recent = counters(
+            "pharos_querier_recent_calls_total",
+            "calls to ingesters for recent records: answered, failed, made again because the first was slow, not waited for because enough others had answered (late)",
+            "outcome",
+        )?;
         Ok(Metrics {
+            shares: ShareMetrics {
+                here: shares.with_label_values(&["here"]),
+                there: shares.with_label_values(&["there"]),
+                failed: shares.with_label_values(&["failed"]),
+                slow: shares.with_label_values(&["slow"]),
+            },
+            shares_done: counter(
+                "pharos_querier_shares_total",
+                "shares of other queriers' queries that were done here",
+            )?,
+            recent: RecentMetrics {
+                answered: recent.with_label_values(&["answered"]),
+                failed: recent.with_label_values(&["failed"]),
+                again: recent.with_label_values(&["again"]),
+                late: recent.with_label_values(&["late"]),
+                incomplete: counter(
+                    "pharos_querier_recent_incomplete_total",
+                    "queries that failed because too few owners of a shard answered",
+                )?,
+            },
             query_seconds,
             failures,
             running: gauge("pharos_querier_running", "queries that run now")?,

@@ -1,12 +1,13 @@
 //! Running one query: its turn, its thread, its budget, its end.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use model::Timestamp;
 use parking_lot::Mutex;
 use query::Budget;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Permit};
@@ -14,6 +15,8 @@ use crate::source::{Backend, SnapshotSource, Tally};
 use crate::tail::Tails;
 use crate::tenants::{Tenants, TenantsSource};
 use crate::{Clock, Config, Error, Metrics};
+
+const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// What a querier is made of.
 pub(crate) struct Shared {
@@ -23,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
     pub(crate) tails: Tails,
+    /// The line of other queriers' shares.
+    pub(crate) shares: Admission,
 }
 
 /// How long a query waited and worked, and where its records came from.
@@ -34,9 +39,18 @@ pub(crate) struct Effort {
 }
 
 /// Ends a query that nobody waits for any more.
-struct Guard {
-    budget: Arc<Budget>,
-    cancelled: CancellationToken,
+pub(crate) struct Guard {
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) cancelled: CancellationToken,
+}
+
+impl Guard {
+    pub(crate) fn new(budget: &Arc<Budget>) -> Self {
+        Guard {
+            budget: Arc::clone(budget),
+            cancelled: CancellationToken::new(),
+        }
+    }
 }
 
 impl Drop for Guard {
@@ -44,6 +58,12 @@ impl Drop for Guard {
         self.budget.cancel();
         self.cancelled.cancel();
     }
+}
+
+/// So much later than now; a year, if that is longer than anybody can wait.
+pub(crate) fn after(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or(now + A_YEAR)
 }
 
 impl Shared {
@@ -68,11 +88,9 @@ impl Shared {
             config.query_memory_bytes_max,
             config.query_rows_max,
         ));
-        let guard = Guard {
-            budget: Arc::clone(&budget),
-            cancelled: CancellationToken::new(),
-        };
-        let done = tokio::time::timeout(time, self.take_turn(tenants, &guard, work));
+        let guard = Guard::new(&budget);
+        let ends = after(time);
+        let done = tokio::time::timeout_at(ends, self.take_turn(tenants, &guard, ends, work));
         match done.await {
             Ok(done) => done,
             Err(_) => {
@@ -86,6 +104,7 @@ impl Shared {
         &self,
         tenants: &Tenants,
         guard: &Guard,
+        ends: Instant,
         work: impl FnOnce(&TenantsSource, &Budget) -> Result<T, Error> + Send + 'static,
     ) -> Result<(T, Effort), Error> {
         let arrived = self.now();
@@ -97,7 +116,8 @@ impl Shared {
             tenant: tenant.clone(),
             cancelled: guard.cancelled.clone(),
             tally: Arc::clone(&tally),
-            snapshot: Mutex::default(),
+            seen: Mutex::default(),
+            ends,
         });
         let source = TenantsSource {
             sources: sources.collect(),
@@ -130,18 +150,19 @@ impl Shared {
         entered.map_err(|_| Error::TooManyQueries)
     }
 
-    fn count(&self, tally: &Tally) {
-        let sum = |a: &std::sync::atomic::AtomicU64, b: &std::sync::atomic::AtomicU64| {
-            a.load(Ordering::Relaxed) + b.load(Ordering::Relaxed)
+    /// Adds what was done in this process.
+    pub(crate) fn count(&self, tally: &Tally) {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let own = |heads: &AtomicU64, chunks: &AtomicU64, shares: &AtomicU64| {
+            (get(heads) + get(chunks)).saturating_sub(get(shares))
         };
         let metrics = &self.metrics;
-        metrics
-            .rows
-            .inc_by(sum(&tally.head_rows, &tally.chunk_rows));
-        metrics
-            .bytes
-            .inc_by(sum(&tally.head_bytes, &tally.chunk_bytes));
-        metrics.chunks.inc_by(tally.chunks.load(Ordering::Relaxed));
+        let rows = own(&tally.head_rows, &tally.chunk_rows, &tally.share_rows);
+        let bytes = own(&tally.head_bytes, &tally.chunk_bytes, &tally.share_bytes);
+        metrics.rows.inc_by(rows);
+        metrics.bytes.inc_by(bytes);
+        let chunks = get(&tally.chunks).saturating_sub(get(&tally.share_chunks));
+        metrics.chunks.inc_by(chunks);
         let cache = self.backend.segments.bytes();
         metrics
             .segment_cache_bytes
@@ -150,7 +171,7 @@ impl Shared {
 }
 
 /// Runs `f` when it goes out of scope, also when the future around it is dropped.
-fn scopeguard<F: FnMut()>(f: F) -> impl Drop {
+pub(crate) fn scopeguard<F: FnMut()>(f: F) -> impl Drop {
     struct Guard<F: FnMut()>(F);
     impl<F: FnMut()> Drop for Guard<F> {
         fn drop(&mut self) {

@@ -17,23 +17,28 @@ mod refine;
 mod rows;
 mod scan;
 mod search;
+mod slices;
 mod snapshot;
+mod spread;
 mod streams;
 mod workers;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures::{StreamExt, TryStreamExt};
-use model::TenantId;
+use model::{Selector, TenantId, TimeRange};
 use parking_lot::Mutex;
-use query::{Budget, ScanRequest, ScanStats, Sink, Source, SourceError};
+use query::{Budget, Reach, ScanRequest, ScanStats, ShareSink, Sink, Source, SourceError};
 use rpc::{MetaApi, SearchApi, SegmentMeta};
 use runtime::Blocking;
 use segment::{Plan, ScanSpec, Segment};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::ShareMetrics;
+use crate::peers::Peers;
 use crate::segments::Segments;
 pub(crate) use batches::BatchSource;
 use heads::Heads;
@@ -59,6 +64,11 @@ pub(crate) struct Backend {
     pub(crate) reads_max: usize,
     pub(crate) clock: crate::Clock,
     pub(crate) hiding: Hiding,
+    /// Others that may do a share of a scan, once they are known.
+    pub(crate) peers: Arc<OnceLock<Peers>>,
+    /// Stored bytes from which on a scan is spread over queriers; 0 for never.
+    pub(crate) spread_bytes: u64,
+    pub(crate) shares: ShareMetrics,
 }
 
 /// The records of one tenant, for one query: all its scans see one [`Snapshot`].
@@ -69,7 +79,27 @@ pub(crate) struct SnapshotSource {
     pub(crate) cancelled: CancellationToken,
     pub(crate) tally: Arc<Tally>,
     /// Taken by the first scan.
-    pub(crate) snapshot: Mutex<Option<Arc<Snapshot>>>,
+    pub(crate) seen: Mutex<Seen>,
+    /// When the query must be done.
+    pub(crate) ends: Instant,
+}
+
+/// What a query sees.
+#[derive(Default)]
+pub(crate) struct Seen {
+    snapshot: Option<Arc<Snapshot>>,
+    /// What its scans will ask for, when that is known.
+    foreseen: Option<Reach>,
+}
+
+impl Seen {
+    /// Sees this, and no more.
+    pub(crate) fn of(snapshot: Snapshot) -> Self {
+        Seen {
+            snapshot: Some(Arc::new(snapshot)),
+            foreseen: None,
+        }
+    }
 }
 
 /// Where the records of a query came from; for the `stats` of its answer.
@@ -83,6 +113,10 @@ pub(crate) struct Tally {
     pub(crate) chunk_rows: AtomicU64,
     pub(crate) chunk_bytes: AtomicU64,
     pub(crate) read_nanos: AtomicU64,
+    /// What of this other queriers looked at.
+    pub(crate) share_chunks: AtomicU64,
+    pub(crate) share_rows: AtomicU64,
+    pub(crate) share_bytes: AtomicU64,
 }
 
 /// A segment that may hold matching records, and where.
@@ -107,17 +141,29 @@ impl Backend {
 }
 
 impl SnapshotSource {
-    /// What this query sees.
+    /// What this query sees, with all that a scan of these streams and times asks for.
     ///
     /// # Errors
     /// When the heads cannot be asked, or when the query is over.
-    pub(crate) fn snapshot(&self, budget: &Budget) -> Result<Arc<Snapshot>, SourceError> {
-        let mut taken = self.snapshot.lock();
-        if let Some(snapshot) = &*taken {
+    pub(crate) fn snapshot(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        budget: &Budget,
+    ) -> Result<Arc<Snapshot>, SourceError> {
+        let mut seen = self.seen.lock();
+        if let Some(snapshot) = &seen.snapshot
+            && snapshot.covers(selector, range)
+        {
             return Ok(Arc::clone(snapshot));
         }
-        let snapshot = self.wait(budget, Snapshot::take(&self.backend, &self.tenant))?;
-        Ok(Arc::clone(taken.insert(Arc::new(snapshot))))
+        // What was not foreseen may be followed by anything.
+        let foreseen = seen.foreseen.take();
+        let reach = foreseen.filter(|reach| reach.covers(selector, range));
+        let reach = reach.unwrap_or_else(Reach::everything);
+        let taking = Snapshot::take(&self.backend, &self.tenant, reach);
+        let snapshot = self.wait(budget, taking)?;
+        Ok(Arc::clone(seen.snapshot.insert(Arc::new(snapshot))))
     }
 
     /// Runs reads to their end, unless the query ends first.
@@ -185,7 +231,7 @@ impl SnapshotSource {
         if request.range.is_empty() {
             return Ok((vec![new_sink()], stats));
         }
-        let snapshot = self.snapshot(budget)?;
+        let snapshot = self.snapshot(&request.selector, request.range, budget)?;
         let kept = snapshot.hidden().kept(request.range);
         if kept.is_empty() {
             return Ok((vec![new_sink()], stats));
@@ -222,9 +268,46 @@ impl Source for SnapshotSource {
     ) -> Result<(Vec<K>, ScanStats), SourceError> {
         self.scan_as(Form::Lines, request, budget, new_sink)
     }
+
+    fn scan_share<K: ShareSink>(
+        &self,
+        request: &ScanRequest,
+        share: &dyn Fn() -> Option<Vec<u8>>,
+        budget: &Budget,
+        new_sink: &(dyn Fn() -> K + Sync),
+    ) -> Result<(Vec<K>, ScanStats), SourceError> {
+        match self.spread(request, share, budget, new_sink)? {
+            Some(done) => Ok(done),
+            None => self.scan(request, budget, new_sink),
+        }
+    }
+
+    fn foresee(&self, reach: &Reach) {
+        let mut seen = self.seen.lock();
+        if seen.snapshot.is_none() {
+            let foreseen = seen.foreseen.get_or_insert_default();
+            for selector in &reach.selectors {
+                foreseen.add(selector.clone(), reach.range);
+            }
+        }
+    }
 }
 
 impl Tally {
+    /// Counts what another querier did.
+    pub(crate) fn add_share(&self, stats: &ScanStats) {
+        for (total, more) in [
+            (&self.chunks, stats.chunks),
+            (&self.chunk_rows, stats.rows_processed),
+            (&self.chunk_bytes, stats.bytes_processed),
+            (&self.share_chunks, stats.chunks),
+            (&self.share_rows, stats.rows_processed),
+            (&self.share_bytes, stats.bytes_processed),
+        ] {
+            total.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
     fn add_heads(&self, heads: &Heads, stats: &ScanStats) {
         let matched: usize = heads.streams.iter().map(|stream| stream.rows.len()).sum();
         for (total, more) in [

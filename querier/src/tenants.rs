@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::{Flow, LabelMatcher, Labels, RowBlock, Selector, TenantError, TenantId, Timestamp};
-use query::{Budget, BudgetError, ScanRequest, ScanStats, Sink, Source, SourceError};
+use query::{
+    Budget, BudgetError, Reach, ScanRequest, ScanStats, ShareSink, Sink, Source, SourceError,
+};
 
 use crate::source::SnapshotSource;
 
@@ -121,6 +123,35 @@ impl Source for TenantsSource {
             sinks.push(new_sink());
         }
         Ok((sinks, stats))
+    }
+
+    /// With one tenant; the records of several are seen here alone, for they get labels.
+    fn scan_share<K: ShareSink>(
+        &self,
+        request: &ScanRequest,
+        share: &dyn Fn() -> Option<Vec<u8>>,
+        budget: &Budget,
+        new_sink: &(dyn Fn() -> K + Sync),
+    ) -> Result<(Vec<K>, ScanStats), SourceError> {
+        match self.sources.as_slice() {
+            [source] => source.scan_share(request, share, budget, new_sink),
+            _ => self.scan(request, budget, new_sink),
+        }
+    }
+
+    fn foresee(&self, reach: &Reach) {
+        let mut of_tenants: HashMap<&TenantId, Reach> = HashMap::new();
+        for selector in &reach.selectors {
+            for (source, selector, _) in self.select(selector) {
+                let of_tenant = of_tenants.entry(&source.tenant).or_default();
+                of_tenant.add(selector, reach.range);
+            }
+        }
+        for source in &self.sources {
+            if let Some(reach) = of_tenants.get(&source.tenant) {
+                source.foresee(reach);
+            }
+        }
     }
 }
 

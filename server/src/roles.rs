@@ -7,7 +7,7 @@ use distributor::{ClusterIngest, Distributor};
 use ingester::Ingester;
 use model::NodeId;
 use prometheus::Registry;
-use querier::{ClusterSearch, Querier};
+use querier::{ClusterSearch, Peers, Querier};
 use rpc::{IngestApi, MetaApi, SearchApi};
 use runtime::{clock, explained};
 use store::ObjectStorage;
@@ -159,6 +159,7 @@ impl Parts<'_> {
         };
         let ingester = Ingester::start(config, deps).await?;
         let ports = &self.cluster.ports;
+        ports.set_patterns(ingester::label_pattern);
         ports.set_ingester(&Arc::new(ingester.clone()));
         Ok(ingester)
     }
@@ -189,20 +190,24 @@ impl Parts<'_> {
         retention: std::time::Duration,
         ingester: Option<&Ingester>,
     ) -> anyhow::Result<Querier> {
+        let metrics = querier::Metrics::new(self.registry)?;
         let search = ClusterSearch::new(
             Arc::clone(&self.meta),
             Arc::clone(&self.cluster.network),
             self.own(ingester, |own| own as Arc<dyn SearchApi>),
         );
         let sources = querier::Sources {
-            search: Arc::new(search),
+            search: Arc::new(search.counted(&metrics)),
             meta: Arc::clone(&self.meta),
             storage: self.objects.clone(),
             retention,
         };
-        let metrics = querier::Metrics::new(self.registry)?;
         let clock = Arc::clone(&self.clock);
-        Ok(Querier::new(config, sources, metrics, clock))
+        let querier = Querier::new(config, sources, metrics, clock);
+        let (meta, network) = (Arc::clone(&self.meta), Arc::clone(&self.cluster.network));
+        querier.share_with(Peers::new(meta, network, self.cluster.id));
+        self.cluster.ports.set_querier(Arc::new(querier.clone()));
+        Ok(querier)
     }
 
     /// A port of the ingester in this process, which is reached without a detour.

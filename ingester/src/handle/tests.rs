@@ -170,9 +170,8 @@ fn request(number: u64) -> IngestRequest {
 
 fn everything(matchers: Selector) -> RecentRequest {
     RecentRequest {
-        tenant: TenantId::default(),
-        selector: matchers,
-        range: TimeRange::ALL,
+        selectors: vec![matchers],
+        ..RecentRequest::all(TenantId::default(), TimeRange::ALL)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Kind, Selector};
+use model::Kind;
 use rpc::{Catalog, Command, DeleteRequest, HeadBatches, RecentRequest, SegmentMeta};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -114,11 +114,7 @@ impl Worker {
         let mut heads = answer.await.ok()?;
         let catalog = self.meta.catalog();
         for other in catalog.cluster.ingesters().filter(|m| m.id != self.node) {
-            let recent = RecentRequest {
-                tenant: request.tenant.clone(),
-                selector: Selector::default(),
-                range: request.range,
-            };
+            let recent = RecentRequest::all(request.tenant.clone(), request.range);
             let search = self.network.as_ref()?.search(&other.address);
             let recent = timeout(self.owner_timeout, search.recent(recent)).await;
             match recent {

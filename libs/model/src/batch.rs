@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::{Labels, StreamId, TenantId, Timestamp};
+use crate::{Labels, StreamId, TenantId, TimeRange, Timestamp};
 
 /// Index into a batch's dictionary of metadata keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,6 +89,38 @@ impl LogBatch {
         let first = *self.timestamps.iter().min()?;
         let last = *self.timestamps.iter().max()?;
         Some((first, last))
+    }
+
+    /// The records of the wanted streams at times of the range; `None` when these are all of them.
+    pub fn cut(
+        &self,
+        mut wanted: impl FnMut(&StreamRows) -> bool,
+        range: TimeRange,
+    ) -> Option<LogBatch> {
+        let wanted: Vec<bool> = self.streams.iter().map(&mut wanted).collect();
+        let inside = |at: &Timestamp| range.contains(*at);
+        if wanted.iter().all(|wanted| *wanted) && self.timestamps.iter().all(inside) {
+            return None;
+        }
+        let mut builder = LogBatchBuilder::new(self.tenant.clone());
+        let mut pairs: Vec<(&str, &[u8])> = Vec::new();
+        for (stream, _) in self
+            .streams
+            .iter()
+            .zip(wanted)
+            .filter(|(_, wanted)| *wanted)
+        {
+            builder.stream(stream.id, &stream.labels);
+            for row in stream.rows.clone() {
+                let row = self.row(row as usize);
+                if range.contains(row.timestamp()) {
+                    pairs.clear();
+                    pairs.extend(row.metadata());
+                    builder.push(row.timestamp(), row.line(), &mut pairs);
+                }
+            }
+        }
+        Some(builder.finish())
     }
 
     /// Bytes of lines and metadata values: what a tenant's byte limits count.
@@ -306,6 +338,35 @@ mod tests {
         assert_eq!(batch.streams[0].rows, 0..2);
         assert_eq!(batch.streams[1].rows, 2..3);
         assert_eq!(batch.time_bounds(), Some((1, 3)));
+    }
+
+    #[test]
+    fn a_cut_batch_has_the_wanted_records_as_they_were() {
+        let mut builder = LogBatchBuilder::new(TenantId::default());
+        let ((a, a_labels), (b, b_labels)) = (stream("a"), stream("b"));
+        builder.stream(a, &a_labels);
+        builder.push(1, b"one", &mut [("k", b"1")]);
+        builder.push(2, b"two", &mut []);
+        builder.push(3, b"three", &mut [("z", b"3"), ("k", b"")]);
+        builder.stream(b, &b_labels);
+        builder.push(2, b"other", &mut []);
+        let batch = builder.finish();
+        assert_eq!(batch.cut(|_| true, TimeRange::ALL), None);
+        let cut = batch
+            .cut(|stream| stream.id == a, TimeRange::new(2, 4))
+            .unwrap();
+        assert_eq!(cut.len(), 2);
+        for (row, was) in [(0, 1), (1, 2)] {
+            assert_eq!(cut.row(row).identity(), batch.row(was).identity());
+            assert_eq!(pairs(&cut, row), pairs(&batch, was));
+        }
+        assert_eq!((cut.streams.len(), cut.streams[0].rows.clone()), (1, 0..2));
+        assert!(
+            batch
+                .cut(|_| true, TimeRange::new(9, 10))
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]

@@ -14,5 +14,6 @@ pub mod source;
 
 pub use model::{Columns, Flow, LineColumn, LineRows, MetadataRows, RowBlock};
 pub use source::{
-    Budget, BudgetError, ScanOrder, ScanRequest, ScanStats, Sink, Source, SourceError,
+    Budget, BudgetError, Reach, ScanOrder, ScanRequest, ScanStats, ShareSink, Sink, Source,
+    SourceError,
 };

@@ -29,6 +29,61 @@ pub struct ScanRequest {
     pub order: ScanOrder,
 }
 
+/// What all scans of a query together ask for, at most: each has one of these selectors, and its range
+/// is inside of this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Streams; empty when there is no scan.
+    pub selectors: Vec<Selector>,
+    /// Record times.
+    pub range: TimeRange,
+}
+
+impl Default for Reach {
+    fn default() -> Self {
+        Reach {
+            selectors: Vec::new(),
+            range: TimeRange::new(0, 0),
+        }
+    }
+}
+
+impl Reach {
+    /// Everything that may ever be asked for.
+    pub fn everything() -> Self {
+        Reach {
+            selectors: vec![Selector::default()],
+            range: TimeRange::ALL,
+        }
+    }
+
+    /// Adds what another scan asks for; an empty range asks for nothing.
+    pub fn add(&mut self, selector: Selector, range: TimeRange) {
+        if range.is_empty() {
+            return;
+        }
+        self.range = match self.selectors.is_empty() {
+            true => range,
+            false => TimeRange::new(
+                self.range.start.min(range.start),
+                self.range.end.max(range.end),
+            ),
+        };
+        if !self.selectors.contains(&selector) {
+            self.selectors.push(selector);
+        }
+    }
+
+    /// Whether a scan asks for nothing that is not in here.
+    pub fn covers(&self, selector: &Selector, range: TimeRange) -> bool {
+        let known = |own: &Selector| own.matchers.is_empty() || own == selector;
+        range.is_empty()
+            || (self.selectors.iter().any(known)
+                && self.range.start <= range.start
+                && range.end <= self.range.end)
+    }
+}
+
 /// In which order blocks are of most use. It is advice: a source may ignore it, and blocks of one
 /// chunk always hold their rows in ascending time. Only [`Sink::bound`] makes it pay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +111,20 @@ pub trait Sink: Send {
     }
 }
 
+/// A sink whose contents can be filled by another process: several of them hold together what one
+/// would hold that all their records were pushed to.
+pub trait ShareSink: Sink + Sized {
+    /// What these sinks, of the same query, hold together.
+    fn save(sinks: Vec<Self>) -> Vec<u8>;
+
+    /// Adds what was saved.
+    ///
+    /// # Errors
+    /// `Budget` when the query may not hold that much; `Unavailable` when it was not saved by sinks of
+    /// the same query: then nothing must be made of this sink.
+    fn load(&mut self, saved: &[u8]) -> Result<(), SourceError>;
+}
+
 /// Gives the records of one tenant at one version of the catalog.
 pub trait Source: Send + Sync {
     /// Feeds all records of the request to sinks made by `new_sink` and returns those sinks, at
@@ -70,6 +139,26 @@ pub trait Source: Send + Sync {
         budget: &Budget,
         new_sink: &(dyn Fn() -> K + Sync),
     ) -> Result<(Vec<K>, ScanStats), SourceError>;
+
+    /// As [`scan`](Self::scan), but other processes may do a share of it: for each some of the records,
+    /// chosen by time, go to sinks there, and what these hold is [loaded](ShareSink::load) into sinks
+    /// here. `share` gives what they need to be told, unless they cannot be.
+    ///
+    /// # Errors
+    /// As `scan`.
+    fn scan_share<K: ShareSink>(
+        &self,
+        request: &ScanRequest,
+        _share: &dyn Fn() -> Option<Vec<u8>>,
+        budget: &Budget,
+        new_sink: &(dyn Fn() -> K + Sync),
+    ) -> Result<(Vec<K>, ScanStats), SourceError> {
+        self.scan(request, budget, new_sink)
+    }
+
+    /// Tells, before the first scan, what the scans will ask for together, so that a source that sees
+    /// everything at one moment need not take more than that. A scan may ask for more all the same.
+    fn foresee(&self, _reach: &Reach) {}
 }
 
 /// What a scan did, for the `stats` of an answer. Scans add up.
@@ -218,6 +307,25 @@ impl Budget {
             });
         }
         Ok(())
+    }
+
+    /// Bytes that may still be held and rows that may still be looked at, 0 for no limit: what a share
+    /// of the query done elsewhere may use.
+    pub fn left(&self) -> (u64, u64) {
+        let left = |limit: i64, left: &AtomicI64| match limit {
+            i64::MAX => 0,
+            _ => u64::try_from(left.load(Ordering::Relaxed)).map_or(1, |left| left.max(1)),
+        };
+        (
+            left(self.memory_limit, &self.memory_left),
+            left(self.rows_limit, &self.rows_left),
+        )
+    }
+
+    /// Rows looked at so far.
+    pub fn rows_taken(&self) -> u64 {
+        let left = self.rows_left.load(Ordering::Relaxed);
+        u64::try_from(self.rows_limit.saturating_sub(left)).unwrap_or(0)
     }
 
     /// Counts memory that the query now holds.

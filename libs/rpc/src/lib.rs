@@ -1,4 +1,4 @@
-//! The ports between roles: [`IngestApi`], [`SearchApi`], [`OwnerApi`] and [`MetaApi`].
+//! The ports between roles: [`IngestApi`], [`SearchApi`], [`OwnerApi`], [`QueryApi`] and [`MetaApi`].
 //!
 //! What it is: the traits with the words that cross them, and in [`remote`] their way over gRPC. A
 //! role holds an `Arc<dyn …>` and cannot tell whether the other side is in this process or in
@@ -20,6 +20,7 @@ mod error;
 mod network;
 mod ports;
 pub mod remote;
+mod share;
 mod tail;
 
 pub use catalog::{
@@ -34,4 +35,5 @@ pub use ports::{
     HeadBatches, HeldBatch, IngestApi, IngestRequest, MetaApi, OwnerApi, Recent, RecentRequest,
     ReconcileRequest, Reconciled, SealedHead, SearchApi,
 };
+pub use share::{QueryApi, ShareRequest, ShareSegment};
 pub use tail::{TailError, TailReceiver, TailSender};

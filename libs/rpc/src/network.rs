@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_stream::Stream;
 
-use crate::{Error, IngestApi, OwnerApi, SearchApi};
+use crate::share::NoQuerier;
+use crate::{Error, IngestApi, OwnerApi, QueryApi, SearchApi};
 
 /// What coordinators ask of each other. The bodies are the business of `meta` alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +53,10 @@ pub trait Network: Send + Sync + 'static {
     fn search(&self, address: &str) -> Arc<dyn SearchApi>;
     /// Of an ingester, for other ingesters.
     fn owner(&self, address: &str) -> Arc<dyn OwnerApi>;
+    /// Of a querier, for other queriers; by default there is none.
+    fn query(&self, _address: &str) -> Arc<dyn QueryApi> {
+        Arc::new(NoQuerier)
+    }
     /// Of a coordinator, for every process.
     fn meta(&self, address: &str) -> Arc<dyn MetaPeerApi>;
 }

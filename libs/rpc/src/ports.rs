@@ -1,11 +1,13 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use model::{
-    BatchId, HeadId, HeadKey, LogBatch, RingVersion, Selector, Shard, Slot, TenantId, TimeRange,
+    BatchId, HeadId, HeadKey, LogBatch, RingVersion, Selector, Shard, Slot, StreamId, StreamRows,
+    TenantId, TimeRange,
 };
 
-use crate::{Catalog, Command, Error, Outcome, TailReceiver};
+use crate::{Catalog, Command, CoveredHeads, Error, Outcome, TailReceiver};
 
 /// One (shard, slot) batch on its way to an owner.
 #[derive(Clone, Debug)]
@@ -45,21 +47,47 @@ pub trait IngestApi: Send + Sync + 'static {
 /// A batch that an ingester has acknowledged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeldBatch {
-    /// Batches with equal ids are equal, whoever holds them.
+    /// Batches with equal ids are equal, whoever holds them; in an answer to a [`RecentRequest`], in
+    /// all that was asked for.
     pub id: BatchId,
     /// The records.
     pub batch: Arc<LogBatch>,
 }
 
 /// Which recent records a reader wants.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecentRequest {
     /// Whose records.
     pub tenant: TenantId,
-    /// Streams.
-    pub selector: Selector,
+    /// Streams: those that any of these selects.
+    pub selectors: Vec<Selector>,
     /// Record times.
     pub range: TimeRange,
+    /// Heads of the asked ingester of which the reader knows that they are in segments: left out.
+    /// Whoever asks a whole cluster leaves it empty.
+    pub covered: CoveredHeads,
+}
+
+impl RecentRequest {
+    /// All records of a tenant with times in the range.
+    pub fn all(tenant: TenantId, range: TimeRange) -> Self {
+        RecentRequest {
+            tenant,
+            selectors: vec![Selector::default()],
+            range,
+            covered: CoveredHeads::default(),
+        }
+    }
+
+    /// Whether the records of a stream are wanted; `known` remembers what was found out.
+    pub fn wants(&self, stream: &StreamRows, known: &mut HashMap<StreamId, bool>) -> bool {
+        let selects_all = |selector: &Selector| selector.matchers.is_empty();
+        self.selectors.iter().any(selects_all)
+            || *known.entry(stream.id).or_insert_with(|| {
+                let mut selectors = self.selectors.iter();
+                selectors.any(|selector| selector.is_match(&stream.labels))
+            })
+    }
 }
 
 /// What one head holds for a [`RecentRequest`].
@@ -70,7 +98,8 @@ pub struct HeadBatches {
     /// What its batches are filed under.
     pub key: HeadKey,
     /// Batches in order of arrival. They hold *at least* the records asked for: the reader filters
-    /// by selector and time and drops records with equal identity.
+    /// by selector and time and drops records with equal identity. Some are cut to what was asked
+    /// for, others are whole; a batch that is there under its id is as good as another's copy.
     pub batches: Vec<HeldBatch>,
 }
 

@@ -25,14 +25,14 @@ mod wire;
 
 pub use codec::RawCodec;
 pub use network::{Remote, RemoteConfig};
-pub use server::{Ports, Service, serve};
+pub use server::{CompilePattern, Ports, Service, serve};
 pub use tls::TlsFiles;
 pub use wire::WireError;
 
 use crate::Error;
 
 /// What the sides of a connection must agree on; raised when a message changes its meaning.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Header that carries [`FORMAT`].
 const FORMAT_HEADER: &str = "pharos-format";
@@ -46,18 +46,20 @@ enum Method {
     Tail,
     Reconcile,
     Pull,
+    Share,
     Meta,
     Watch,
 }
 
 impl Method {
-    const ALL: [Method; 8] = [
+    const ALL: [Method; 9] = [
         Method::Ingest,
         Method::Flush,
         Method::Recent,
         Method::Tail,
         Method::Reconcile,
         Method::Pull,
+        Method::Share,
         Method::Meta,
         Method::Watch,
     ];
@@ -70,6 +72,7 @@ impl Method {
             Method::Tail => "/pharos.rpc.Node/Tail",
             Method::Reconcile => "/pharos.rpc.Node/Reconcile",
             Method::Pull => "/pharos.rpc.Node/Pull",
+            Method::Share => "/pharos.rpc.Node/Share",
             Method::Meta => "/pharos.rpc.Node/Meta",
             Method::Watch => "/pharos.rpc.Node/Watch",
         }

@@ -2,9 +2,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use model::{
-    Columns, Flow, Labels, LineColumn, LineRows, MetadataRows, RecordIdentity, RowBlock, Timestamp,
+    Columns, Flow, Labels, LineColumn, LineRows, MetadataRows, RecordIdentity, RowBlock, TimeRange,
+    Timestamp,
 };
-use query::{Budget, ScanOrder, ScanRequest, ScanStats, Sink, Source, SourceError};
+use parking_lot::Mutex;
+use query::logql::engine::run_share;
+use query::{
+    Budget, Reach, ScanOrder, ScanRequest, ScanStats, ShareSink, Sink, Source, SourceError,
+};
 
 /// One record of a [`MemorySource`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,12 +26,15 @@ pub struct MemoryRecord {
 
 /// A [`Source`] over records in memory. As any source it shows copies of a record once.
 ///
-/// It can be told to split rows over blocks and sinks at random: an engine must give the same
-/// answer whatever the split. The same seed gives the same split.
+/// It can be told to split rows over blocks and sinks at random, and to have shares of a scan done as
+/// other processes do them: an engine must give the same answer whatever the split. The same seed gives
+/// the same split. A query that foresaw less than it asks for makes it panic.
 #[derive(Clone, Debug, Default)]
 pub struct MemorySource {
     records: Vec<MemoryRecord>,
     split: Option<Split>,
+    /// What the query said that it will ask for; it must not ask for more.
+    reach: Arc<Mutex<Option<Reach>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,12 +97,30 @@ impl MemorySource {
     /// The same records in blocks of up to `rows_max` rows (at least 1), which go to one of `sinks`
     /// sinks (at least 1) each, in an order that has nothing to do with time.
     pub fn split(mut self, seed: u64, sinks: usize, rows_max: usize) -> Self {
+        self.reach = Arc::default();
         self.split = Some(Split {
             seed,
             sinks: sinks.max(1),
             rows_max: rows_max.max(1),
         });
         self
+    }
+
+    /// The range in up to three, at times of records.
+    fn cut(&self, range: TimeRange, random: &mut Random) -> Vec<TimeRange> {
+        let inside = self.records.iter().map(|record| record.timestamp);
+        let inside: Vec<Timestamp> = inside.filter(|at| range.contains(*at)).collect();
+        if inside.is_empty() {
+            return vec![range];
+        }
+        let mut cuts: Vec<Timestamp> = (0..random.below(3))
+            .map(|_| inside[random.below(inside.len())])
+            .collect();
+        cuts.extend([range.start, range.end]);
+        cuts.sort_unstable();
+        let pairs = cuts.windows(2);
+        let ranges = pairs.map(|pair| TimeRange::new(pair[0], pair[1]));
+        ranges.filter(|range| !range.is_empty()).collect()
     }
 
     /// The records asked for, each once, by stream and time.
@@ -224,6 +250,10 @@ impl Source for MemorySource {
         budget: &Budget,
         new_sink: &(dyn Fn() -> K + Sync),
     ) -> Result<(Vec<K>, ScanStats), SourceError> {
+        if let Some(reach) = &*self.reach.lock() {
+            let foreseen = reach.covers(&request.selector, request.range);
+            assert!(foreseen, "{request:?} was not foreseen in {reach:?}");
+        }
         let sinks = self.split.map_or(1, |split| split.sinks);
         let mut sinks: Vec<(K, Flow)> = (0..sinks).map(|_| (new_sink(), Flow::Continue)).collect();
         let mut stats = ScanStats::default();
@@ -240,5 +270,70 @@ impl Source for MemorySource {
             *flow = push(sink, &rows, request.columns)?;
         }
         Ok((sinks.into_iter().map(|(sink, _)| sink).collect(), stats))
+    }
+
+    /// When it is split, shares of the scan go the way that they go between processes.
+    fn scan_share<K: ShareSink>(
+        &self,
+        request: &ScanRequest,
+        share: &dyn Fn() -> Option<Vec<u8>>,
+        budget: &Budget,
+        new_sink: &(dyn Fn() -> K + Sync),
+    ) -> Result<(Vec<K>, ScanStats), SourceError> {
+        let Some(split) = self.split else {
+            return self.scan(request, budget, new_sink);
+        };
+        let share = share().unwrap_or_else(|| panic!("no share can be made of {request:?}"));
+        let mut random = Random(split.seed);
+        let (mut sinks, mut stats) = (vec![new_sink()], ScanStats::default());
+        for range in self.cut(request.range, &mut random) {
+            if random.below(3) == 0 {
+                let request = ScanRequest {
+                    range,
+                    ..request.clone()
+                };
+                let (own, scanned) = self.scan(&request, budget, new_sink)?;
+                sinks.extend(own);
+                stats.add(&scanned);
+                continue;
+            }
+            let during = During {
+                source: self,
+                range,
+            };
+            let done = run_share(&share, &during, &Budget::unlimited());
+            let (saved, scanned) = done.unwrap_or_else(|error| panic!("{request:?}: {error}"));
+            budget.take_rows(scanned.rows_processed)?;
+            let mut sink = new_sink();
+            sink.load(&saved)?;
+            sinks.push(sink);
+            stats.add(&scanned);
+        }
+        Ok((sinks, stats))
+    }
+
+    fn foresee(&self, reach: &Reach) {
+        *self.reach.lock() = Some(reach.clone());
+    }
+}
+
+/// The records of a source at times of the range.
+struct During<'a> {
+    source: &'a MemorySource,
+    range: TimeRange,
+}
+
+impl Source for During<'_> {
+    fn scan<K: Sink>(
+        &self,
+        request: &ScanRequest,
+        budget: &Budget,
+        new_sink: &(dyn Fn() -> K + Sync),
+    ) -> Result<(Vec<K>, ScanStats), SourceError> {
+        let request = ScanRequest {
+            range: request.range.intersection(&self.range),
+            ..request.clone()
+        };
+        self.source.scan(&request, budget, new_sink)
     }
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use model::{
-    BatchId, HeadId, HeadKey, Labels, LogBatchBuilder, RingVersion, Selector, Shard, Signal, Slot,
-    StreamId, TenantId, TimeRange,
+    BatchId, HeadId, HeadKey, Labels, LogBatchBuilder, RingVersion, Shard, Signal, Slot, StreamId,
+    TenantId, TimeRange,
 };
 use proptest::prelude::*;
 use rpc::{
@@ -212,11 +212,7 @@ fn search(world: &Arc<World>) -> ClusterSearch {
 }
 
 fn everything() -> RecentRequest {
-    RecentRequest {
-        tenant: TenantId::default(),
-        selector: Selector::default(),
-        range: TimeRange::ALL,
-    }
+    RecentRequest::all(TenantId::default(), TimeRange::ALL)
 }
 
 async fn found(world: &Arc<World>) -> Result<Vec<u128>, String> {

@@ -3,9 +3,9 @@
 use axum::extract::State;
 use axum::response::Response;
 use model::Timestamp;
-use query::Budget;
 use query::logql::ast::Expr;
 use query::logql::engine::{self, Direction, LabelSet, LogEntry, StreamResult, Value};
+use query::{Budget, Reach, Source};
 
 use super::answer;
 use super::call::Call;
@@ -105,6 +105,7 @@ fn asked(querier: &Querier, call: &Call) -> Result<Asked, Error> {
 impl Asked {
     /// All of it from one snapshot.
     fn find(&self, source: &TenantsSource, budget: &Budget) -> Result<Halves, Error> {
+        source.foresee(&Reach::everything());
         let (at, next) = (self.at, self.at.saturating_add(1));
         let mut same = self.scan(
             source,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use model::{Labels, Row, RowBlock, TenantId, TimeRange, Timestamp};
 use parking_lot::Mutex;
 use query::SourceError;
-use query::logql::engine::{RecordFilter, RecordTest};
+use query::logql::engine::{RecordFilter, RecordFilterError, RecordTest};
 use rpc::{Catalog, DeleteId, DeleteRequest};
 use segment::PlannedChunk;
 
@@ -73,12 +73,8 @@ impl Hiding {
         if let Some(filter) = self.compiled.lock().get(&id) {
             return Ok(Arc::clone(filter));
         }
-        let filter = RecordFilter::parse(&request.query).map_err(|error| {
-            SourceError::Unavailable(format!(
-                "delete request {} hides records, but its query {:?} is not understood: {error}; cancel it",
-                id.0, request.query
-            ))
-        })?;
+        let filter = RecordFilter::parse(&request.query)
+            .map_err(|error| not_understood(id, &request.query, &error))?;
         let filter = Arc::new(filter);
         let mut compiled = self.compiled.lock();
         compiled.retain(|id, _| catalog.deletes.contains_key(id));
@@ -88,6 +84,23 @@ impl Hiding {
 }
 
 impl Hidden {
+    /// What is hidden of a share of another querier's query; records outside of `kept` are not its own.
+    ///
+    /// # Errors
+    /// `Unavailable` for a request that this release does not understand.
+    pub(crate) fn of_share(
+        kept: TimeRange,
+        deletes: &[(DeleteId, TimeRange, Arc<str>)],
+    ) -> Result<Hidden, SourceError> {
+        let compiled = deletes.iter().map(|(id, range, query)| {
+            let filter =
+                RecordFilter::parse(query).map_err(|error| not_understood(*id, query, &error))?;
+            Ok((*range, Arc::new(filter)))
+        });
+        let deletes = compiled.collect::<Result<_, SourceError>>()?;
+        Ok(Hidden { kept, deletes })
+    }
+
     /// The part of a range whose records have not expired.
     pub(crate) fn kept(&self, range: TimeRange) -> TimeRange {
         self.kept.intersection(&range)
@@ -121,6 +134,13 @@ impl Hidden {
             selecting: Vec::new(),
         }
     }
+}
+
+fn not_understood(id: DeleteId, query: &str, error: &RecordFilterError) -> SourceError {
+    SourceError::Unavailable(format!(
+        "delete request {} hides records, but its query {query:?} is not understood: {error}; cancel it",
+        id.0
+    ))
 }
 
 impl HiddenTest {

@@ -3,9 +3,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use model::{LogBatch, Selector, TenantId, TimeRange, Timestamp};
-use query::SourceError;
-use rpc::{Catalog, RecentRequest, SegmentMeta};
+use model::{LogBatch, Selector, Signal, TenantId, TimeRange, Timestamp};
+use query::{Reach, SourceError};
+use rpc::{Catalog, DeleteId, RecentRequest, SegmentMeta, ShareSegment, TenantSegment};
 
 use super::{Backend, Hidden};
 
@@ -13,6 +13,8 @@ use super::{Backend, Hidden};
 /// reference, so it costs nothing until the ingester lets go of them.
 pub(crate) struct Snapshot {
     tenant: TenantId,
+    /// What it was taken for; it may lack other recent records.
+    reach: Reach,
     recent: Vec<Recent>,
     catalog: Arc<Catalog>,
     hidden: Hidden,
@@ -25,16 +27,18 @@ struct Recent {
 }
 
 impl Snapshot {
-    /// Heads first, then the catalog, because records only ever move that way. Which streams and
-    /// times the scans of the query will ask for is not known yet, so it takes all of them.
+    /// Heads first, then the catalog, because records only ever move that way.
     ///
     /// # Errors
     /// `Unavailable` when the heads cannot be asked, or a delete request is not understood.
-    pub(super) async fn take(backend: &Backend, tenant: &TenantId) -> Result<Self, SourceError> {
+    pub(super) async fn take(
+        backend: &Backend,
+        tenant: &TenantId,
+        reach: Reach,
+    ) -> Result<Self, SourceError> {
         let request = RecentRequest {
-            tenant: tenant.clone(),
-            selector: Selector::default(),
-            range: TimeRange::ALL,
+            selectors: reach.selectors.clone(),
+            ..RecentRequest::all(tenant.clone(), reach.range)
         };
         let mut heads = match backend.search.recent(request).await {
             Ok(recent) => recent.heads,
@@ -52,10 +56,59 @@ impl Snapshot {
         });
         Ok(Snapshot {
             tenant: tenant.clone(),
+            reach,
             recent: recent.collect(),
             catalog,
             hidden,
         })
+    }
+
+    /// What a share of another querier's query is over: these segments, and no recent record.
+    pub(crate) fn of_share(tenant: &TenantId, segments: &[ShareSegment], hidden: Hidden) -> Self {
+        let meta = |segment: &ShareSegment| SegmentMeta {
+            id: segment.id,
+            signal: Signal::Logs,
+            path: Arc::clone(&segment.path),
+            object_bytes: segment.object_bytes,
+            created: 0,
+            level: 0,
+            tenants: vec![TenantSegment {
+                tenant: tenant.clone(),
+                records: 0,
+                content_bytes: 0,
+                first: segment.first,
+                last: segment.last,
+            }],
+        };
+        let segments = segments.iter();
+        let catalog = Catalog {
+            segments: segments.map(|s| (s.id, Arc::new(meta(s)))).collect(),
+            ..Catalog::default()
+        };
+        Snapshot {
+            tenant: tenant.clone(),
+            reach: Reach::everything(),
+            recent: Vec::new(),
+            catalog: Arc::new(catalog),
+            hidden,
+        }
+    }
+
+    /// The delete requests that hide records of the range: number, times and query.
+    pub(super) fn deletes(&self, range: TimeRange) -> Vec<(DeleteId, TimeRange, Arc<str>)> {
+        let deletes = self.catalog.active_deletes(&self.tenant, range);
+        let told = deletes.map(|(id, delete)| (id, delete.range, Arc::clone(&delete.query)));
+        told.collect()
+    }
+
+    /// Whether any batch of heads has a record in the range.
+    pub(super) fn has_recent(&self, range: TimeRange) -> bool {
+        self.recent.iter().any(|recent| recent.touches(range))
+    }
+
+    /// Whether it has all that a scan asks for.
+    pub(super) fn covers(&self, selector: &Selector, range: TimeRange) -> bool {
+        self.reach.covers(selector, range)
     }
 
     /// What must not be shown although it is there.

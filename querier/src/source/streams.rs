@@ -65,7 +65,7 @@ impl SnapshotSource {
         if range.is_empty() {
             return Ok(streams);
         }
-        let snapshot = self.snapshot(budget)?;
+        let snapshot = self.snapshot(selector, range, budget)?;
         let range = snapshot.hidden().kept(range);
         if range.is_empty() {
             return Ok(streams);

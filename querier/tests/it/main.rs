@@ -11,5 +11,6 @@ mod once;
 mod patterns;
 mod reads;
 mod routes;
+mod spread;
 mod streams;
 mod world;

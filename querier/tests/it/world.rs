@@ -10,15 +10,16 @@ use axum::http::{Request, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use model::{
-    BatchId, HeadId, HeadKey, Labels, LogBatch, LogBatchBuilder, RingVersion, Shard, Signal, Slot,
-    StreamId, TenantId, Timestamp,
+    BatchId, HeadId, HeadKey, Labels, LogBatch, LogBatchBuilder, NodeId, RingVersion, Shard,
+    Signal, Slot, StreamId, TenantId, Timestamp,
 };
 use parking_lot::Mutex;
 use prometheus::Registry;
 use querier::{Config, Metrics, Querier, Sources, http_router};
 use rpc::{
-    Catalog, Command, CoveredHeads, Error, HeadBatches, HeldBatch, MetaApi, Outcome, Recent,
-    RecentRequest, SearchApi, SegmentId, SegmentMeta, TailReceiver, TailSender, TenantSegment,
+    Catalog, Command, CoveredHeads, Error, HeadBatches, HeldBatch, Member, MemberState, MetaApi,
+    Outcome, Recent, RecentRequest, RoleSet, SearchApi, SegmentId, SegmentMeta, TailReceiver,
+    TailSender, TenantSegment,
 };
 use store::ObjectStorage;
 use tower::ServiceExt;
@@ -233,6 +234,26 @@ impl World {
 
     pub(crate) fn fail(&self, failure: Option<Failure>) {
         *self.search.failure.lock() = failure;
+    }
+
+    /// Makes so many queriers known, number 1 at `node-1` and so on.
+    pub(crate) fn queriers(&self, count: u64) {
+        let mut catalog = self.meta.catalog.lock();
+        let members = &mut Arc::make_mut(&mut *catalog).cluster.members;
+        for id in (1..=count).map(NodeId) {
+            let roles = RoleSet {
+                querier: true,
+                ..RoleSet::default()
+            };
+            let member = Member {
+                id,
+                address: format!("node-{}", id.0).into(),
+                zone: "".into(),
+                roles,
+                state: MemberState::Active,
+            };
+            members.insert(id, member);
+        }
     }
 
     /// Puts records into a head of their own.

@@ -26,8 +26,10 @@ mod metric;
 mod range;
 mod range_ops;
 mod range_sink;
+mod reach;
 mod record_filter;
 mod series;
+mod share;
 mod steps;
 mod vector;
 
@@ -41,7 +43,9 @@ pub use answer::{
     Answer, LogEntry, MergedStream, Sample, Series, StreamResult, Value, in_place, merged,
 };
 pub use labels::LabelSet;
+pub use reach::reach;
 pub use record_filter::{RecordFilter, RecordFilterError, RecordTest};
+pub use share::run_share;
 
 /// Which end of the time range comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +171,10 @@ pub fn execute<S: Source>(
     source: &S,
     budget: &Budget,
 ) -> Result<Answer, EngineError> {
+    // What is wrong with a selector is told below, in its turn.
+    if let Ok(reach) = reach(expr, params) {
+        source.foresee(&reach);
+    }
     match expr {
         Expr::Log(expr) => log::execute(expr, params, limits, source, budget),
         Expr::Metric(expr) => metric::execute(expr, params, limits, source, budget),

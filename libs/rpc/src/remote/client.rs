@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use model::{BatchId, HeadKey};
 use parking_lot::Mutex;
 use segment::wal::StreamCache;
@@ -16,8 +16,9 @@ use tonic::{Request, Status, Streaming};
 
 use super::{FORMAT, FORMAT_HEADER, Method, RawCodec, RemoteConfig, WireError, status, wire};
 use crate::{
-    Changes, Error, HeldBatch, IngestApi, IngestRequest, MetaCall, MetaPeerApi, OwnerApi, Recent,
-    RecentRequest, ReconcileRequest, Reconciled, SearchApi, TailReceiver, TailSender,
+    Changes, Error, HeldBatch, IngestApi, IngestRequest, MetaCall, MetaPeerApi, OwnerApi, QueryApi,
+    Recent, RecentRequest, ReconcileRequest, Reconciled, SearchApi, ShareRequest, TailReceiver,
+    TailSender,
 };
 
 /// Label sets that a connection remembers so that batches can share them; then it starts anew.
@@ -116,7 +117,8 @@ impl Shared {
             let answer = grpc.server_streaming(request, path, RawCodec).await;
             Ok(answer.map_err(|status| self.error(&status))?.into_inner())
         };
-        self.in_time(self.config.call_timeout, call).await
+        let patience = timeout.unwrap_or(self.config.call_timeout);
+        self.in_time(patience, call).await
     }
 
     /// The other side ends at the time limit as well; this is for one that is gone.
@@ -168,6 +170,29 @@ impl Shared {
             Ok(Recent { heads, version })
         };
         self.in_time(timeout, answer).await
+    }
+
+    async fn share(&self, request: &ShareRequest) -> Result<Bytes, Error> {
+        let body = wire::encode_share(request);
+        let bytes_max = match request.memory_bytes_max {
+            0 => usize::MAX,
+            bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
+        };
+        let answer = async {
+            let mut messages = self.stream(Method::Share, body, Some(request.time)).await?;
+            let mut all = BytesMut::new();
+            while let Some(message) = messages.next().await {
+                all.extend_from_slice(&message.map_err(|status| self.error(&status))?);
+                if all.len() > bytes_max {
+                    return Err(Error::Exhausted {
+                        reason: format!("a share of a query has more than {bytes_max} bytes"),
+                        retry_after_seconds: 0,
+                    });
+                }
+            }
+            Ok(all.freeze())
+        };
+        self.in_time(request.time, answer).await
     }
 
     /// Hands on what the other side publishes until either side ends.
@@ -259,6 +284,13 @@ impl OwnerApi for Node {
             Ok(held)
         };
         shared.in_time(timeout, answer).await
+    }
+}
+
+#[async_trait]
+impl QueryApi for Node {
+    async fn share(&self, request: ShareRequest) -> Result<Bytes, Error> {
+        self.shared.share(&request).await
     }
 }
 

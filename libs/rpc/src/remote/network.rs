@@ -8,7 +8,7 @@ use tonic::transport::{ClientTlsConfig, Endpoint};
 
 use super::TlsFiles;
 use super::client::Node;
-use crate::{Error, IngestApi, MetaPeerApi, Network, OwnerApi, SearchApi};
+use crate::{Error, IngestApi, MetaPeerApi, Network, OwnerApi, QueryApi, SearchApi};
 
 /// How processes talk to each other; the same everywhere in a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +123,10 @@ impl Network for Remote {
     }
 
     fn owner(&self, address: &str) -> Arc<dyn OwnerApi> {
+        self.node(address)
+    }
+
+    fn query(&self, address: &str) -> Arc<dyn QueryApi> {
         self.node(address)
     }
 

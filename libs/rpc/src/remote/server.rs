@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -5,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use model::{StreamRows, ValuePattern};
 use parking_lot::Mutex;
 use segment::wal::StreamCache;
 use tokio::net::TcpListener;
@@ -18,7 +20,13 @@ use tonic::{Request, Response, Status};
 
 use super::client::{STREAMS_REMEMBERED, is_own_format};
 use super::{FORMAT_HEADER, Method, RawCodec, RemoteConfig, WireError, other_format, status, wire};
-use crate::{Error, IngestApi, MetaPeerApi, OwnerApi, SearchApi, TailError, TailReceiver};
+use crate::{
+    Error, IngestApi, MetaPeerApi, OwnerApi, QueryApi, Recent, RecentRequest, SearchApi, TailError,
+    TailReceiver,
+};
+
+/// Messages in which a long answer travels.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// What a process offers to others. Set one after another while it starts; what is not set yet
 /// answers `Unavailable`.
@@ -26,7 +34,12 @@ use crate::{Error, IngestApi, MetaPeerApi, OwnerApi, SearchApi, TailError, TailR
 pub struct Ports {
     meta: OnceLock<Arc<dyn MetaPeerApi>>,
     ingester: OnceLock<Ingester>,
+    patterns: OnceLock<CompilePattern>,
+    querier: OnceLock<Arc<dyn QueryApi>>,
 }
+
+/// Compiles the regular expression of a label matcher; `None` when it is none.
+pub type CompilePattern = fn(&str) -> Option<Arc<dyn ValuePattern>>;
 
 struct Ingester {
     ingest: Arc<dyn IngestApi>,
@@ -49,6 +62,25 @@ impl Ports {
         });
     }
 
+    /// How the regular expressions of readers are compiled; without it their matchers are left out,
+    /// and readers get more streams than they asked for. Only the first call counts.
+    pub fn set_patterns(&self, compile: CompilePattern) {
+        let _ = self.patterns.set(compile);
+    }
+
+    /// Offers a querier's port. Only the first call counts.
+    pub fn set_querier(&self, querier: Arc<dyn QueryApi>) {
+        let _ = self.querier.set(querier);
+    }
+
+    fn querier(&self) -> Result<&Arc<dyn QueryApi>, Error> {
+        self.querier.get().ok_or_else(|| starting("querier"))
+    }
+
+    fn patterns(&self) -> CompilePattern {
+        self.patterns.get().copied().unwrap_or(|_| None)
+    }
+
     fn meta(&self) -> Result<&Arc<dyn MetaPeerApi>, Error> {
         self.meta.get().ok_or_else(|| starting("coordinator"))
     }
@@ -63,6 +95,7 @@ impl std::fmt::Debug for Ports {
         f.debug_struct("Ports")
             .field("meta", &self.meta.get().is_some())
             .field("ingester", &self.ingester.get().is_some())
+            .field("querier", &self.querier.get().is_some())
             .finish()
     }
 }
@@ -174,7 +207,7 @@ impl Shared {
             .apply_compression_config(accept, send)
             .apply_max_message_size_config(limit, limit);
         match method {
-            Method::Recent | Method::Tail | Method::Pull | Method::Watch => {
+            Method::Recent | Method::Tail | Method::Pull | Method::Share | Method::Watch => {
                 grpc.server_streaming(Streamed(self, method), request).await
             }
             Method::Ingest | Method::Flush | Method::Reconcile | Method::Meta => {
@@ -217,17 +250,12 @@ impl Shared {
     async fn streamed(&self, method: Method, body: Bytes) -> Result<Answers, Error> {
         match method {
             Method::Recent => {
-                let request = wire::decode_recent(&body)?;
-                let recent = self.ports.ingester()?.search.recent(request).await?;
-                let version = wire::encode_number(recent.version);
-                let batches = recent.heads.into_iter().flat_map(|head| {
-                    let (id, key) = (head.head, head.key);
-                    let batches = head.batches.into_iter();
-                    batches.map(move |held| wire::encode_filed(id, key, &held))
-                });
-                // Encoded one at a time, as the connection takes them.
-                let messages = std::iter::once(version).chain(batches).map(Ok);
-                Ok(Box::pin(tokio_stream::iter(messages)))
+                let request = wire::decode_recent(&body, self.ports.patterns())?;
+                let search = &self.ports.ingester()?.search;
+                let recent = search.recent(request.clone()).await?;
+                Ok(Box::pin(tokio_stream::iter(
+                    answers(request, recent).map(Ok),
+                )))
             }
             Method::Tail => Ok(tail(self.ports.ingester()?.search.tail())),
             Method::Pull => {
@@ -236,6 +264,11 @@ impl Shared {
                 let held = owner.pull(request.key, request.ids).await?;
                 let messages = held.into_iter().map(|held| Ok(wire::encode_held(&held)));
                 Ok(Box::pin(tokio_stream::iter(messages)))
+            }
+            Method::Share => {
+                let request = wire::decode_share(&body)?;
+                let answer = self.ports.querier()?.share(request).await?;
+                Ok(Box::pin(tokio_stream::iter(pieces(answer).map(Ok))))
             }
             Method::Watch => {
                 let after = wire::decode_number(&body)?;
@@ -246,6 +279,34 @@ impl Shared {
             other => Err(Error::Internal(format!("{other:?} answers once"))),
         }
     }
+}
+
+/// The version, then the batches with nothing in them but what was asked for; those without any are
+/// left out. Each is cut and encoded when the connection takes it.
+fn answers(request: RecentRequest, recent: Recent) -> impl Iterator<Item = Bytes> + Send {
+    let version = wire::encode_number(recent.version);
+    let batches = recent.heads.into_iter().flat_map(|head| {
+        let (id, key) = (head.head, head.key);
+        head.batches.into_iter().map(move |held| (id, key, held))
+    });
+    let mut known = HashMap::new();
+    let batches = batches.filter_map(move |(head, key, mut held)| {
+        let wanted = |stream: &StreamRows| request.wants(stream, &mut known);
+        if let Some(cut) = held.batch.cut(wanted, request.range) {
+            held.batch = Arc::new(cut);
+        }
+        let any = !held.batch.is_empty();
+        any.then(|| wire::encode_filed(head, key, &held))
+    });
+    std::iter::once(version).chain(batches)
+}
+
+/// An answer in messages of a size that any node takes.
+fn pieces(mut answer: Bytes) -> impl Iterator<Item = Bytes> + Send {
+    std::iter::from_fn(move || {
+        let bytes = answer.len().min(PIECE_BYTES);
+        (bytes > 0).then(|| answer.split_to(bytes))
+    })
 }
 
 /// Batches as they come; eight bytes are the number of those that were missed.

@@ -1,6 +1,7 @@
 //! Goal: a role cannot tell whether the other side is in its process. Method: every port of a fake
 //! node over loopback, what arrives there and comes back, and every way in which a call can fail.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,9 +21,10 @@ use tokio_stream::StreamExt;
 
 use super::*;
 use crate::{
-    Changes, HeadBatches, HeldBatch, IngestApi, IngestRequest, MetaCall, MetaPeerApi, Network,
-    OwnerApi, Recent, RecentRequest, ReconcileRequest, Reconciled, SealedHead, SearchApi,
-    TailError, TailReceiver, TailSender,
+    Changes, CoveredHeads, DeleteId, HeadBatches, HeldBatch, IngestApi, IngestRequest, MetaCall,
+    MetaPeerApi, Network, OwnerApi, QueryApi, Recent, RecentRequest, ReconcileRequest, Reconciled,
+    SealedHead, SearchApi, SegmentId, ShareRequest, ShareSegment, TailError, TailReceiver,
+    TailSender,
 };
 
 const KEY: HeadKey = HeadKey {
@@ -79,14 +81,18 @@ impl Fake {
             key: KEY,
             batches,
         };
+        Fake::with(vec![
+            head(1, vec![held(1, 2), held(2, 1)]),
+            head(2, vec![held(3, 5)]),
+        ])
+    }
+
+    fn with(heads: Vec<HeadBatches>) -> Arc<Self> {
         Arc::new(Fake {
             ingested: Mutex::default(),
             refusal: Mutex::default(),
             asked: Mutex::default(),
-            heads: vec![
-                head(1, vec![held(1, 2), held(2, 1)]),
-                head(2, vec![held(3, 5)]),
-            ],
+            heads,
             tail: TailSender::new(8, 1 << 20),
             flushing: AtomicUsize::new(0),
             began: Notify::new(),
@@ -176,6 +182,7 @@ async fn serve_fake(fake: &Arc<Fake>, config: &RemoteConfig) -> String {
     let address = listener.local_addr().unwrap().to_string();
     let ports = Arc::new(Ports::default());
     ports.set_ingester(fake);
+    ports.set_patterns(prefix);
     ports.set_meta(Arc::clone(fake) as Arc<dyn MetaPeerApi>);
     let config = config.clone();
     tokio::spawn(async move { serve(listener, ports, &config, std::future::pending()).await });
@@ -216,32 +223,173 @@ async fn the_errors_of_the_other_side_arrive_as_they_were() {
     assert_eq!(refused, Err(full));
 }
 
-#[tokio::test]
-async fn recent_heads_arrive_whole_and_the_question_without_its_regular_expressions() {
-    #[derive(Debug)]
-    struct Any;
-    impl model::ValuePattern for Any {
-        fn is_match(&self, _: &str) -> bool {
-            true
-        }
+/// Matches the texts that begin like it.
+#[derive(Debug)]
+struct Prefix(String);
+
+impl model::ValuePattern for Prefix {
+    fn is_match(&self, value: &str) -> bool {
+        value.starts_with(&self.0)
     }
+}
+
+fn prefix(text: &str) -> Option<Arc<dyn model::ValuePattern>> {
+    Some(Arc::new(Prefix(text.to_owned())))
+}
+
+#[tokio::test]
+async fn the_question_for_recent_records_arrives_as_it_was_asked_and_whole_heads_come_back() {
     let (fake, remote, address) = connected(RemoteConfig::default()).await;
-    let text = LabelMatcher::text("app", true, "é");
-    let regex = LabelMatcher::regex("n", false, ".*", Arc::new(Any));
+    let none = Selector {
+        matchers: vec![LabelMatcher::text("app", false, "é")],
+    };
+    let regex = LabelMatcher::regex("n", false, "x", prefix("x").unwrap());
+    let not = LabelMatcher::regex("app", true, "y", prefix("y").unwrap());
     let request = RecentRequest {
         tenant: TenantId::new("team-a").unwrap(),
-        selector: Selector {
-            matchers: vec![regex, text.clone()],
-        },
+        selectors: vec![
+            none,
+            Selector {
+                matchers: vec![regex, not],
+            },
+            Selector::default(),
+        ],
         range: TimeRange::ALL,
+        covered: CoveredHeads {
+            below: 7,
+            also: [9, 12].into(),
+        },
     };
-    let recent = remote.search(&address).recent(request).await.unwrap();
+    let search = remote.search(&address);
+    let recent = search.recent(request.clone()).await.unwrap();
     assert_eq!(recent.version, 9);
     assert_eq!(format!("{:?}", recent.heads), format!("{:?}", fake.heads));
-    let asked = fake.asked.lock().clone().unwrap();
-    assert_eq!(asked.tenant.as_str(), "team-a");
-    assert_eq!(asked.selector.matchers, [text]);
-    assert_eq!(asked.range, TimeRange::ALL);
+    assert_eq!(fake.asked.lock().take(), Some(request));
+}
+
+/// Two heads of batches with two streams, `app="a0"` and so on, a record of each second.
+fn two_streams_in_each() -> Vec<HeadBatches> {
+    let batch = |number: u32| {
+        let mut builder = LogBatchBuilder::new(TenantId::default());
+        for app in [number, number + 1] {
+            let labels = Labels::new([("app", format!("a{app}").as_str())]).unwrap();
+            let id = StreamId::of(&TenantId::default(), Signal::Logs, &labels);
+            builder.stream(id, &Arc::new(labels));
+            for second in 0..10 {
+                let line = format!("{app} {second}");
+                builder.push(second, line.as_bytes(), &mut [("k", b"v")]);
+            }
+        }
+        HeldBatch {
+            id: BatchId(u128::from(number)),
+            batch: Arc::new(builder.finish()),
+        }
+    };
+    let head = |sequence: u64, batches| HeadBatches {
+        head: HeadId {
+            ingester: 5,
+            sequence,
+        },
+        key: KEY,
+        batches,
+    };
+    vec![
+        head(1, vec![batch(0), batch(1)]),
+        head(2, vec![batch(2), batch(3)]),
+    ]
+}
+
+#[tokio::test]
+async fn nothing_but_the_records_asked_for_crosses_the_wire() {
+    let fake = Fake::with(two_streams_in_each());
+    let config = RemoteConfig::default();
+    let address = serve_fake(&fake, &config).await;
+    let remote = Remote::new(config).unwrap();
+    let select = |matcher| Selector {
+        matchers: vec![matcher],
+    };
+    let rows = async |selectors: Vec<Selector>, range| {
+        let request = RecentRequest {
+            selectors,
+            ..RecentRequest::all(TenantId::default(), range)
+        };
+        let recent = remote.search(&address).recent(request).await.unwrap();
+        let batches = recent.heads.iter().flat_map(|head| &head.batches);
+        let (mut rows, mut apps) = (Vec::new(), BTreeSet::new());
+        for held in batches {
+            rows.push(held.batch.len());
+            apps.extend(held.batch.streams.iter().map(|s| s.labels.to_string()));
+        }
+        (rows, apps.into_iter().collect::<Vec<_>>().join(" "))
+    };
+    let one = || select(LabelMatcher::text("app", false, "a2"));
+    let five = TimeRange::new(3, 8);
+    let found = rows(vec![one()], five).await;
+    assert_eq!(found, (vec![5, 5], "{app=\"a2\"}".to_owned()));
+    let two = select(LabelMatcher::text("app", false, "a4"));
+    let found = rows(vec![one(), two], TimeRange::ALL).await;
+    assert_eq!(found.0, [10, 10, 10]);
+    let regex = select(LabelMatcher::regex(
+        "app",
+        false,
+        "a0",
+        prefix("a0").unwrap(),
+    ));
+    assert_eq!(rows(vec![regex], five).await.0, [5]);
+    let none = rows(vec![one()], TimeRange::new(90, 99)).await.0;
+    assert!(none.is_empty());
+}
+
+/// A querier whose answer is longer than a message, and ends with how many segments it was asked for.
+struct Sharer(Mutex<Option<ShareRequest>>);
+
+#[async_trait]
+impl QueryApi for Sharer {
+    async fn share(&self, request: ShareRequest) -> Result<Bytes, Error> {
+        let mut answer = vec![7; (2 << 20) + 5];
+        answer.push(request.segments.len() as u8);
+        *self.0.lock() = Some(request);
+        Ok(answer.into())
+    }
+}
+
+#[tokio::test]
+async fn a_share_of_a_query_arrives_as_it_was_asked_and_so_does_a_long_answer() {
+    let config = RemoteConfig::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let ports = Arc::new(Ports::default());
+    let sharer = Arc::new(Sharer(Mutex::default()));
+    ports.set_querier(Arc::clone(&sharer) as Arc<dyn QueryApi>);
+    let serving = config.clone();
+    tokio::spawn(async move { serve(listener, ports, &serving, std::future::pending()).await });
+    let query = Remote::new(config).unwrap().query(&address);
+    let segment = |id| ShareSegment {
+        id: SegmentId(id),
+        path: format!("segments/é{id}").into(),
+        object_bytes: id << 40,
+        first: -1,
+        last: i64::MAX,
+    };
+    let request = ShareRequest {
+        tenant: TenantId::new("team-a").unwrap(),
+        share: Bytes::from_static(b"\0share"),
+        range: TimeRange::new(-3, 9),
+        segments: vec![segment(1), segment(2)],
+        deletes: vec![(DeleteId(4), TimeRange::ALL, "{a=\"b\"}".into())],
+        rows_max: 0,
+        memory_bytes_max: 4 << 20,
+        time: Duration::from_millis(59_999),
+    };
+    let answer = query.share(request.clone()).await.unwrap();
+    assert_eq!((answer.len(), answer[answer.len() - 1]), ((2 << 20) + 6, 2));
+    assert_eq!(sharer.0.lock().take(), Some(request.clone()));
+    let small = ShareRequest {
+        memory_bytes_max: 1 << 20,
+        ..request
+    };
+    let refused = query.share(small).await.unwrap_err();
+    assert!(matches!(refused, Error::Exhausted { .. }), "{refused}");
 }
 
 #[tokio::test]
@@ -400,7 +548,7 @@ async fn another_format_is_refused_by_name() {
     let refused = grpc.unary(request, path, RawCodec).await.unwrap_err();
     let text = refused.message();
     assert!(
-        text.contains("format 1") && text.contains("speaks 99"),
+        text.contains(&format!("format {FORMAT}")) && text.contains("speaks 99"),
         "{text}"
     );
 }
@@ -417,7 +565,8 @@ proptest! {
         let mut cache = StreamCache::default();
         let _ = wire::decode_ingest(&bytes, &mut cache);
         let _ = wire::decode_filed(&bytes, &mut cache);
-        let _ = wire::decode_recent(&bytes);
+        let _ = wire::decode_recent(&bytes, prefix);
+        let _ = wire::decode_share(&Bytes::copy_from_slice(&bytes));
         let _ = wire::decode_reconcile(&bytes);
         let _ = wire::decode_reconciled(&bytes);
         let _ = wire::decode_call(&Bytes::from(bytes.clone()));

@@ -1,6 +1,9 @@
 //! The ports' words as bytes. Numbers are little-endian; a batch is the payload of a write-ahead log
 //! record (`segment::wal`), which names head, key and batch id.
 
+mod share;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -10,10 +13,13 @@ use model::{
 };
 use segment::wal::{self, Filing, StreamCache};
 
+use super::CompilePattern;
 use crate::{
-    HeadBatches, HeldBatch, IngestRequest, MetaCall, RecentRequest, ReconcileRequest, Reconciled,
-    SealedHead,
+    CoveredHeads, HeadBatches, HeldBatch, IngestRequest, MetaCall, RecentRequest, ReconcileRequest,
+    Reconciled, SealedHead,
 };
+
+pub(super) use share::{decode_share, encode_share};
 
 /// Why bytes are not the message that was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,27 +113,38 @@ pub(super) fn decode_filed(bytes: &[u8], cache: &mut StreamCache) -> Result<File
     })
 }
 
-/// Tenant, times and the matchers that compare text. Regular expressions stay here: the answer may
-/// hold more than was asked for, and the reader filters.
 pub(super) fn encode_recent(request: &RecentRequest) -> Bytes {
     let mut out = BytesMut::new();
     out.extend_from_slice(&request.range.start.to_le_bytes());
     out.extend_from_slice(&request.range.end.to_le_bytes());
     put_text(&mut out, request.tenant.as_str());
-    let text = request
-        .selector
-        .matchers
-        .iter()
-        .filter(|matcher| matches!(matcher.op, MatchOp::Equal | MatchOp::NotEqual));
-    for matcher in text {
-        out.extend_from_slice(&[u8::from(matcher.op == MatchOp::NotEqual)]);
-        put_text(&mut out, &matcher.name);
-        put_text(&mut out, &matcher.value);
+    out.extend_from_slice(&request.covered.below.to_le_bytes());
+    put_count(&mut out, request.covered.also.len());
+    for sequence in &request.covered.also {
+        out.extend_from_slice(&sequence.to_le_bytes());
+    }
+    for selector in &request.selectors {
+        put_count(&mut out, selector.matchers.len());
+        for matcher in &selector.matchers {
+            out.extend_from_slice(&[match matcher.op {
+                MatchOp::Equal => 0,
+                MatchOp::NotEqual => 1,
+                MatchOp::Regex => 2,
+                MatchOp::NotRegex => 3,
+            }]);
+            put_text(&mut out, &matcher.name);
+            put_text(&mut out, &matcher.value);
+        }
     }
     out.freeze()
 }
 
-pub(super) fn decode_recent(bytes: &[u8]) -> Result<RecentRequest, WireError> {
+/// Regular expressions are compiled by `compile`; a matcher whose expression it does not know is left
+/// out, so that more streams match: the reader filters anyway.
+pub(super) fn decode_recent(
+    bytes: &[u8],
+    compile: CompilePattern,
+) -> Result<RecentRequest, WireError> {
     let mut rest = Reader(bytes);
     let range = TimeRange {
         start: rest.i64()?,
@@ -135,16 +152,35 @@ pub(super) fn decode_recent(bytes: &[u8]) -> Result<RecentRequest, WireError> {
     };
     let tenant =
         TenantId::new(rest.text()?).map_err(|error| WireError(format!("tenant: {error}")))?;
-    let mut matchers = Vec::new();
+    let mut covered = CoveredHeads {
+        below: rest.u64()?,
+        also: BTreeSet::new(),
+    };
+    for _ in 0..rest.u32()? {
+        covered.also.insert(rest.u64()?);
+    }
+    let mut selectors = Vec::new();
     while !rest.0.is_empty() {
-        let negated = rest.array::<1>()? == [1];
-        let (name, value) = (rest.text()?, rest.text()?);
-        matchers.push(LabelMatcher::text(name, negated, value));
+        let mut matchers = Vec::new();
+        for _ in 0..rest.u32()? {
+            let [op] = rest.array::<1>()?;
+            let (name, value) = (rest.text()?, rest.text()?);
+            match op {
+                0 | 1 => matchers.push(LabelMatcher::text(name, op == 1, value)),
+                _ => {
+                    let pattern = compile(value);
+                    let matcher = pattern.map(|p| LabelMatcher::regex(name, op == 3, value, p));
+                    matchers.extend(matcher);
+                }
+            }
+        }
+        selectors.push(Selector { matchers });
     }
     Ok(RecentRequest {
         tenant,
-        selector: Selector { matchers },
+        selectors,
         range,
+        covered,
     })
 }
 
@@ -250,8 +286,12 @@ fn put_text(out: &mut BytesMut, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+fn put_count(out: &mut BytesMut, count: usize) {
+    out.extend_from_slice(&(count as u32).to_le_bytes());
+}
+
 fn put_ids(out: &mut BytesMut, ids: &[BatchId]) {
-    out.extend_from_slice(&(ids.len() as u32).to_le_bytes());
+    put_count(out, ids.len());
     for id in ids {
         out.extend_from_slice(&id.0.to_le_bytes());
     }

@@ -42,7 +42,7 @@ impl SnapshotSource {
         new_sink: &(dyn Fn() -> K + Sync),
     ) -> Result<(Vec<K>, ScanStats), SourceError> {
         let mut stats = ScanStats::default();
-        let snapshot = self.snapshot(budget)?;
+        let snapshot = self.snapshot(&request.selector, request.range, budget)?;
         let kept = snapshot.hidden().kept(request.range);
         if kept.is_empty() {
             return Ok((vec![new_sink()], stats));

@@ -16,8 +16,9 @@ use super::answer::{Answer, LogEntry, StreamResult, Value};
 use super::labels::LabelSet;
 use super::leaf::Leaf;
 use super::log_sink::{Entry, LogSink, Selection, Shared};
-use super::{Direction, EngineError, Limits, Params};
-use crate::{Budget, ScanOrder, Source};
+use super::share::{Reader, Share, ShareScan, Writer};
+use super::{Direction, EngineError, Limits, Params, share};
+use crate::{Budget, ScanOrder, ScanRequest, ScanStats, Source};
 
 /// Which entries to keep and in which order, as the sinks need it.
 #[derive(Debug)]
@@ -38,17 +39,22 @@ pub(super) fn execute<S: Source>(
     budget: &Budget,
 ) -> Result<Answer, EngineError> {
     let plan = plan(expr, params);
-    let leaf = Leaf::new(expr, None, LabelNeed::All, limits.detect_level, params.now)?;
-    let range = TimeRange::new(params.start, params.end);
-    let mut request = leaf.request(range, true, LineColumn::Bytes);
-    request.order = match (plan.selection, params.direction) {
-        (Selection::First, Direction::Backward) => ScanOrder::Backward,
-        (Selection::First, Direction::Forward) => ScanOrder::Forward,
-        _ => ScanOrder::Any,
-    };
+    let (leaf, request) = prepare(expr, params, &plan, limits.detect_level)?;
     let shared = Shared::new(params.direction);
     let new_sink = || LogSink::new(&plan, &shared, leaf.runner(), budget);
-    let (sinks, stats) = source.scan(&request, budget, &new_sink)?;
+    let share = || {
+        let share = Share {
+            scan: ShareScan::Log {
+                expr: expr.clone(),
+                // Of no meaning to a log query.
+                params: Params { step: 0, ..*params },
+            },
+            detect_level: limits.detect_level,
+            now: params.now,
+        };
+        share.encode()
+    };
+    let (sinks, stats) = source.scan_share(&request, &share, budget, &new_sink)?;
     let entries = sinks.into_iter().flat_map(LogSink::into_entries).collect();
     let entries = choose(entries, &plan, params.interval);
     Ok(Answer {
@@ -56,6 +62,38 @@ pub(super) fn execute<S: Source>(
         stats,
         warnings: Vec::new(),
     })
+}
+
+/// What the sinks of a share hold.
+pub(super) fn share<S: Source>(
+    expr: &LogExpr,
+    params: &Params,
+    detect_level: bool,
+    source: &S,
+    budget: &Budget,
+) -> Result<(Vec<u8>, ScanStats), EngineError> {
+    let plan = plan(expr, params);
+    let (leaf, request) = prepare(expr, params, &plan, detect_level)?;
+    let shared = Shared::new(params.direction);
+    let new_sink = || LogSink::new(&plan, &shared, leaf.runner(), budget);
+    share::saved(source, &request, budget, &new_sink)
+}
+
+fn prepare(
+    expr: &LogExpr,
+    params: &Params,
+    plan: &Plan,
+    detect_level: bool,
+) -> Result<(Leaf, ScanRequest), EngineError> {
+    let leaf = Leaf::new(expr, None, LabelNeed::All, detect_level, params.now)?;
+    let range = TimeRange::new(params.start, params.end);
+    let mut request = leaf.request(range, true, LineColumn::Bytes);
+    request.order = match (plan.selection, params.direction) {
+        (Selection::First, Direction::Backward) => ScanOrder::Backward,
+        (Selection::First, Direction::Forward) => ScanOrder::Forward,
+        _ => ScanOrder::Any,
+    };
+    Ok((leaf, request))
 }
 
 fn plan(expr: &LogExpr, params: &Params) -> Plan {
@@ -183,6 +221,32 @@ impl SortValue {
             (Number(_), _) | (Duration(_), Text(_)) => Ordering::Less,
             (_, Number(_)) | (Text(_), Duration(_)) => Ordering::Greater,
         }
+    }
+
+    pub(super) fn save(&self, out: &mut Writer) {
+        match self {
+            SortValue::Number(value) => {
+                out.u8(0);
+                out.f64(*value);
+            }
+            SortValue::Duration(nanos) => {
+                out.u8(1);
+                out.i64(*nanos);
+            }
+            SortValue::Text(text) => {
+                out.u8(2);
+                out.text(text);
+            }
+        }
+    }
+
+    pub(super) fn load(from: &mut Reader<'_>) -> Option<SortValue> {
+        Some(match from.u8()? {
+            0 => SortValue::Number(from.f64()?),
+            1 => SortValue::Duration(from.i64()?),
+            2 => SortValue::Text(from.text()?.into()),
+            _ => return None,
+        })
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

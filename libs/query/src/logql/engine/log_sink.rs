@@ -9,7 +9,8 @@ use super::super::pipeline::{RowLabels, Runner};
 use super::Direction;
 use super::labels::LabelSet;
 use super::log::{Plan, SortValue};
-use crate::{Budget, BudgetError, Sink};
+use super::share::{self, Reader, Writer};
+use crate::{Budget, BudgetError, ShareSink, Sink, SourceError};
 
 /// What a sink must keep so that the right entries can be chosen from all sinks' entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,31 @@ impl Entry {
             .find(|order| order.is_ne())
             .unwrap_or(Ordering::Equal);
         order.then_with(|| self.by_time(other, plan.direction))
+    }
+
+    fn save(&self, out: &mut Writer) {
+        out.i64(self.at);
+        out.labels(&self.stream);
+        out.labels(&self.metadata);
+        out.labels(&self.parsed);
+        out.text(&self.line);
+        out.u128(self.distinct);
+        out.count(self.sort.len());
+        self.sort.iter().for_each(|value| value.save(out));
+    }
+
+    fn load(from: &mut Reader<'_>) -> Option<Entry> {
+        Some(Entry {
+            at: from.i64()?,
+            stream: from.labels()?,
+            metadata: from.labels()?,
+            parsed: from.labels()?,
+            line: from.text()?.to_owned(),
+            distinct: from.u128()?,
+            sort: (0..from.number()?)
+                .map(|_| SortValue::load(from))
+                .collect::<Option<_>>()?,
+        })
     }
 
     fn memory_bytes(&self) -> usize {
@@ -232,6 +258,36 @@ impl<'q> LogSink<'q> {
                     self.shared.tighten(worst.entry.at);
                 }
             }
+        }
+        Ok(())
+    }
+}
+
+impl ShareSink for LogSink<'_> {
+    fn save(sinks: Vec<Self>) -> Vec<u8> {
+        let Some(plan) = sinks.first().map(|sink| sink.plan) else {
+            return Vec::new();
+        };
+        let entries = sinks.into_iter().flat_map(LogSink::into_entries);
+        let mut entries: Vec<Entry> = entries.collect();
+        if matches!(plan.selection, Selection::First | Selection::Sorted) {
+            entries.sort_by(|a, b| a.by_plan(b, plan));
+            entries.truncate(plan.limit);
+        }
+        let mut out = Writer::default();
+        entries.iter().for_each(|entry| entry.save(&mut out));
+        out.finish()
+    }
+
+    fn load(&mut self, saved: &[u8]) -> Result<(), SourceError> {
+        let mut from = Reader::new(saved);
+        let mut entries = Vec::new();
+        while !from.is_empty() {
+            entries.push(Entry::load(&mut from).ok_or_else(share::unreadable)?);
+        }
+        // Only now: entries that are kept rule out others of the same query.
+        for entry in entries {
+            self.keep(entry)?;
         }
         Ok(())
     }

@@ -47,10 +47,7 @@ pub(super) fn execute<S: Source>(
     let mut evaluation = Evaluation {
         source,
         budget,
-        default_step: match params.step {
-            0 => SUBQUERY_STEP_DEFAULT,
-            step => step,
-        },
+        default_step: subquery_step(params.step),
         detect_level: limits.detect_level,
         now: params.now,
         stats: ScanStats::default(),
@@ -77,6 +74,14 @@ pub(super) fn execute<S: Source>(
         stats: evaluation.stats,
         warnings,
     })
+}
+
+/// Resolution of subqueries that name none, in a query of this step.
+pub(super) fn subquery_step(step: i64) -> i64 {
+    match step {
+        0 => SUBQUERY_STEP_DEFAULT,
+        step => step,
+    }
 }
 
 fn constant(value: f64, steps: &Steps) -> Row {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use model::{LineColumn, MatchOp};
+use model::{LineColumn, MatchOp, Timestamp};
 
 use super::super::ast::{
     Grouping, LogExpr, LogRange, MetricExpr, RangeAggregation, RangeInput, RangeOp, Stage,
@@ -16,16 +16,69 @@ use super::range_ops::{
     BucketLane, Earliest, Finish, Lane, Largest, Latest, Moments, SampleLane, Smallest, Tally,
     Total,
 };
-use super::range_sink::{Lanes, RangePlan, RangeSink, Value};
+use super::range_sink::{Lanes, RangePlan, RangeSink, Value, united};
 use super::series::{Operand, Points, Row};
+use super::share::{self, Share, ShareScan};
 use super::steps::{Steps, Windows};
-use crate::{Budget, BudgetError, Source};
+use crate::{Budget, BudgetError, ScanRequest, ScanStats, Source};
 
 /// Most evaluations of a subquery's expression: as many as a day has seconds, with room to spare.
 const SUBQUERY_STEPS_MAX: i64 = 100_000;
 
 /// Takes the series of a result one by one, in order of labels.
 pub(super) type Each<'e> = &'e mut dyn FnMut(Row) -> Result<(), BudgetError>;
+
+/// The expression with the lane in which an aggregation keeps its rows.
+macro_rules! with_lane {
+    ($aggregation:expr, $lane:ident => $body:expr) => {{
+        let values = match &$aggregation.over {
+            RangeInput::Logs(logs) => logs.unwrap.is_some(),
+            RangeInput::Subquery { .. } => true,
+        };
+        match $aggregation.op {
+            RangeOp::Rate if values => {
+                type $lane = BucketLane<Total>;
+                $body
+            }
+            RangeOp::Count
+            | RangeOp::Rate
+            | RangeOp::Bytes
+            | RangeOp::BytesRate
+            | RangeOp::Absent => {
+                type $lane = BucketLane<Tally>;
+                $body
+            }
+            RangeOp::Sum | RangeOp::Avg => {
+                type $lane = BucketLane<Total>;
+                $body
+            }
+            RangeOp::Stdvar | RangeOp::Stddev => {
+                type $lane = BucketLane<Moments>;
+                $body
+            }
+            RangeOp::Min => {
+                type $lane = BucketLane<Smallest>;
+                $body
+            }
+            RangeOp::Max => {
+                type $lane = BucketLane<Largest>;
+                $body
+            }
+            RangeOp::First => {
+                type $lane = BucketLane<Earliest>;
+                $body
+            }
+            RangeOp::Last => {
+                type $lane = BucketLane<Latest>;
+                $body
+            }
+            RangeOp::Quantile | RangeOp::RateCounter => {
+                type $lane = SampleLane;
+                $body
+            }
+        }
+    }};
+}
 
 /// Evaluates a range aggregation, its rows grouped as given (which may be the grouping of a vector
 /// aggregation around it). The result is charged to the budget.
@@ -69,31 +122,25 @@ pub(super) fn eval_each<S: Source>(
     if steps.count == 0 {
         return Ok(());
     }
-    let values = match &aggregation.over {
-        RangeInput::Logs(logs) => logs.unwrap.is_some(),
-        RangeInput::Subquery { .. } => true,
-    };
     match aggregation.op {
-        RangeOp::Rate if values => job.run::<S, BucketLane<Total>>(evaluation, each),
-        RangeOp::Count | RangeOp::Rate | RangeOp::Bytes | RangeOp::BytesRate => {
-            job.run::<S, BucketLane<Tally>>(evaluation, each)
-        }
         RangeOp::Absent => job.absent(evaluation, each),
-        RangeOp::Sum | RangeOp::Avg => job.run::<S, BucketLane<Total>>(evaluation, each),
-        RangeOp::Stdvar | RangeOp::Stddev => job.run::<S, BucketLane<Moments>>(evaluation, each),
-        RangeOp::Min => job.run::<S, BucketLane<Smallest>>(evaluation, each),
-        RangeOp::Max => job.run::<S, BucketLane<Largest>>(evaluation, each),
-        RangeOp::First => job.run::<S, BucketLane<Earliest>>(evaluation, each),
-        RangeOp::Last => job.run::<S, BucketLane<Latest>>(evaluation, each),
-        RangeOp::Quantile | RangeOp::RateCounter => job.run::<S, SampleLane>(evaluation, each),
+        _ => with_lane!(aggregation, Kept => job.run::<S, Kept>(evaluation, each)),
     }
 }
 
 /// One range aggregation to evaluate.
-struct Job<'q> {
-    aggregation: &'q RangeAggregation,
-    grouping: Option<&'q Grouping>,
-    steps: &'q Steps,
+#[derive(Debug)]
+pub(super) struct Job<'q> {
+    pub(super) aggregation: &'q RangeAggregation,
+    pub(super) grouping: Option<&'q Grouping>,
+    pub(super) steps: &'q Steps,
+}
+
+/// The scan of a range aggregation over logs.
+struct RangeScan {
+    leaf: Leaf,
+    plan: RangePlan,
+    request: ScanRequest,
 }
 
 impl Job<'_> {
@@ -126,6 +173,56 @@ impl Job<'_> {
         logs: &LogRange,
         each: Each<'_>,
     ) -> Result<(), EngineError> {
+        let (detect_level, now) = (evaluation.detect_level, evaluation.now);
+        let RangeScan {
+            leaf,
+            plan,
+            request,
+        } = self.prepare(logs, detect_level, now)?;
+        let budget = evaluation.budget;
+        let new_sink = || RangeSink::<L>::new(&plan, leaf.runner(), budget);
+        let share = || {
+            let share = Share {
+                scan: ShareScan::Range {
+                    aggregation: self.aggregation.clone(),
+                    grouping: self.grouping.cloned(),
+                    steps: *self.steps,
+                },
+                detect_level,
+                now,
+            };
+            share.encode()
+        };
+        let source = evaluation.source;
+        let (sinks, stats) = source.scan_share(&request, &share, budget, &new_sink)?;
+        evaluation.stats.add(&stats);
+        let lanes = united(sinks)?;
+        self.finish(budget, lanes, &plan.windows, logs.range, each)
+    }
+
+    /// What the sinks of a share hold.
+    pub(super) fn share<S: Source>(
+        &self,
+        logs: &LogRange,
+        detect_level: bool,
+        now: Option<Timestamp>,
+        source: &S,
+        budget: &Budget,
+    ) -> Result<(Vec<u8>, ScanStats), EngineError> {
+        let scan = self.prepare(logs, detect_level, now)?;
+        let (plan, leaf, request) = (&scan.plan, &scan.leaf, &scan.request);
+        with_lane!(self.aggregation, Kept => {
+            let new_sink = || RangeSink::<Kept>::new(plan, leaf.runner(), budget);
+            share::saved(source, request, budget, &new_sink)
+        })
+    }
+
+    fn prepare(
+        &self,
+        logs: &LogRange,
+        detect_level: bool,
+        now: Option<Timestamp>,
+    ) -> Result<RangeScan, EngineError> {
         let op = self.aggregation.op;
         let windows = Windows::new(self.steps, logs.range, logs.offset);
         let value = match op {
@@ -139,13 +236,7 @@ impl Job<'_> {
             Value::LineLength => Cow::Borrowed(&logs.log),
             Value::None | Value::Unwrapped => without_idle_formats(&logs.log),
         };
-        let leaf = Leaf::new(
-            &log,
-            logs.unwrap.as_ref(),
-            need,
-            evaluation.detect_level,
-            evaluation.now,
-        )?;
+        let leaf = Leaf::new(&log, logs.unwrap.as_ref(), need, detect_level, now)?;
         let keeps_time = matches!(
             op,
             RangeOp::First | RangeOp::Last | RangeOp::Quantile | RangeOp::RateCounter
@@ -161,23 +252,11 @@ impl Job<'_> {
             value,
             filters_only: leaf.filters_only(),
         };
-        let budget = evaluation.budget;
-        let new_sink = || RangeSink::<L>::new(&plan, leaf.runner(), budget);
-        let (sinks, stats) = evaluation.source.scan(&request, budget, &new_sink)?;
-        evaluation.stats.add(&stats);
-        let mut lanes = Lanes::default();
-        let mut failures = Vec::new();
-        for sink in sinks {
-            match sink.into_lanes() {
-                Ok(of_sink) => lanes.absorb(of_sink),
-                Err(failure) => failures.push(failure),
-            }
-        }
-        // Each sink reports the first error that it met: show the same one whoever met it.
-        if let Some(failure) = failures.into_iter().min_by_key(EngineError::to_string) {
-            return Err(failure);
-        }
-        self.finish(budget, lanes, &windows, logs.range, each)
+        Ok(RangeScan {
+            leaf,
+            plan,
+            request,
+        })
     }
 
     fn subquery<S: Source, L: Lane>(
@@ -195,13 +274,12 @@ impl Job<'_> {
             ));
         }
         let scan = windows.scan_range();
-        let first = scan.start.saturating_add(step - 1).div_euclid(step) * step;
-        if scan.end.saturating_sub(first) / step > SUBQUERY_STEPS_MAX {
+        let inner = inner_steps(windows, step);
+        if scan.end.saturating_sub(inner.start) / step > SUBQUERY_STEPS_MAX {
             return Err(EngineError::Invalid(format!(
                 "subquery needs more than {SUBQUERY_STEPS_MAX} evaluations; use a larger step or a shorter range"
             )));
         }
-        let inner = Steps::new(first, scan.end - 1, step);
         let operand = evaluation.eval(expr, &inner)?;
         let charged = operand.memory_bytes();
         let rows = match operand {
@@ -278,6 +356,13 @@ impl Job<'_> {
             points,
         })?)
     }
+}
+
+/// When the expression of a subquery is evaluated: at the multiples of `step` that windows hold.
+pub(super) fn inner_steps(windows: &Windows, step: i64) -> Steps {
+    let scan = windows.scan_range();
+    let first = scan.start.saturating_add(step - 1).div_euclid(step) * step;
+    Steps::new(first, scan.end - 1, step)
 }
 
 /// Leaves out each `line_format` whose line nobody reads: no parser or line filter stands behind

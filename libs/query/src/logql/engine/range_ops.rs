@@ -17,6 +17,7 @@ use model::Timestamp;
 
 use super::super::ast::RangeOp;
 use super::series::Points;
+use super::share::{Reader, Writer};
 use super::steps::Windows;
 
 pub(super) use parts::{Earliest, Largest, Latest, Moments, Smallest, Tally, Total};
@@ -51,6 +52,13 @@ pub(super) trait Lane: Default + Send {
     /// Takes over what another sink kept of the same series.
     fn absorb(&mut self, other: Self);
 
+    /// What is kept, for [`load`](Self::load).
+    fn save(&self, out: &mut Writer);
+
+    /// A lane as it was saved, and how many bytes it holds; `None` for what is none of so many
+    /// buckets.
+    fn load(from: &mut Reader<'_>, buckets: usize) -> Option<(Self, usize)>;
+
     /// The result of each window that holds a row.
     fn finish(self, windows: &Windows, finish: &Finish) -> Points;
 }
@@ -64,6 +72,10 @@ pub(super) trait Part: Copy + Default + Send {
     /// Joins with the rows of another part. Associative and, with the stated precision,
     /// commutative; the default is neutral.
     fn merge(&mut self, other: &Self);
+
+    fn save(&self, out: &mut Writer);
+
+    fn load(from: &mut Reader<'_>) -> Option<Self>;
 
     /// The result for a window of these rows, `None` when there are none.
     fn value(&self, finish: &Finish) -> Option<f64>;
@@ -120,6 +132,24 @@ impl<P: Part> Lane for BucketLane<P> {
         for (at, theirs) in other.parts.iter().enumerate() {
             self.part(other.first + at).0.merge(theirs);
         }
+    }
+
+    fn save(&self, out: &mut Writer) {
+        out.count(self.first);
+        out.count(self.parts.len());
+        self.parts.iter().for_each(|part| part.save(out));
+    }
+
+    fn load(from: &mut Reader<'_>, buckets: usize) -> Option<(Self, usize)> {
+        let first = usize::try_from(from.number()?).ok()?;
+        let count = usize::try_from(from.number()?).ok()?;
+        if first.checked_add(count)? > buckets {
+            return None;
+        }
+        let parts = (0..count).map(|_| P::load(from));
+        let parts: Vec<P> = parts.collect::<Option<_>>()?;
+        let bytes = parts.capacity() * size_of::<P>();
+        Some((BucketLane { first, parts }, bytes))
     }
 
     fn finish(self, windows: &Windows, finish: &Finish) -> Points {

@@ -5,8 +5,9 @@ use super::super::pipeline::{ERROR_LABEL, LabelPairs, PRESERVE_ERROR_LABEL, Runn
 use super::EngineError;
 use super::labels::LabelSet;
 use super::range_ops::Lane;
+use super::share::{self, Reader, Writer};
 use super::steps::Windows;
-use crate::{Budget, BudgetError, Sink};
+use crate::{Budget, BudgetError, ShareSink, Sink, SourceError};
 
 /// The number that a row stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +110,8 @@ pub(super) struct RangeSink<'q, L> {
     /// Bytes not yet charged.
     uncharged: usize,
     failure: Option<EngineError>,
+    /// What other processes made of their shares.
+    loaded: Lanes<L>,
 }
 
 impl<'q, L: Lane> RangeSink<'q, L> {
@@ -121,6 +124,7 @@ impl<'q, L: Lane> RangeSink<'q, L> {
             bytes: 0,
             uncharged: 0,
             failure: None,
+            loaded: Lanes::default(),
         }
     }
 
@@ -132,10 +136,8 @@ impl<'q, L: Lane> RangeSink<'q, L> {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
-        let mut lanes: Lanes<L> = Lanes {
-            bytes: self.bytes,
-            ..Lanes::default()
-        };
+        let mut lanes = self.loaded;
+        lanes.bytes += self.bytes;
         for (series, lane) in self.runner.all_series().zip(self.lanes) {
             let at = lanes.series(LabelSet::from(&series.labels));
             lanes.series[at].1.absorb(lane);
@@ -235,6 +237,70 @@ impl<'q, L: Lane> RangeSink<'q, L> {
         let at = block.timestamps.first().copied().unwrap_or(0);
         let sample = self.runner.sample(at, block.lines.line(0), &[])?;
         Some(sample.series)
+    }
+}
+
+/// The lanes of several sinks together.
+///
+/// # Errors
+/// `Pipeline` when a row had an error. Each sink reports the first one that it met: it is the same
+/// one whoever met it.
+pub(super) fn united<L: Lane>(sinks: Vec<RangeSink<'_, L>>) -> Result<Lanes<L>, EngineError> {
+    let mut lanes = Lanes::default();
+    let mut failures = Vec::new();
+    for sink in sinks {
+        match sink.into_lanes() {
+            Ok(of_sink) => lanes.absorb(of_sink),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    match failures.into_iter().min_by_key(EngineError::to_string) {
+        Some(failure) => Err(failure),
+        None => Ok(lanes),
+    }
+}
+
+impl<L: Lane> ShareSink for RangeSink<'_, L> {
+    fn save(sinks: Vec<Self>) -> Vec<u8> {
+        let mut out = Writer::default();
+        let (lanes, failure) = match united(sinks) {
+            Ok(lanes) => (lanes, None),
+            Err(EngineError::Pipeline { error, series }) => {
+                (Lanes::default(), Some((error, series)))
+            }
+            // Sinks know no other failure; these bytes are refused.
+            Err(_) => return vec![u8::MAX],
+        };
+        out.option(failure, |out, (error, series)| {
+            out.text(&error);
+            out.text(&series);
+        });
+        for (labels, lane) in &lanes.series {
+            out.labels(labels);
+            lane.save(&mut out);
+        }
+        out.finish()
+    }
+
+    fn load(&mut self, saved: &[u8]) -> Result<(), SourceError> {
+        let mut from = Reader::new(saved);
+        let failure = from.option(|from| Some((from.text()?, from.text()?)));
+        if let Some((error, series)) = failure.ok_or_else(share::unreadable)? {
+            self.failure = Some(EngineError::Pipeline {
+                error: error.to_owned(),
+                series: series.to_owned(),
+            });
+        }
+        let buckets = self.plan.windows.buckets();
+        while !from.is_empty() {
+            let labels = from.labels().ok_or_else(share::unreadable)?;
+            let (lane, bytes) = L::load(&mut from, buckets).ok_or_else(share::unreadable)?;
+            let own = labels.memory_bytes() + size_of::<L>() + 128;
+            let at = self.loaded.series(labels);
+            self.loaded.series[at].1.absorb(lane);
+            self.loaded.charge(bytes + own, self.budget)?;
+        }
+        Ok(())
     }
 }
 

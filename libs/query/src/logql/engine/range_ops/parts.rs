@@ -1,6 +1,7 @@
 use model::Timestamp;
 
 use super::super::super::ast::RangeOp;
+use super::super::share::{Reader, Writer};
 use super::{Finish, Part};
 
 /// How many rows, and how many bytes their lines have.
@@ -71,6 +72,18 @@ impl Wide {
     fn add_wide(&mut self, other: &Wide) {
         self.add(other.high, other.low);
     }
+
+    fn save(&self, out: &mut Writer) {
+        out.f64(self.high);
+        out.f64(self.low);
+    }
+
+    fn load(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Wide {
+            high: from.f64()?,
+            low: from.f64()?,
+        })
+    }
 }
 
 impl Part for Tally {
@@ -88,6 +101,16 @@ impl Part for Tally {
     fn merge(&mut self, other: &Self) {
         self.rows += other.rows;
         self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+
+    fn save(&self, out: &mut Writer) {
+        out.number(self.rows);
+        out.number(self.bytes);
+    }
+
+    fn load(from: &mut Reader<'_>) -> Option<Self> {
+        let (rows, bytes) = (from.number()?, from.number()?);
+        Some(Tally { rows, bytes })
     }
 
     fn value(&self, finish: &Finish) -> Option<f64> {
@@ -120,6 +143,16 @@ impl Part for Total {
         self.sum.add_wide(&other.sum);
     }
 
+    fn save(&self, out: &mut Writer) {
+        out.number(self.rows);
+        self.sum.save(out);
+    }
+
+    fn load(from: &mut Reader<'_>) -> Option<Self> {
+        let (rows, sum) = (from.number()?, Wide::load(from)?);
+        Some(Total { rows, sum })
+    }
+
     fn value(&self, finish: &Finish) -> Option<f64> {
         if self.rows == 0 {
             return None;
@@ -147,6 +180,20 @@ impl Part for Moments {
         self.rows += other.rows;
         self.sum.add_wide(&other.sum);
         self.squares.add_wide(&other.squares);
+    }
+
+    fn save(&self, out: &mut Writer) {
+        out.number(self.rows);
+        self.sum.save(out);
+        self.squares.save(out);
+    }
+
+    fn load(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Moments {
+            rows: from.number()?,
+            sum: Wide::load(from)?,
+            squares: Wide::load(from)?,
+        })
     }
 
     fn value(&self, finish: &Finish) -> Option<f64> {
@@ -195,6 +242,14 @@ macro_rules! extreme {
                 }
             }
 
+            fn save(&self, out: &mut Writer) {
+                out.option(self.0, Writer::f64);
+            }
+
+            fn load(from: &mut Reader<'_>) -> Option<Self> {
+                from.option(Reader::f64).map($part)
+            }
+
             fn value(&self, _finish: &Finish) -> Option<f64> {
                 self.0
             }
@@ -227,6 +282,18 @@ macro_rules! edge {
                 if let Some((at, value)) = other.0 {
                     self.add(at, value);
                 }
+            }
+
+            fn save(&self, out: &mut Writer) {
+                out.option(self.0, |out, (at, value)| {
+                    out.i64(at);
+                    out.f64(value);
+                });
+            }
+
+            fn load(from: &mut Reader<'_>) -> Option<Self> {
+                let best = from.option(|from| Some((from.i64()?, from.f64()?)))?;
+                Some($part(best))
             }
 
             fn value(&self, _finish: &Finish) -> Option<f64> {

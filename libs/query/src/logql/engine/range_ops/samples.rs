@@ -4,6 +4,7 @@ use model::Timestamp;
 
 use super::super::super::ast::RangeOp;
 use super::super::series::Points;
+use super::super::share::{Reader, Writer};
 use super::super::steps::Windows;
 use super::{Finish, Lane};
 
@@ -30,6 +31,21 @@ impl Lane for SampleLane {
         } else {
             self.samples.append(&mut other.samples);
         }
+    }
+
+    fn save(&self, out: &mut Writer) {
+        out.count(self.samples.len());
+        for (at, value) in &self.samples {
+            out.i64(*at);
+            out.f64(*value);
+        }
+    }
+
+    fn load(from: &mut Reader<'_>, _buckets: usize) -> Option<(Self, usize)> {
+        let samples = (0..from.number()?).map(|_| Some((from.i64()?, from.f64()?)));
+        let samples: Vec<_> = samples.collect::<Option<_>>()?;
+        let bytes = samples.capacity() * size_of::<(Timestamp, f64)>();
+        Some((SampleLane { samples }, bytes))
     }
 
     fn finish(mut self, windows: &Windows, finish: &Finish) -> Points {
