@@ -53,7 +53,7 @@ def ask(querier, path, timeout=60, **params):
 
 def counts(querier, end):
     """Lines of each stream, by the query that a dashboard would make of it."""
-    query = f"sum by (app) (count_over_time({{app=~\"app-.*\"}} | logfmt | line >= 0 [{HOURS}h]))"
+    query = f"sum by (app) (count_over_time({{app=~\"app-.*\"}} | logfmt | line >= 0 [{HOURS + 1}h]))"
     found = ask(querier, "query", query=query, time=end)
     return {series["metric"]["app"]: int(series["value"][1]) for series in found}
 
