@@ -12,6 +12,8 @@ VICTORIA_LOGS_BIN ?=
 NEEDLE_GB ?= 20
 CRASH_ROUNDS ?= 100
 FUZZ_SECONDS ?= 60
+FUZZ_SEEDS := $(abspath $(wildcard libs/segment/test-data/v*) libs/query/tests/cases)
+CARGO_FUZZ := target/tools/bin/cargo-fuzz
 FAULT_SECONDS ?= 20
 VENV := e2e/.venv
 PYTHON := $(VENV)/bin/python
@@ -80,9 +82,15 @@ e2e-faults: build venv ## Breaks a cluster in every way for FAULT_SECONDS each, 
 crash: build venv ## Kills the server at random under load, CRASH_ROUNDS times, and looks for lost or doubled lines.
 	PHAROS_BIN=target/release/pharos $(PYTHON) e2e/crash.py --rounds $(CRASH_ROUNDS)
 
-fuzz: ## Runs every fuzz target for FUZZ_SECONDS; needs cargo-fuzz and a nightly toolchain.
-	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
-		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+# The sanitizer and the coverage of libFuzzer are flags that the compiler takes only in its nightly builds, or when it is told
+# that it is one. What it compiles is otherwise the same; nothing else is built so.
+fuzz: $(CARGO_FUZZ) ## Runs every fuzz target for FUZZ_SECONDS.
+	cd fuzz && for target in $$($(abspath $(CARGO_FUZZ)) fuzz list); do \
+		mkdir -p corpus/$$target && \
+		RUSTC_BOOTSTRAP=1 $(abspath $(CARGO_FUZZ)) fuzz run $$target corpus/$$target $(FUZZ_SEEDS) -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+$(CARGO_FUZZ):
+	cargo install cargo-fuzz --version 0.13.2 --locked --quiet --root target/tools
 
 fix: ## Formats and applies lint suggestions.
 	cargo fmt --all

@@ -1,6 +1,5 @@
 //! Any text as a LogQL query: refused, or printed and formatted to a text that is the same query.
-//! `cargo +nightly fuzz run logql_parse` in this folder; seeds: the queries of
-//! `libs/query/tests/cases/logql_syntax.txt`.
+//! `make fuzz` runs it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

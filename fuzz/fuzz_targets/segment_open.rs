@@ -1,5 +1,5 @@
 //! Any bytes as a segment: opened, planned, filtered and decoded in full; an error is fine, a panic
-//! is not. `cargo +nightly fuzz run segment_open` in this folder; seeds: `libs/segment/test-data`.
+//! is not. `make fuzz` runs it; seeds: `libs/segment/test-data`.
 #![no_main]
 
 use bytes::Bytes;
