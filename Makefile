@@ -1,6 +1,6 @@
 # What a newcomer types: `make run`, `make test`, `make demo`. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run build test check unit e2e e2e-logcli demo bench bench-shapes bench-needle bench-micro bench-streams bench-cluster crash cluster e2e-faults fix fuzz venv
+.PHONY: help run build test check unit e2e e2e-logcli demo bench bench-shapes bench-needle bench-micro bench-streams bench-cluster crash cluster e2e-faults sim fix fuzz venv
 
 # The benchmark's corpus generator, pusher and questions; not part of this repository.
 BENCH_DIR ?= ../shared/bench
@@ -15,6 +15,9 @@ FUZZ_SECONDS ?= 60
 FUZZ_SEEDS := $(abspath $(wildcard libs/segment/test-data/v*) libs/query/tests/cases)
 CARGO_FUZZ := target/tools/bin/cargo-fuzz
 FAULT_SECONDS ?= 20
+# Seeds of the simulation: how many, and the first.
+SEEDS ?= 1000
+SEED_BASE ?= 0
 VENV := e2e/.venv
 PYTHON := $(VENV)/bin/python
 
@@ -91,6 +94,9 @@ fuzz: $(CARGO_FUZZ) ## Runs every fuzz target for FUZZ_SECONDS.
 
 $(CARGO_FUZZ):
 	cargo install cargo-fuzz --version 0.13.2 --locked --quiet --root target/tools
+
+sim: ## Simulates a cluster under faults for SEEDS seeds from SEED_BASE on; a seed that fails is printed and replays exactly.
+	cargo run --profile sim --quiet --package sim -- --seeds $(SEEDS) --seed-base $(SEED_BASE)
 
 fix: ## Formats and applies lint suggestions.
 	cargo fmt --all

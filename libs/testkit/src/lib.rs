@@ -8,4 +8,6 @@ pub mod querytest;
 pub use faulty_backend::{FaultyBackend, Operation, RequestCounts};
 pub use memory_source::{MemoryRecord, MemorySource};
 pub use object_storage::object_storage_suite;
+pub use sim_objects::{BucketLink, SimBucket};
 pub mod sim_disk;
+mod sim_objects;

@@ -119,6 +119,19 @@ impl SimDisk {
         Ok(self.content(name)?.lock().now.clone())
     }
 
+    /// The bytes of a file that were there at its last sync.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn read_durable(&self, name: &str) -> io::Result<Vec<u8>> {
+        Ok(self.content(name)?.lock().durable.clone())
+    }
+
+    /// The power fails now: every changing call from here on does nothing and fails.
+    pub fn cut_power(&self) {
+        self.state.lock().calls_left = Some(0);
+    }
+
     /// Changes bytes in place, durably: damage.
     ///
     /// # Errors

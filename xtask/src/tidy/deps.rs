@@ -46,6 +46,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "querier",
         ],
     ),
+    (
+        "sim",
+        &[
+            "model",
+            "proto",
+            "segment",
+            "rpc",
+            "store",
+            "meta",
+            "runtime",
+            "testkit",
+            "distributor",
+            "ingester",
+            "querier",
+        ],
+    ),
     ("xtask", &["model", "query", "testkit"]),
 ];
 

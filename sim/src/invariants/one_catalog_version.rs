@@ -1,0 +1,71 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{Event, Invariant};
+
+/// All segments that one query reads are live in one and the same version of the catalog, and what
+/// it counts twice it counts alike.
+#[derive(Debug, Default)]
+pub(crate) struct OneCatalogVersion {
+    /// The versions that were seen, each with its live objects.
+    versions: BTreeMap<u64, BTreeSet<Arc<str>>>,
+    /// What the query read.
+    read: BTreeSet<String>,
+}
+
+impl OneCatalogVersion {
+    /// The versions, as narrow as is known, within which the object was live: after the first, before
+    /// the second. Versions that nobody saw may be on either side.
+    fn life_of(&self, path: &str) -> Option<(u64, u64)> {
+        let live = |(_, paths): &(&u64, &BTreeSet<Arc<str>>)| paths.contains(path);
+        let first = *self.versions.iter().find(live)?.0;
+        let last = *self.versions.iter().rev().find(live)?.0;
+        let before = self.versions.range(..first).next_back();
+        let after = self.versions.range(last + 1..).next();
+        let before = before.map_or(0, |(version, _)| *version);
+        Some((before, after.map_or(u64::MAX, |(version, _)| *version)))
+    }
+}
+
+impl Invariant for OneCatalogVersion {
+    fn name(&self) -> &'static str {
+        "one_catalog_version"
+    }
+
+    fn see(&mut self, event: &Event) -> Result<(), String> {
+        match event {
+            Event::Shows { catalog, .. } => {
+                let live = catalog.segments.values();
+                let paths = live.map(|segment| Arc::clone(&segment.path));
+                self.versions
+                    .entry(catalog.version)
+                    .or_insert_with(|| paths.collect());
+            }
+            Event::QueryBegins => self.read.clear(),
+            Event::Read { path } => drop(self.read.insert(path.clone())),
+            Event::Counted { once, again } if once != again => {
+                return Err(format!(
+                    "one query counts {once} records, and {again} when it looks again"
+                ));
+            }
+            Event::Found(_) | Event::Counted { .. } => {
+                let lives = self.read.iter().filter_map(|path| {
+                    let life = self.life_of(path)?;
+                    Some((path, life))
+                });
+                let lives: Vec<_> = lives.collect();
+                let latest = lives.iter().max_by_key(|(_, (after, _))| *after);
+                let first_gone = lives.iter().min_by_key(|(_, (_, before))| *before);
+                if let (Some((new, (after, _))), Some((old, (_, before)))) = (latest, first_gone)
+                    && after + 1 >= *before
+                {
+                    return Err(format!(
+                        "one answer has read {new}, live after version {after} only, and {old}, live before version {before} only"
+                    ));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

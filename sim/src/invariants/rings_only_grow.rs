@@ -1,0 +1,60 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{NodeId, RingVersion};
+
+use super::{Event, Invariant};
+
+/// To a process the versions of catalog and ring never go back, and a version of the ring has the
+/// same members wherever it is seen.
+#[derive(Debug, Default)]
+pub(crate) struct RingsOnlyGrow {
+    /// By the run of a process: the newest it has shown.
+    shown: BTreeMap<u64, (u64, RingVersion)>,
+    members: BTreeMap<RingVersion, BTreeMap<NodeId, Arc<str>>>,
+}
+
+impl Invariant for RingsOnlyGrow {
+    fn name(&self) -> &'static str {
+        "rings_only_grow"
+    }
+
+    fn see(&mut self, event: &Event) -> Result<(), String> {
+        let Event::Shows {
+            life,
+            address,
+            catalog,
+        } = event
+        else {
+            return Ok(());
+        };
+        let ring = &catalog.cluster.ring;
+        let now = (catalog.version, ring.version);
+        if let Some(before) = self.shown.insert(*life, now)
+            && (before.0 > now.0 || before.1 > now.1)
+        {
+            return Err(format!(
+                "{address} showed catalog {} with ring {}, and then {} with ring {}",
+                before.0, before.1.0, now.0, now.1.0
+            ));
+        }
+        let members = self
+            .members
+            .entry(ring.version)
+            .or_insert_with(|| ring.members.clone());
+        if *members != ring.members {
+            return Err(format!(
+                "ring {} has the members {:?}, and at {address} {:?}",
+                ring.version.0, members, ring.members
+            ));
+        }
+        let mut past = catalog.cluster.past_rings.keys();
+        match past.find(|version| **version >= ring.version) {
+            Some(past) => Err(format!(
+                "ring {} is past at {address}, and ring {} is current",
+                past.0, ring.version.0
+            )),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The ports of other processes, as one run of a process sees them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::FutureExt;
+use model::{BatchId, HeadKey};
+use rpc::{
+    Changes, Error, HeldBatch, IngestApi, IngestRequest, MetaCall, MetaPeerApi, Network, OwnerApi,
+    Recent, RecentRequest, ReconcileRequest, Reconciled, SearchApi, TailReceiver, TailSender,
+};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{Door, Net, broken};
+use crate::life::Life;
+
+/// Changes of a catalog that are on their way.
+const CHANGES_MAX: usize = 8;
+
+/// The way from one run of a process to all others.
+pub(crate) struct Wires {
+    pub(crate) net: Arc<Net>,
+    pub(crate) from: Arc<Life>,
+}
+
+/// The way to one address.
+struct Wire {
+    net: Arc<Net>,
+    from: Arc<Life>,
+    to: Arc<str>,
+}
+
+impl Wires {
+    fn to(&self, address: &str) -> Arc<Wire> {
+        Arc::new(Wire {
+            net: Arc::clone(&self.net),
+            from: Arc::clone(&self.from),
+            to: address.into(),
+        })
+    }
+}
+
+impl Network for Wires {
+    fn ingest(&self, address: &str) -> Arc<dyn IngestApi> {
+        self.to(address)
+    }
+    fn search(&self, address: &str) -> Arc<dyn SearchApi> {
+        self.to(address)
+    }
+    fn owner(&self, address: &str) -> Arc<dyn OwnerApi> {
+        self.to(address)
+    }
+    fn meta(&self, address: &str) -> Arc<dyn MetaPeerApi> {
+        self.to(address)
+    }
+}
+
+impl Wire {
+    /// Calls the ingester at the other end.
+    async fn ingester<T: Send + 'static, F>(
+        &self,
+        what: &'static str,
+        bytes: usize,
+        serve: impl Fn(ingester::Ingester) -> F + Send + Sync + 'static,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let to = Arc::clone(&self.to);
+        let serve = move |door: Door| match door.ingester {
+            Some(ingester) => serve(ingester).boxed(),
+            None => {
+                let starting = broken(&to, "its ingester has not started");
+                async move { Err(starting) }.boxed()
+            }
+        };
+        let (net, from, to) = (&self.net, &self.from, &self.to);
+        net.call(from, to, what, bytes, Arc::new(serve)).await
+    }
+
+    fn coordinator(&self, door: Door) -> Result<meta::Node, Error> {
+        let node = door.meta;
+        node.ok_or_else(|| broken(&self.to, "its coordinator has not started"))
+    }
+}
+
+#[async_trait]
+impl IngestApi for Wire {
+    async fn ingest(&self, requests: Vec<IngestRequest>) -> Result<(), Error> {
+        let bytes = requests.iter().map(|r| r.batch.memory_bytes()).sum();
+        self.ingester("ingest", bytes, move |ingester| {
+            let requests = requests.clone();
+            async move { ingester.ingest(requests).await }
+        })
+        .await
+    }
+
+    async fn flush(&self) -> Result<(), Error> {
+        self.ingester("flush", 0, |ingester| async move { ingester.flush().await })
+            .await
+    }
+}
+
+#[async_trait]
+impl SearchApi for Wire {
+    async fn recent(&self, request: RecentRequest) -> Result<Recent, Error> {
+        self.ingester("recent", 0, move |ingester| {
+            let request = request.clone();
+            async move { ingester.recent(request).await }
+        })
+        .await
+    }
+
+    fn tail(&self) -> TailReceiver {
+        // Live views are not simulated: this one ends at once.
+        TailSender::new(1, 0).subscribe()
+    }
+}
+
+#[async_trait]
+impl OwnerApi for Wire {
+    async fn reconcile(&self, request: ReconcileRequest) -> Result<Reconciled, Error> {
+        self.ingester("reconcile", 0, move |ingester| {
+            let request = request.clone();
+            async move { ingester.reconcile(request).await }
+        })
+        .await
+    }
+
+    async fn pull(&self, key: HeadKey, ids: Vec<BatchId>) -> Result<Vec<HeldBatch>, Error> {
+        self.ingester("pull", 0, move |ingester| {
+            let ids = ids.clone();
+            async move { ingester.pull(key, ids).await }
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl MetaPeerApi for Wire {
+    async fn call(&self, call: MetaCall, body: Bytes) -> Result<Bytes, Error> {
+        let what = match call {
+            MetaCall::Raft => "raft",
+            MetaCall::Propose => "propose",
+            MetaCall::Status => "status",
+            MetaCall::Join => "join",
+        };
+        let (to, bytes) = (Arc::clone(&self.to), body.len());
+        let serve = move |door: Door| {
+            let (to, body) = (Arc::clone(&to), body.clone());
+            async move {
+                match door.meta {
+                    Some(node) => node.call(call, body).await,
+                    None => Err(broken(&to, "its coordinator has not started")),
+                }
+            }
+            .boxed()
+        };
+        let (net, from) = (&self.net, &self.from);
+        net.call(from, &self.to, what, bytes, Arc::new(serve)).await
+    }
+
+    async fn watch(&self, after: u64) -> Result<Changes, Error> {
+        self.from.halt_if_over().await;
+        let fate = self.net.fate();
+        self.from.pause(fate.there).await;
+        if fate.lost_there || !self.net.passes(&self.from.address, &self.to) {
+            return Err(broken(&self.to, "the connection was lost"));
+        }
+        let door = self.net.door(&self.to)?;
+        let life = Arc::clone(&door.life);
+        let mut changes = self.coordinator(door)?.watch(after).await?;
+        let (frames, stream) = mpsc::channel(CHANGES_MAX);
+        let (net, from) = (Arc::clone(&self.net), Arc::clone(&self.from));
+        tokio::spawn(async move {
+            loop {
+                let next = tokio::select! {
+                    biased;
+                    () = from.over() => return,
+                    next = life.live(changes.next()) => next,
+                };
+                let fate = net.fate();
+                from.pause(fate.back).await;
+                let frame = match next {
+                    Some(Some(frame)) if net.passes(&life.address, &from.address) => frame,
+                    Some(None) => return,
+                    _ => Err(broken(&life.address, "the connection was lost")),
+                };
+                if frame.is_err() {
+                    drop(frames.send(frame).await);
+                    return;
+                }
+                if frames.send(frame).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Box::pin(ReceiverStream::new(stream)))
+    }
+}

@@ -1,0 +1,169 @@
+//! What a seed makes of a run: who is there, how they are set up, how bad it gets.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use meta::Timings;
+use model::SlotLength;
+use rpc::{ClusterShape, RoleSet};
+
+use crate::bucket::BucketWeather;
+use crate::cost::Costs;
+use crate::dice::Dice;
+use crate::disk::DiskPace;
+use crate::net::Weather;
+
+pub(crate) const DISTRIBUTOR: RoleSet = RoleSet {
+    distributor: true,
+    ingester: false,
+    querier: false,
+};
+pub(crate) const INGESTER: RoleSet = RoleSet {
+    distributor: false,
+    ingester: true,
+    querier: false,
+};
+pub(crate) const QUERIER: RoleSet = RoleSet {
+    distributor: false,
+    ingester: false,
+    querier: true,
+};
+pub(crate) const ALL_ROLES: RoleSet = RoleSet {
+    distributor: true,
+    ingester: true,
+    querier: true,
+};
+
+/// A process that takes part.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) address: Arc<str>,
+    pub(crate) zone: Arc<str>,
+    pub(crate) roles: RoleSet,
+    pub(crate) ahead_nanos: i64,
+}
+
+/// How a run is set up.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) shape: ClusterShape,
+    pub(crate) voters: usize,
+    pub(crate) timings: Timings,
+    /// Those that are there from the beginning.
+    pub(crate) first: Vec<Placed>,
+    /// Those that may join later.
+    pub(crate) later: Vec<Placed>,
+    pub(crate) ingester: ingester::Config,
+    pub(crate) disk: DiskPace,
+    pub(crate) bucket: BucketWeather,
+    /// How messages fare while faults happen.
+    pub(crate) weather: Weather,
+    pub(crate) costs: Costs,
+    /// For how long there are faults and load.
+    pub(crate) trouble: Duration,
+    /// The time between two faults is drawn up to this; zero makes none.
+    pub(crate) fault_every: Duration,
+}
+
+const NANOS_PER_MILLI: i64 = 1_000_000;
+/// Clocks of a cluster agree this well.
+const SKEW_MILLIS_MAX: u64 = 2000;
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+impl Plan {
+    pub(crate) fn draw(dice: &Dice) -> Plan {
+        let ingesters = 3 + dice.below(2);
+        let together = dice.chance(300);
+        let mut first = Vec::new();
+        for at in 0..ingesters {
+            let roles = if together { ALL_ROLES } else { INGESTER };
+            first.push(placed(dice, &format!("i{at}"), at % 3, roles));
+        }
+        if !together {
+            for at in 0..2 {
+                first.push(placed(dice, &format!("d{at}"), at, DISTRIBUTOR));
+                first.push(placed(dice, &format!("q{at}"), at, QUERIER));
+            }
+        }
+        let later = (ingesters..ingesters + 2)
+            .map(|at| placed(dice, &format!("i{at}"), at % 3, INGESTER))
+            .collect();
+        let slot = 2000 + dice.below(5000);
+        let replicas = [3, 3, 3, 2, 1][dice.below(5) as usize];
+        Plan {
+            shape: ClusterShape {
+                shards: 1 + dice.below(6) as u32,
+                replicas,
+                slot_nanos: slot as i64 * NANOS_PER_MILLI,
+            },
+            voters: 3,
+            timings: Timings {
+                forget_after: Duration::from_secs(15),
+                replace_voter_after: Duration::from_secs(20),
+                snapshot_commands: 4 + dice.below(60),
+                ..Timings::default()
+            },
+            first,
+            later,
+            ingester: ingester_config(dice, slot),
+            disk: DiskPace {
+                sync_min: millis(1),
+                sync_max: millis(1 + dice.below(30)),
+                bytes_per_second: 0,
+            },
+            bucket: BucketWeather {
+                fails: [0, 0, 20, 100][dice.below(4) as usize],
+                ..BucketWeather::FAIR
+            },
+            weather: Weather {
+                lost: [0, 5, 30, 60][dice.below(4) as usize],
+                doubled: [0, 20, 60][dice.below(3) as usize],
+                late: [0, 50, 120][dice.below(3) as usize],
+                late_max: millis(900),
+                ..Weather::FAIR
+            },
+            costs: Costs::NONE,
+            trouble: Duration::from_secs(20 + dice.below(30)),
+            fault_every: Duration::from_secs(1 + dice.below(6)),
+        }
+    }
+}
+
+pub(crate) fn placed(dice: &Dice, address: &str, zone: u64, roles: RoleSet) -> Placed {
+    let skew = dice.below(2 * SKEW_MILLIS_MAX + 1) as i64 - SKEW_MILLIS_MAX as i64;
+    Placed {
+        address: address.into(),
+        zone: format!("z{zone}").into(),
+        roles,
+        ahead_nanos: skew * NANOS_PER_MILLI,
+    }
+}
+
+fn ingester_config(dice: &Dice, slot_millis: u64) -> ingester::Config {
+    ingester::Config {
+        data_dir: PathBuf::new(),
+        slot_length: SlotLength(slot_millis as i64 * NANOS_PER_MILLI),
+        slot_grace: millis(500),
+        head_bytes_max: 16 << 10,
+        memory_bytes_max: 256 << 10,
+        room_wait: millis(1000),
+        wal_file_bytes_max: 1024 << dice.below(5),
+        flush_workers: 1 + dice.below(2) as usize,
+        takeover_delay: millis(1500),
+        owner_timeout: millis(1500),
+        lease_duration: Duration::from_secs(6),
+        merge: ingester::MergeConfig {
+            interval: millis(2000),
+            inputs_min: 2 + dice.below(4) as usize,
+            inputs_max: 8,
+            ..ingester::MergeConfig::default()
+        },
+        retention: Duration::ZERO,
+        delete_grace: Duration::from_secs(40),
+        orphan_age: Duration::from_secs(120),
+    }
+}
