@@ -62,10 +62,8 @@ fn main() -> anyhow::Result<ExitCode> {
     std::thread::scope(|scope| {
         let each = |_| scope.spawn(|| some(&settings, &found));
         let running: Vec<_> = (0..workers).map(each).collect();
-        let ended = running.into_iter().map(|worker| worker.join());
-        ended
-            .map(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect::<anyhow::Result<()>>()
+        let mut ended = running.into_iter().map(|worker| worker.join());
+        ended.try_for_each(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })?;
     let (done, seconds) = (found.done.into_inner(), began.elapsed().as_secs_f64());
     let failed = found.failed.into_inner();
