@@ -84,26 +84,15 @@ impl Ingester {
             .map_err(|source| file_error("make", &config.data_dir, source))?;
         remove_unfinished(&config.data_dir)?;
         let id = deps.node.0;
-        let files: Arc<dyn LogFiles> = match &deps.log_files {
-            Some(files) => Arc::clone(files),
-            None => {
-                let folder = config.data_dir.join("wal");
-                let opened = LogFolder::open(&folder);
-                Arc::new(opened.map_err(|source| file_error("open", &folder, source))?)
-            }
-        };
+        let files = log_files(&config, &deps)?;
         let plan = {
             let files = Arc::clone(&files);
             finished(deps.blocking.run(move || wal::plan(&*files, id)).await)?
         };
         let metrics = Arc::new(deps.metrics.clone());
         let (messages, receiver) = mpsc::channel(MESSAGES_MAX);
-        let writer = LogWriter::new(
-            Arc::clone(&files),
-            id,
-            config.wal_file_bytes_max,
-            plan.start,
-        );
+        let file_bytes_max = config.wal_file_bytes_max;
+        let writer = LogWriter::new(Arc::clone(&files), id, file_bytes_max, plan.start);
         let (log, thread) = WalThread::spawn(
             writer,
             messages.downgrade(),
@@ -150,6 +139,18 @@ impl Ingester {
             thread,
         ))
     }
+}
+
+/// The disk under the log.
+fn log_files(config: &Config, deps: &Deps) -> Result<Arc<dyn LogFiles>, Error> {
+    if let Some(files) = &deps.log_files {
+        return Ok(Arc::clone(files));
+    }
+    let folder = config.data_dir.join("wal");
+    let opened = LogFolder::open(&folder);
+    Ok(Arc::new(
+        opened.map_err(|source| file_error("open", &folder, source))?,
+    ))
 }
 
 /// Removes what merges of an earlier run left unfinished.

@@ -74,42 +74,13 @@ impl Metrics {
             &["reason"],
         )?;
         registry.register(Box::new(failures.clone()))?;
-        let counters = |name: &str, help: &str, label: &str| {
-            let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
-            registry.register(Box::new(counters.clone()))?;
-            Ok::<_, prometheus::Error>(counters)
-        };
-        let shares = counters(
-            "pharos_querier_slices_total",
-            "slices of queries that were spread: done here, there (by another querier), or here because another failed or was slow",
-            "done",
-        )?;
-        let recent = counters(
-            "pharos_querier_recent_calls_total",
-            "calls to ingesters for recent records: answered, failed, made again because the first was slow, not waited for because enough others had answered (late)",
-            "outcome",
-        )?;
         Ok(Metrics {
-            shares: ShareMetrics {
-                here: shares.with_label_values(&["here"]),
-                there: shares.with_label_values(&["there"]),
-                failed: shares.with_label_values(&["failed"]),
-                slow: shares.with_label_values(&["slow"]),
-            },
+            shares: ShareMetrics::new(registry)?,
             shares_done: counter(
                 "pharos_querier_shares_total",
                 "shares of other queriers' queries that were done here",
             )?,
-            recent: RecentMetrics {
-                answered: recent.with_label_values(&["answered"]),
-                failed: recent.with_label_values(&["failed"]),
-                again: recent.with_label_values(&["again"]),
-                late: recent.with_label_values(&["late"]),
-                incomplete: counter(
-                    "pharos_querier_recent_incomplete_total",
-                    "queries that failed because too few owners of a shard answered",
-                )?,
-            },
+            recent: RecentMetrics::new(registry)?,
             query_seconds,
             failures,
             running: gauge("pharos_querier_running", "queries that run now")?,
@@ -131,4 +102,55 @@ impl Metrics {
             )?,
         })
     }
+}
+
+impl ShareMetrics {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let slices = counters(
+            registry,
+            "pharos_querier_slices_total",
+            "slices of queries that were spread: done here, there (by another querier), or here because another failed or was slow",
+            "done",
+        )?;
+        Ok(ShareMetrics {
+            here: slices.with_label_values(&["here"]),
+            there: slices.with_label_values(&["there"]),
+            failed: slices.with_label_values(&["failed"]),
+            slow: slices.with_label_values(&["slow"]),
+        })
+    }
+}
+
+impl RecentMetrics {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let calls = counters(
+            registry,
+            "pharos_querier_recent_calls_total",
+            "calls to ingesters for recent records: answered, failed, made again because the first was slow, not waited for because enough others had answered (late)",
+            "outcome",
+        )?;
+        let incomplete = IntCounter::new(
+            "pharos_querier_recent_incomplete_total",
+            "queries that failed because too few owners of a shard answered",
+        )?;
+        registry.register(Box::new(incomplete.clone()))?;
+        Ok(RecentMetrics {
+            answered: calls.with_label_values(&["answered"]),
+            failed: calls.with_label_values(&["failed"]),
+            again: calls.with_label_values(&["again"]),
+            late: calls.with_label_values(&["late"]),
+            incomplete,
+        })
+    }
+}
+
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+) -> Result<IntCounterVec, prometheus::Error> {
+    let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+    registry.register(Box::new(counters.clone()))?;
+    Ok(counters)
 }

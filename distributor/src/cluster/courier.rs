@@ -42,24 +42,7 @@ impl Courier {
         let mut tell = Some(tell);
         let mut late = None;
         loop {
-            let shared = Arc::clone(&self.shared);
-            let mut may_hedge = || shared.pace.lock().may_hedge();
-            for action in delivery.step(began.elapsed(), &mut may_hedge) {
-                match action {
-                    Action::Send {
-                        call,
-                        node,
-                        ring,
-                        batches,
-                        hedge,
-                    } => self.send(call, node, ring, &batches, hedge),
-                    Action::Answer(result) => {
-                        shared.metrics.answered(&result);
-                        // Who asked may have left.
-                        let _ = tell.take().map(|tell| tell.send(result));
-                    }
-                }
-            }
+            self.act(&mut delivery, began.elapsed(), &mut tell);
             if delivery.is_answered() && late.is_none() {
                 late = self.admit_late(&delivery);
                 if late.is_none() {
@@ -80,20 +63,8 @@ impl Courier {
             tokio::select! {
                 biased;
                 Some(done) = self.calls.join_next() => {
-                    if let Ok((call, node, took, result)) = done {
-                        self.shared.learn(node, took, &result);
-                        match result {
-                            Ok(()) => {
-                                if delivery.is_answered() {
-                                    self.shared.metrics.late(delivery.news(call));
-                                }
-                                delivery.acked(call);
-                            }
-                            Err(error) => {
-                                self.failed.insert(node);
-                                delivery.failed(began.elapsed(), call, error);
-                            }
-                        }
+                    if let Ok(done) = done {
+                        self.take(&mut delivery, began.elapsed(), done);
                     }
                 }
                 catalog = self.shared.meta.changed(self.version), if delivery.wants_newer_ring() => {
@@ -104,6 +75,51 @@ impl Courier {
                 }
                 () = tokio::time::sleep_until(wake) => {}
                 () = gone => return,
+            }
+        }
+    }
+
+    /// Does what is to be done by now: sends, and tells who asked.
+    fn act(
+        &mut self,
+        delivery: &mut Delivery,
+        elapsed: Duration,
+        tell: &mut Option<oneshot::Sender<Result<(), Error>>>,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let mut may_hedge = || shared.pace.lock().may_hedge();
+        for action in delivery.step(elapsed, &mut may_hedge) {
+            match action {
+                Action::Send {
+                    call,
+                    node,
+                    ring,
+                    batches,
+                    hedge,
+                } => self.send(call, node, ring, &batches, hedge),
+                Action::Answer(result) => {
+                    shared.metrics.answered(&result);
+                    // Who asked may have left.
+                    let _ = tell.take().map(|tell| tell.send(result));
+                }
+            }
+        }
+    }
+
+    /// Takes an owner's answer.
+    fn take(&mut self, delivery: &mut Delivery, elapsed: Duration, done: Done) {
+        let (call, node, took, result) = done;
+        self.shared.learn(node, took, &result);
+        match result {
+            Ok(()) => {
+                if delivery.is_answered() {
+                    self.shared.metrics.late(delivery.news(call));
+                }
+                delivery.acked(call);
+            }
+            Err(error) => {
+                self.failed.insert(node);
+                delivery.failed(elapsed, call, error);
             }
         }
     }

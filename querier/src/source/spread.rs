@@ -162,24 +162,7 @@ impl Spread<'_> {
     ) -> Result<(), SourceError> {
         let began = Instant::now();
         let (send, mut answers) = mpsc::unbounded_channel();
-        let (mut here, mut away): (Vec<Slice>, BTreeMap<usize, Away>) = Default::default();
-        for (number, Assigned { slice, to }) in assigned.into_iter().enumerate() {
-            let Some(peer) = to else {
-                here.push(slice);
-                continue;
-            };
-            let (request, send) = (self.ask(&slice), send.clone());
-            let call = self.source.backend.runtime.spawn(async move {
-                // Nobody takes it any more when the slice was done elsewhere.
-                let _ = send.send((number, peer.port.share(request).await));
-            });
-            let call = Away {
-                slice,
-                to: peer.id,
-                _call: AbortOnDropHandle::new(call),
-            };
-            away.insert(number, call);
-        }
+        let (here, mut away) = self.send_away(assigned, &send);
         let metrics = &self.source.backend.shares;
         for range in joined(here.iter().map(|slice| slice.range).collect()) {
             self.here(range, sinks, stats, new_sink)?;
@@ -200,30 +183,19 @@ impl Spread<'_> {
                     let Some(share) = away.remove(&number) else {
                         continue;
                     };
-                    // It has too much to do, or the query may not do so much: no reason to avoid it.
-                    let refused = matches!(answer, Err(rpc::Error::Exhausted { .. }));
-                    match self.take(answer, stats, new_sink)? {
-                        Ok(sink) => {
-                            metrics.there.inc();
-                            self.peers.did(share.to);
+                    match self.answered(&share, answer, stats, new_sink)? {
+                        Some(sink) => {
                             sinks.push(sink);
                             continue;
                         }
-                        Err(error) => {
-                            tracing::info!(node = share.to.0, %error, "a querier did not do its share of a query; it is done here");
-                            metrics.failed.inc();
-                            if !refused {
-                                self.peers.failed(share.to, Instant::now());
-                            }
-                            share
-                        }
+                        None => share,
                     }
                 }
+                None if !slow => {
+                    slow = true;
+                    continue;
+                }
                 None => {
-                    if !slow {
-                        slow = true;
-                        continue;
-                    }
                     let Some((_, share)) = away.pop_first() else {
                         break;
                     };
@@ -239,6 +211,61 @@ impl Spread<'_> {
             self.here(taken_back.slice.range, sinks, stats, new_sink)?;
         }
         Ok(())
+    }
+
+    /// Asks the others for their slices, by number; those for this process come back.
+    fn send_away(
+        &self,
+        assigned: Vec<Assigned>,
+        send: &mpsc::UnboundedSender<(usize, Result<Bytes, rpc::Error>)>,
+    ) -> (Vec<Slice>, BTreeMap<usize, Away>) {
+        let (mut here, mut away) = (Vec::new(), BTreeMap::new());
+        for (number, Assigned { slice, to }) in assigned.into_iter().enumerate() {
+            let Some(peer) = to else {
+                here.push(slice);
+                continue;
+            };
+            let (request, send) = (self.ask(&slice), send.clone());
+            let call = self.source.backend.runtime.spawn(async move {
+                // Nobody takes it any more when the slice was done elsewhere.
+                let _ = send.send((number, peer.port.share(request).await));
+            });
+            let call = Away {
+                slice,
+                to: peer.id,
+                _call: AbortOnDropHandle::new(call),
+            };
+            away.insert(number, call);
+        }
+        (here, away)
+    }
+
+    /// The sink with what another made of its slice; `None` when it did not.
+    fn answered<K: ShareSink>(
+        &self,
+        share: &Away,
+        answer: Result<Bytes, rpc::Error>,
+        stats: &mut ScanStats,
+        new_sink: &(dyn Fn() -> K + Sync),
+    ) -> Result<Option<K>, SourceError> {
+        let metrics = &self.source.backend.shares;
+        // It has too much to do, or the query may not do so much: no reason to avoid it.
+        let refused = matches!(answer, Err(rpc::Error::Exhausted { .. }));
+        match self.take(answer, stats, new_sink)? {
+            Ok(sink) => {
+                metrics.there.inc();
+                self.peers.did(share.to);
+                Ok(Some(sink))
+            }
+            Err(error) => {
+                tracing::info!(node = share.to.0, %error, "a querier did not do its share of a query; it is done here");
+                metrics.failed.inc();
+                if !refused {
+                    self.peers.failed(share.to, Instant::now());
+                }
+                Ok(None)
+            }
+        }
     }
 
     /// Scans a part of the range here.
