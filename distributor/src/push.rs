@@ -61,7 +61,12 @@ impl Format {
     fn takes_unlabelled(self) -> bool {
         matches!(
             self,
-            Format::OtlpProtobuf | Format::OtlpJson | Format::OtlpGrpc | Format::Logs
+            Format::LokiProtobuf
+                | Format::LokiJson
+                | Format::OtlpProtobuf
+                | Format::OtlpJson
+                | Format::OtlpGrpc
+                | Format::Logs
         )
     }
 }
@@ -86,6 +91,8 @@ pub struct Outcome {
     pub records: u64,
     /// Records refused.
     pub refusals: Refusals,
+    /// Whether the request named any stream, be it one without records or a refused one.
+    pub named_streams: bool,
 }
 
 /// Takes requests; cheap to clone.
@@ -216,6 +223,7 @@ impl Distributor {
         Ok(Outcome {
             records: sorted.records,
             refusals: sorted.refusals,
+            named_streams: sorted.named_streams,
         })
     }
 

@@ -31,6 +31,7 @@ pub(crate) struct Session<'s> {
     /// What the records may still weigh; see [`Session::weigh`].
     room: usize,
     full: bool,
+    named_streams: bool,
     key: Vec<u8>,
 }
 
@@ -74,6 +75,8 @@ pub(crate) struct Sorted {
     /// Bytes of lines and metadata in them.
     pub(crate) bytes: u64,
     pub(crate) refusals: Refusals,
+    /// Whether any stream was named.
+    pub(crate) named_streams: bool,
 }
 
 impl<'s> Session<'s> {
@@ -112,6 +115,7 @@ impl<'s> Session<'s> {
             records: 0,
             room: request.record_bytes_max,
             full: false,
+            named_streams: false,
             key: Vec::new(),
         }
     }
@@ -132,6 +136,7 @@ impl<'s> Session<'s> {
             records: self.records,
             bytes: self.bytes,
             refusals: self.refusals,
+            named_streams: self.named_streams,
         })
     }
 
@@ -177,6 +182,7 @@ impl<'s> Session<'s> {
     }
 
     fn enter(&mut self, found: Result<Arc<Stream>, StreamRefusal>) {
+        self.named_streams = true;
         self.leave();
         self.current = match found {
             Ok(stream) => {

@@ -55,7 +55,9 @@ impl Streams {
         }
     }
 
-    /// The stream with these labels as text. `key` is scratch memory.
+    /// The stream with these labels as text; no text is no label. Without any label at all, it is
+    /// a stream of `unknown_service` if such names are given, else refused. `key` is scratch
+    /// memory.
     pub(crate) fn of_text(
         &self,
         tenant: &TenantId,
@@ -122,14 +124,15 @@ impl Streams {
                 error.valid_up_to()
             ),
         })?;
-        let pairs = proto::loki::parse_labels(text).map_err(|error| StreamRefusal {
+        let written = if text.is_empty() { "{}" } else { text };
+        let pairs = proto::loki::parse_labels(written).map_err(|error| StreamRefusal {
             reason: Reason::InvalidLabels,
             message: format!(
                 "error parsing labels '{}' with error: {error}",
                 excerpt(text)
             ),
         })?;
-        self.check(tenant, pairs, false)
+        self.check(tenant, pairs, true)
     }
 
     fn check(

@@ -10,13 +10,18 @@ use crate::{Distributor, Error, Format, Outcome};
 
 const TYPES: &str = "application/x-protobuf (or none), application/json";
 
+const NO_STREAM: &str = "error at least one valid stream is required for ingestion";
+
 /// `POST /loki/api/v1/push`: 204, or plain text that says what is wrong. When some records are
-/// refused the others are stored and the answer is 400.
+/// refused the others are stored and the answer is 400; without any stream it is 422.
 pub(crate) async fn push(
     State(distributor): State<Distributor>,
     request: Request,
 ) -> Response<Body> {
     match try_push(&distributor, request).await {
+        Ok(outcome) if !outcome.named_streams => {
+            refusal(StatusCode::UNPROCESSABLE_ENTITY, NO_STREAM.to_owned())
+        }
         Ok(outcome) if outcome.refusals.records() == 0 => StatusCode::NO_CONTENT.into_response(),
         Ok(outcome) => refusal(StatusCode::BAD_REQUEST, outcome.refusals.text()),
         Err(error) => {

@@ -29,6 +29,9 @@ fn the_service_is_taken_from_the_first_label_that_can_tell_it() {
         ),
         (r#"{app="",job="j"}"#, r#"{job="j", service_name="j"}"#),
         (r#"{ job = `j`, }"#, r#"{job="j", service_name="j"}"#),
+        (r#"{a=""}"#, r#"{service_name="unknown_service"}"#),
+        ("{}", r#"{service_name="unknown_service"}"#),
+        ("", r#"{service_name="unknown_service"}"#),
     ] {
         let stream = of_text(&streams, text.as_bytes()).unwrap();
         assert_eq!(stream.labels.to_string(), want, "{text}");
@@ -45,7 +48,14 @@ fn without_labels_to_take_it_from_no_service_is_added() {
     let stream = of_text(&streams, br#"{app="a"}"#).unwrap();
     assert_eq!(stream.labels.to_string(), r#"{app="a"}"#);
     let unlabelled = streams.of_pairs(&TenantId::default(), &[], true, &mut Vec::new());
-    assert_eq!(unlabelled.unwrap_err().reason, Reason::MissingLabels);
+    for refusal in [
+        unlabelled.unwrap_err(),
+        of_text(&streams, b"{}").unwrap_err(),
+    ] {
+        assert_eq!(refusal.reason, Reason::MissingLabels);
+        let want = "stream '{}' has no labels: at least one is required";
+        assert_eq!(refusal.message, want);
+    }
 }
 
 #[test]
@@ -53,19 +63,9 @@ fn bad_label_sets_are_refused_with_their_reason() {
     let streams = streams();
     for (text, reason, message) in [
         (
-            "{}",
-            Reason::MissingLabels,
-            "stream '{}' has no labels: at least one is required",
-        ),
-        (
-            r#"{a=""}"#,
-            Reason::MissingLabels,
-            "stream '{}' has no labels: at least one is required",
-        ),
-        (
-            "",
+            " ",
             Reason::InvalidLabels,
-            "error parsing labels '' with error: 1:1: parse error: unexpected end, want '{'",
+            "error parsing labels ' ' with error: 1:2: parse error: unexpected end, want '{'",
         ),
         (
             r#"{a="1",b="2",c="3",d="4"}"#,

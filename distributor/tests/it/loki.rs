@@ -275,11 +275,52 @@ async fn more_bodies_than_may_wait_are_told_to_come_again() {
 }
 
 #[tokio::test]
-async fn an_empty_push_is_fine_and_stores_nothing() {
+async fn a_push_must_name_a_stream_which_may_be_empty() {
     let fixture = Fixture::new();
-    let (status, _, _) = fixture.post(PATH, &[PROTOBUF], snappy(&[])).await;
-    assert_eq!(status, StatusCode::NO_CONTENT);
+    for (header, body) in [
+        (PROTOBUF, snappy(&[])),
+        (JSON, br#"{"streams":[]}"#.to_vec()),
+        (JSON, br#"{"streams":null}"#.to_vec()),
+        (JSON, br#"{"other":5}"#.to_vec()),
+    ] {
+        let (status, _, answer) = fixture.post(PATH, &[header], body).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        let want = "error at least one valid stream is required for ingestion";
+        assert_eq!(text(&answer), want);
+    }
+    for (header, body) in [
+        (PROTOBUF, snappy(&message(r#"{app="x"}"#, &[]))),
+        (PROTOBUF, snappy(&message("{}", &[]))),
+        (JSON, br#"{"streams":[{}]}"#.to_vec()),
+        (
+            JSON,
+            br#"{"streams":[{"stream":{},"values":[null]}]}"#.to_vec(),
+        ),
+    ] {
+        let (status, _, answer) = fixture.post(PATH, &[header], body).await;
+        assert_eq!((status, text(&answer)), (StatusCode::NO_CONTENT, ""));
+    }
     assert!(fixture.ingest.requests.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn streams_without_labels_are_of_an_unknown_service() {
+    let fixture = Fixture::new();
+    let json = |stream: &str| {
+        format!(r#"{{"streams":[{{{stream}"values":[["{NOW}","line"]]}}]}}"#).into_bytes()
+    };
+    for (header, body) in [
+        (PROTOBUF, snappy(&message("{}", &[b"line"]))),
+        (PROTOBUF, snappy(&message("", &[b"line"]))),
+        (PROTOBUF, snappy(&message(r#"{app=""}"#, &[b"line"]))),
+        (JSON, json(r#""stream":{},"#)),
+        (JSON, json("")),
+    ] {
+        let (status, _, answer) = fixture.post(PATH, &[header], body).await;
+        assert_eq!((status, text(&answer)), (StatusCode::NO_CONTENT, ""));
+    }
+    let want = format!(r#"default {{service_name="unknown_service"}} {NOW} line []"#);
+    assert_eq!(fixture.stored(), vec![want; 5]);
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// A JSON string, borrowed from the body unless it has escapes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,5 +80,45 @@ impl TextMap<'_> {
             .iter()
             .map(|(n, v)| (&*n.0, v.0.as_bytes()))
             .collect()
+    }
+}
+
+/// The entries of a JSON object, in order: strings as such, any other value as its JSON text.
+#[derive(Debug, Default)]
+pub(crate) struct ValueMap<'a>(Vec<(Text<'a>, Text<'a>)>);
+
+struct ValueMapVisitor;
+
+impl<'de> Visitor<'de> for ValueMapVisitor {
+    type Value = ValueMap<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some((name, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+            let value = match value.get() {
+                text if text.starts_with('"') => {
+                    serde_json::from_str(text).map_err(A::Error::custom)?
+                }
+                other => Text(Cow::Borrowed(other)),
+            };
+            pairs.push((name, value));
+        }
+        Ok(ValueMap(pairs))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for ValueMap<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ValueMapVisitor)
+    }
+}
+
+impl ValueMap<'_> {
+    pub(crate) fn pairs(&self) -> Vec<(&str, &str)> {
+        self.0.iter().map(|(n, v)| (&*n.0, &*v.0)).collect()
     }
 }

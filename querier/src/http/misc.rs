@@ -12,7 +12,7 @@ use super::json::Json;
 use crate::{Error, Querier};
 
 /// The version of Loki whose API this is; Grafana switches features by it.
-const API_VERSION: &str = "3.5.0";
+const API_VERSION: &str = "3.7.8";
 const JSON: &str = "application/json";
 
 /// `/loki/api/v1/format_query`

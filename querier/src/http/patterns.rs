@@ -38,11 +38,17 @@ pub(super) async fn patterns(
     let expr = query::logql::parse_log(call.params.query())?;
     let selector = of_matchers(&expr.selector)?;
     let filter = line_filter(&expr)?;
-    let range = call.range(&querier)?;
+    let (start, end) = call.params.bounds(querier.shared.now())?;
     // Samples are at whole seconds.
-    let step = call.params.step(range.start, range.end)?;
+    let step = call.params.step(start, end)?;
     let step = step.max(NANOS_PER_SECOND) / NANOS_PER_SECOND * NANOS_PER_SECOND;
-    let limit = call.params.limit("limit", PATTERNS_DEFAULT)?;
+    // Loki looks at no limit, so that none is wrong.
+    let limit = call.params.limit("limit", PATTERNS_DEFAULT);
+    let limit = limit.unwrap_or(PATTERNS_DEFAULT);
+    if end < start {
+        return Ok(super::json(answer(&[])));
+    }
+    let range = call.range(&querier)?;
     let work = move |source: &TenantsSource, budget: &query::Budget| {
         let mut counts = Counts::new();
         for (source, selector, _) in source.select(&selector) {

@@ -5,7 +5,7 @@ use serde::de::{
 };
 use serde_json::value::RawValue;
 
-use crate::json::{Text, TextMap};
+use crate::json::{Text, TextMap, ValueMap};
 use crate::{Error, Flaw, Receiver};
 
 /// Decodes the JSON form of a push, decompressed:
@@ -14,8 +14,10 @@ use crate::{Error, Flaw, Receiver};
 /// {"streams": [{"stream": {"app": "x"}, "values": [["<ns>", "<line>", {"key": "value"}], ...]}]}
 /// ```
 ///
-/// The times are strings, nanoseconds since 1970; the object after the line is optional. A time
-/// that is not a number is a [`Flaw`] of its record; any other shape refuses the body.
+/// The times are strings, nanoseconds since 1970; the object after the line is optional. As in
+/// Loki a record may be `null`, which is none, may lack its line, which is empty then, and what
+/// stands behind the object is not looked at; a label value that is not a string is its JSON text.
+/// A time that is not a number is a [`Flaw`] of its record; any other shape refuses the body.
 ///
 /// # Errors
 /// [`Error::Json`] with line and column; the receiver may have taken records by then.
@@ -98,7 +100,7 @@ impl<'de, R: Receiver> Visitor<'de> for Stream<'_, R> {
         while let Some(key) = map.next_key::<Text<'de>>()? {
             match &*key.0 {
                 "stream" => {
-                    let labels: TextMap<'de> = map.next_value()?;
+                    let labels: ValueMap<'de> = map.next_value()?;
                     self.0.stream_pairs(&labels.pairs());
                     named = true;
                 }
@@ -154,7 +156,7 @@ impl<'de, R: Receiver> DeserializeSeed<'de> for Record<'_, R> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -165,17 +167,17 @@ impl<'de, R: Receiver> Visitor<'de> for Record<'_, R> {
         f.write_str("a record: [\"<nanoseconds>\", \"<line>\", {metadata}]")
     }
 
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let time: Text<'de> = list
             .next_element()?
-            .ok_or_else(|| A::Error::invalid_length(0, &"a record of 2 or 3 elements"))?;
-        let line: Text<'de> = list
-            .next_element()?
-            .ok_or_else(|| A::Error::invalid_length(1, &"a record of 2 or 3 elements"))?;
+            .ok_or_else(|| A::Error::invalid_length(0, &"a record with its time"))?;
+        let line: Text<'de> = list.next_element()?.unwrap_or_default();
         let metadata: TextMap<'de> = list.next_element()?.unwrap_or_default();
-        if list.next_element::<IgnoredAny>()?.is_some() {
-            return Err(A::Error::invalid_length(4, &"a record of 2 or 3 elements"));
-        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
         match time.0.parse() {
             Ok(time) => self
                 .0

@@ -264,6 +264,34 @@ fn json_pushes_of_every_shape_are_read() {
 }
 
 #[test]
+fn json_records_may_have_any_number_of_elements_after_their_time() {
+    let body = r#"{"streams":[{"stream":{"a":"b"},"values":[["1"],null,["2","x",{"k":"v"},{"l":"w"},5],["3","y",{},"z"]]}]}"#;
+    let want = vec![
+        pairs(&[("a", "b")]),
+        record(1, "", &[]),
+        record(2, "x", &[("k", "v")]),
+        record(3, "y", &[]),
+    ];
+    assert_eq!(json(body), Ok(want));
+}
+
+#[test]
+fn a_json_label_value_that_is_no_string_is_its_text() {
+    let body = r#"{"streams":[{"stream":{"a":5,"b":1.50,"c":1e5,"d":true,"e":null,"f": { "g" : "h" } ,"i":["j"],"k":"\u00e9"}}]}"#;
+    let want = pairs(&[
+        ("a", "5"),
+        ("b", "1.50"),
+        ("c", "1e5"),
+        ("d", "true"),
+        ("e", "null"),
+        ("f", r#"{ "g" : "h" }"#),
+        ("i", r#"["j"]"#),
+        ("k", "\u{e9}"),
+    ]);
+    assert_eq!(json(body), Ok(vec![want]));
+}
+
+#[test]
 fn a_json_time_that_is_no_number_spoils_its_record_only() {
     let body = r#"{"streams":[{"stream":{"a":"b"},"values":[["soon","x"],["99999999999999999999","y"],["3","z"]]}]}"#;
     let flaw = |text: &str| Said::Flaw(Flaw::Timestamp(text.to_owned()));
@@ -282,23 +310,31 @@ fn malformed_json_names_line_and_column() {
         ("", "EOF while parsing a value at line 1 column 0"),
         ("[]", "expected an object with \"streams\" at line 1 column"),
         (
-            r#"{"streams":[{"stream":{"a":1}}]}"#,
-            "expected a string at line 1 column 28",
+            r#"{"streams":[{"stream":null}]}"#,
+            "invalid type: null, expected an object at line 1 column",
+        ),
+        (
+            r#"{"streams":[{"stream":{"a":"\x"}}]}"#,
+            "invalid escape at line 1 column",
         ),
         (
             r#"{"streams":[{"stream":{},"values":[[1,"x"]]}]}"#,
             "expected a string at line 1 column",
         ),
         (
-            r#"{"streams":[{"stream":{},"values":[["1"]]}]}"#,
-            "expected a record of 2 or 3 elements",
+            r#"{"streams":[{"stream":{},"values":[[]]}]}"#,
+            "expected a record with its time",
         ),
         (
-            r#"{"streams":[{"stream":{},"values":[["1","x",{},4]]}]}"#,
-            "expected a record of 2 or 3 elements",
+            r#"{"streams":[{"stream":{},"values":[["1",2]]}]}"#,
+            "expected a string at line 1 column",
         ),
         (
-            r#"{"streams":[{"values":[["1"]],"stream":{}}]}"#,
+            r#"{"streams":[{"stream":{},"values":[["1","x",{"a":2}]]}]}"#,
+            "expected a string at line 1 column",
+        ),
+        (
+            r#"{"streams":[{"values":[[]],"stream":{}}]}"#,
             "of \"values\"",
         ),
         ("{\"streams\":[\n}", "line 2 column 1"),
