@@ -1,6 +1,7 @@
 //! What goes wrong, one thing after another, as the seed draws it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::NodeId;
@@ -220,6 +221,7 @@ impl World {
         {
             return;
         }
+        site.is_to_leave.store(true, Ordering::Relaxed);
         let trace = Arc::clone(&self.trace);
         tokio::spawn(async move {
             let leave = Command::SetState(NodeId(id.0), MemberState::Leaving);

@@ -35,6 +35,8 @@ pub(crate) struct Site {
     pub(crate) pace: Arc<Mutex<DiskPace>>,
     pub(crate) folder: PathBuf,
     pub(crate) processor: Arc<Processor>,
+    /// Somebody has told it to leave.
+    pub(crate) is_to_leave: AtomicBool,
     /// It has left for good.
     pub(crate) has_left: AtomicBool,
 }

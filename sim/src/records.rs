@@ -29,8 +29,8 @@ const LARGE_LINES: u64 = 90;
 const LARGE_STREAMS: u64 = 30;
 const SMALL_LINES_MAX: u64 = 6;
 const SMALL_STREAMS_MAX: u64 = 3;
-/// Streams of all clients.
-const STREAMS: u64 = 400;
+/// Streams of all large requests: so many that chance gives no shard much more than another.
+const STREAMS: u64 = 20_000;
 
 impl Sender {
     pub(crate) fn new(world: &World, client: u64) -> Self {

@@ -240,7 +240,11 @@ impl World {
         let ends = Instant::now() + HEAL_PATIENCE;
         for run in self.runs().iter().filter(|run| run.queries.is_some()) {
             for question in [Question::Lines, Question::Counts] {
-                while !self.ask(run, question).await && self.checks.broken().is_none() {
+                // One that has left meanwhile need not answer.
+                while !run.life.is_over()
+                    && !self.ask(run, question).await
+                    && self.checks.broken().is_none()
+                {
                     if Instant::now() >= ends {
                         let how = format!("{} does not answer", run.life.address);
                         self.checks.fail("queries_are_answered_again", how);

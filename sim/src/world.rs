@@ -135,6 +135,7 @@ impl World {
             pace: Arc::new(Mutex::new(self.plan.disk)),
             folder: self.folder.join(&*address),
             processor: Arc::default(),
+            is_to_leave: false.into(),
             has_left: false.into(),
             placed,
         };
@@ -163,6 +164,12 @@ impl World {
             };
             let address = &site.placed.address;
             world.trace.tell(format_args!("{address} fails: {error:#}"));
+            let forgotten = matches!(error.downcast_ref(), Some(meta::Error::Forgotten { .. }));
+            if forgotten && site.is_to_leave.load(Ordering::Relaxed) {
+                // It had left, and crashed before it ended.
+                world.retire(&site);
+                return;
+            }
             world.crash(address);
             tokio::time::sleep(START_AGAIN_AFTER).await;
             world.start(address);
