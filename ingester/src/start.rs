@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use model::{Digest, HeadId, HeadKey, NodeId, RingVersion, Shard, Slot, Timestamp};
-use rpc::{Catalog, Command, FlushCommit, MemberState, MetaApi, Network, TailSender};
+use model::{HeadId, NodeId, Timestamp};
+use rpc::{Catalog, Command, MemberState, MetaApi, Network, TailSender};
 use runtime::{Blocking, Panicked};
 use store::ObjectStorage;
 use tokio::sync::{mpsc, oneshot};
@@ -24,9 +24,6 @@ use crate::{Config, Error};
 
 /// How long to wait before the coordinator is asked again.
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(500);
-
-/// Heads that were not covered yet are at most some for each shard and slot.
-const HEADS_GIVEN_UP: u64 = 4096;
 
 /// Tells the time, nanoseconds since 1970.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -103,10 +100,9 @@ impl Ingester {
         let tail = TailSender::new(TAIL_BATCHES_MAX, TAIL_BYTES_MAX);
         if deps.network.is_some() {
             catch_up(&deps).await;
-            if plan.files.is_empty() {
-                give_up_heads(&deps).await;
-            }
+            refuse_lost_log(&*files, &plan, &config, &deps)?;
         }
+        wal::claim(&*files)?;
         let start = start_of(&plan, deps.node, &deps.meta.catalog());
         let rings = start.rings.clone();
         let task = Task {
@@ -147,10 +143,8 @@ fn log_files(config: &Config, deps: &Deps) -> Result<Arc<dyn LogFiles>, Error> {
         return Ok(Arc::clone(files));
     }
     let folder = config.data_dir.join("wal");
-    let opened = LogFolder::open(&folder);
-    Ok(Arc::new(
-        opened.map_err(|source| file_error("open", &folder, source))?,
-    ))
+    let opened = LogFolder::open(&folder).map_err(|source| file_error("open", &folder, source))?;
+    Ok(Arc::new(opened))
 }
 
 /// Removes what merges of an earlier run left unfinished.
@@ -204,48 +198,32 @@ async fn catch_up(deps: &Deps) {
     }
 }
 
-/// For one that was at work before and has no log any more. A commit of another owner may be on its
-/// way that names heads which it had: were their numbers used again, new batches would count as
-/// stored. So these are covered; nothing of them is here.
-async fn give_up_heads(deps: &Deps) {
-    while let Some(heads) = heads_to_give_up(deps.node, &deps.meta.catalog()) {
-        let commit = FlushCommit {
-            key: HeadKey {
-                shard: Shard(0),
-                slot: Slot(0),
-                ring: RingVersion(0),
-            },
-            heads,
-            digest: Digest(0),
-            segments: Vec::new(),
-        };
-        match deps.meta.propose(Command::CommitFlush(commit)).await {
-            Ok(_) => return,
-            Err(error) => {
-                tracing::warn!(%error, "the log is gone, and numbers of heads cannot be given up yet; it is tried again");
-                tokio::time::sleep(CATCH_UP_PAUSE).await;
-            }
-        }
+/// An ingester that comes back without its log must not be counted among those who have what was
+/// acknowledged: readers would take its silence about a record for an answer, and a commit of another
+/// owner may be on its way that names heads whose numbers it would use again. Under a new number it
+/// is counted as lost, and nobody relies on it.
+fn refuse_lost_log(
+    files: &dyn LogFiles,
+    plan: &Plan,
+    config: &Config,
+    deps: &Deps,
+) -> Result<(), Error> {
+    if !plan.files.is_empty() || wal::is_claimed(files)? {
+        return Ok(());
     }
-}
-
-/// More than an ingester ever had uncovered; none for one that was never at work.
-fn heads_to_give_up(node: NodeId, catalog: &Catalog) -> Option<Vec<HeadId>> {
+    let (node, catalog) = (deps.node, deps.meta.catalog());
+    let mut rings = catalog.cluster.readable_rings();
+    let others = rings.any(|ring| ring.members.keys().any(|id| *id != node));
     let member = catalog.cluster.members.get(&node);
     let worked = member.is_some_and(|member| member.state != MemberState::Joining);
-    if !worked && !catalog.covered.contains_key(&node.0) {
-        return None;
+    if !worked || !others {
+        return Ok(());
     }
-    let covered = catalog.covered.get(&node.0).cloned().unwrap_or_default();
-    let last = covered.also.last().map_or(0, |last| last + 1);
-    let next = covered.below.max(last).max(1);
-    let numbers = (covered.below.max(1)..next.saturating_add(HEADS_GIVEN_UP))
-        .filter(|sequence| !covered.contains(*sequence));
-    let heads = numbers.map(|sequence| HeadId {
-        ingester: node.0,
-        sequence,
-    });
-    Some(heads.collect())
+    let folder = config.data_dir.display();
+    Err(Error::Log(format!(
+        "the log of ingester {node} in {folder}/wal is gone, and others count on the records in it: put the folder back, or remove all of {folder}, so that it joins as a new ingester and the other owners store what they have",
+        node = node.0
+    )))
 }
 
 /// Heads are numbered above everything that the log or the catalog has seen.

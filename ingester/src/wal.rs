@@ -20,7 +20,7 @@ mod thread;
 mod writer;
 
 pub use files::{LogFile, LogFiles, LogFolder};
-pub(crate) use replay::{Plan, Replayed, plan, read};
+pub(crate) use replay::{Plan, Replayed, claim, is_claimed, plan, read};
 pub(crate) use thread::{AppendJob, WalCommand, WalThread};
 pub(crate) use writer::{LogWriter, WriterStart};
 

@@ -125,6 +125,31 @@ pub(crate) fn read(
     Ok(())
 }
 
+/// Marks a folder in which an ingester has begun to work. It tells an empty log from a lost one.
+const CLAIM: &str = "in-use";
+
+/// Whether an ingester has worked with this folder before.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn is_claimed(files: &dyn LogFiles) -> Result<bool, Error> {
+    let names = files.list();
+    let names = names.map_err(|source| file_error("list", "the log folder", source))?;
+    Ok(names.iter().any(|name| name == CLAIM))
+}
+
+/// Remembers, durably, that an ingester works with this folder.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn claim(files: &dyn LogFiles) -> Result<(), Error> {
+    if is_claimed(files)? {
+        return Ok(());
+    }
+    let made = files.create(CLAIM).and_then(|_| files.sync_folder());
+    made.map_err(|source| file_error("write", CLAIM, source))
+}
+
 fn numbers(files: &dyn LogFiles) -> Result<Vec<u64>, Error> {
     let names = files
         .list()
