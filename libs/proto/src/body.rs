@@ -9,6 +9,10 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// The chunk with which a framed Snappy stream begins. No protobuf or JSON has a block that begins so.
 const SNAPPY_FRAMED: &[u8] = b"\xff\x06\x00\x00sNaPpY";
 
+/// With what a frame of LZ4 begins. Not that of the format before frames, which does not say where it
+/// ends.
+const LZ4_MAGIC: &[u8] = b"\x04\x22\x4d\x18";
+
 /// How a body is compressed, as `Content-Encoding` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
@@ -64,10 +68,14 @@ impl Encoding {
 
 /// Decompresses `body` into `buffer`, which is only scratch space to be used again, and returns the
 /// bytes: a part of `buffer`, or `body` itself if it is not compressed. At most `limit` bytes come
-/// out (`limit` included), and no more than that is ever held, whatever the body claims.
+/// out (`limit` included). Whatever the body claims, `buffer` is not filled beyond one byte more,
+/// though as it doubles its room may be up to twice that. The decoder holds beside it, until the
+/// call ends, a window of up to 8 MiB for zstd, blocks of up to 13 MiB together for LZ4, and less
+/// than 200 KiB for the others.
 ///
 /// # Errors
-/// [`Error::TooLarge`] beyond the limit, [`Error::Compression`] for damaged input.
+/// [`Error::TooLarge`] beyond the limit, [`Error::Compression`] for damaged input, which a body is
+/// too that ends before its format says so.
 pub fn decompress<'a>(
     encoding: Encoding,
     body: &'a [u8],
@@ -81,7 +89,7 @@ pub fn decompress<'a>(
             return unsnap(body, limit, buffer);
         }
         Encoding::Snappy | Encoding::SnappyFramed => Box::new(snap::read::FrameDecoder::new(body)),
-        Encoding::Lz4 => Box::new(Lz4Frames::new(body)),
+        Encoding::Lz4 => Box::new(Lz4Frames::new(body)?),
         Encoding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(body)),
         Encoding::Deflate if is_zlib(body) => Box::new(flate2::read::ZlibDecoder::new(body)),
         Encoding::Deflate => Box::new(flate2::read::DeflateDecoder::new(body)),
@@ -111,9 +119,42 @@ struct Lz4Frames<'a> {
 }
 
 impl<'a> Lz4Frames<'a> {
-    fn new(body: &'a [u8]) -> Self {
-        Lz4Frames {
+    /// # Errors
+    /// When the body does not end with the end of a frame: the decoder takes an end of input where a
+    /// block could begin for the end of the frame.
+    fn new(body: &'a [u8]) -> Result<Self, Error> {
+        let mut rest = body;
+        while !rest.is_empty() {
+            rest = after_lz4_frame(rest).ok_or_else(|| {
+                let at = body.len() - rest.len();
+                let reason = format!("no whole frame is at byte {at} of {}", body.len());
+                damaged_because(Encoding::Lz4, reason)
+            })?;
+        }
+        Ok(Lz4Frames {
             decoder: lz4_flex::frame::FrameDecoder::new(body),
+        })
+    }
+}
+
+/// What follows the first frame; `None` if that is not whole. Only lengths are looked at.
+fn after_lz4_frame(frame: &[u8]) -> Option<&[u8]> {
+    const SIZE: u8 = 1 << 3;
+    const DICTIONARY: u8 = 1 << 0;
+    const BLOCK_CHECKSUMS: u8 = 1 << 4;
+    const CHECKSUM: u8 = 1 << 2;
+    const STORED: u32 = 1 << 31;
+    let [flags, _block_size, rest @ ..] = frame.strip_prefix(LZ4_MAGIC)? else {
+        return None;
+    };
+    let bytes_if = |flag: u8, bytes: usize| if flags & flag == 0 { 0 } else { bytes };
+    // The checksum of the header is one byte.
+    let mut rest = rest.get(bytes_if(SIZE, 8) + bytes_if(DICTIONARY, 4) + 1..)?;
+    loop {
+        let (length, blocks) = rest.split_first_chunk()?;
+        match u32::from_le_bytes(*length) & !STORED {
+            0 if length[3] == 0 => return blocks.get(bytes_if(CHECKSUM, 4)..),
+            length => rest = blocks.get(length as usize + bytes_if(BLOCK_CHECKSUMS, 4)..)?,
         }
     }
 }

@@ -101,6 +101,42 @@ fn a_body_that_is_cut_short_is_damaged() {
 }
 
 #[test]
+fn lz4_is_damaged_wherever_it_is_cut() {
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+    // A text of several blocks, the first of which do not compress.
+    let text: Vec<u8> = (0..200_000u32)
+        .map(|n| (n.wrapping_mul(0x9E37_79B9) >> 24) as u8)
+        .chain([7; 100_000])
+        .collect();
+    for (mode, checksums, size) in [
+        (BlockMode::Independent, false, None),
+        (BlockMode::Linked, true, Some(text.len() as u64)),
+    ] {
+        let info = FrameInfo::new()
+            .block_size(BlockSize::Max64KB)
+            .block_mode(mode)
+            .block_checksums(checksums)
+            .content_checksum(checksums)
+            .content_size(size);
+        let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+        encoder.write_all(&text).unwrap();
+        let body = encoder.finish().unwrap();
+        let mut buffer = Vec::new();
+        let mut read = |body: &[u8]| {
+            let text = decompress(Encoding::Lz4, body, 1 << 20, &mut buffer)?;
+            Ok::<_, Error>(text.to_vec())
+        };
+        assert_eq!(read(&body).unwrap(), text);
+        assert_eq!(read(&body.repeat(2)).unwrap(), text.repeat(2));
+        for end in 1..body.len() {
+            assert!(read(&body[..end]).is_err(), "{end} of {}", body.len());
+        }
+        let second = [&body[..], &body[..body.len() / 2]].concat();
+        assert!(read(&second).is_err());
+    }
+}
+
+#[test]
 fn one_byte_beyond_the_limit_is_too_large() {
     for encoding in ALL {
         let body = compress(encoding, TEXT);
