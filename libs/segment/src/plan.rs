@@ -63,7 +63,6 @@ pub struct Plan {
     pub(crate) search: Option<Search>,
     chunks: Vec<PlannedChunk>,
     skipped: usize,
-    few_requests: bool,
 }
 
 /// One chunk to look at.
@@ -132,7 +131,6 @@ impl Plan {
             search,
             chunks,
             skipped: 0,
-            few_requests: false,
             segment,
         };
         plan.drop_decided();

@@ -33,7 +33,7 @@ pub(crate) struct Probe {
 impl Probe {
     /// Probes with the least rank tell most: those for all templates, of them those of the longest
     /// token, which is the least likely to be everywhere.
-    pub(crate) fn rank(&self) -> (bool, Reverse<usize>) {
+    pub(super) fn rank(&self) -> (bool, Reverse<usize>) {
         (self.templates.is_some(), Reverse(self.length))
     }
 }
