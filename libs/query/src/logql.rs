@@ -7,5 +7,7 @@ pub mod parse;
 pub mod pipeline;
 pub mod print;
 pub mod regex;
+mod stack;
 
 pub use parse::{ParseError, parse, parse_label_filter, parse_log, parse_metric, parse_selector};
+pub use stack::deep;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use model::{TimeRange, Timestamp};
 use query::logql::ast::{Expr, Matcher, MetricExpr, RangeInput};
+use query::logql::deep;
 use serde::{Deserialize, Deserializer, de};
 
 use super::duration::{parse_duration, print_duration};
@@ -280,7 +281,7 @@ fn print_bytes(bytes: u64) -> String {
 
 /// How far before its first evaluation an expression looks, offsets not counted; nanoseconds.
 pub(super) fn longest_window(expr: &MetricExpr) -> i64 {
-    match expr {
+    deep(|| match expr {
         MetricExpr::Range(aggregation) => match &aggregation.over {
             RangeInput::Logs(logs) => logs.range,
             RangeInput::Subquery { expr, range, .. } => range.saturating_add(longest_window(expr)),
@@ -289,12 +290,12 @@ pub(super) fn longest_window(expr: &MetricExpr) -> i64 {
         MetricExpr::Binary(binary) => longest_window(&binary.lhs).max(longest_window(&binary.rhs)),
         MetricExpr::LabelReplace { expr, .. } => longest_window(expr),
         MetricExpr::ToVector(_) | MetricExpr::Number(_) => 0,
-    }
+    })
 }
 
 /// The longest `[..]`, nanoseconds.
 fn longest_range(expr: &MetricExpr) -> i64 {
-    match expr {
+    deep(|| match expr {
         MetricExpr::Range(aggregation) => match &aggregation.over {
             RangeInput::Logs(logs) => logs.range,
             RangeInput::Subquery { expr, range, .. } => longest_range(expr).max(*range),
@@ -303,7 +304,7 @@ fn longest_range(expr: &MetricExpr) -> i64 {
         MetricExpr::Binary(binary) => longest_range(&binary.lhs).max(longest_range(&binary.rhs)),
         MetricExpr::LabelReplace { expr, .. } => longest_range(expr),
         MetricExpr::ToVector(_) | MetricExpr::Number(_) => 0,
-    }
+    })
 }
 
 /// The selectors of an expression that is evaluated from `start` to `end`.
@@ -325,7 +326,7 @@ fn metric_parts<'a>(
     end: Timestamp,
     found: &mut Vec<Part<'a>>,
 ) {
-    match expr {
+    deep(|| match expr {
         MetricExpr::Range(aggregation) => {
             let (range, offset) = match &aggregation.over {
                 RangeInput::Logs(logs) => (logs.range, logs.offset),
@@ -348,7 +349,7 @@ fn metric_parts<'a>(
         }
         MetricExpr::LabelReplace { expr, .. } => metric_parts(expr, start, end, found),
         MetricExpr::ToVector(_) | MetricExpr::Number(_) => {}
-    }
+    });
 }
 
 #[cfg(test)]

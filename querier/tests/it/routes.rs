@@ -130,3 +130,21 @@ async fn stats_say_what_was_read_and_where() {
     assert_eq!(stats["ingester"]["store"]["chunk"]["headChunkLines"], 2);
     assert!(stats["querier"]["store"]["chunk"]["compressedBytes"].as_u64() > Some(0));
 }
+
+#[tokio::test]
+async fn queries_of_two_thousand_terms_are_answered() {
+    let world = world().await;
+    let sum = format!("vector(1){}", "+vector(1)".repeat(2_000));
+    let answer = world.send(request(&format!("GET /loki/api/v1/query query={sum}")));
+    let answer = answer.await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert!(answer.body.contains("\"2001\""), "{}", answer.body);
+    let filter = format!(
+        r#"{{app="web"}} | logfmt | status=1{} or status=503"#,
+        " or status=1".repeat(2_000)
+    );
+    let asked = format!("GET /loki/api/v1/query_range query={filter}");
+    let answer = world.send(request(&asked)).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.body.matches("msg=bye").count(), 1);
+}

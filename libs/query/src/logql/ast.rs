@@ -3,6 +3,8 @@
 //! Values are unescaped; durations are nanoseconds; regular expressions and templates are known to
 //! compile, because the parser refuses those that do not.
 
+mod tree;
+
 use model::MatchOp;
 
 /// A whole query.
@@ -136,7 +138,7 @@ pub struct Extraction {
 }
 
 /// A condition on labels (stream labels, structured metadata, parsed labels).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub enum LabelFilter {
     /// `name op "text"`
     Text(Matcher),
@@ -228,7 +230,7 @@ pub enum LabelChoice {
 }
 
 /// A numeric query.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub enum MetricExpr {
     /// `rate({...}[5m])`
     Range(RangeAggregation),

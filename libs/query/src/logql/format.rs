@@ -8,12 +8,13 @@
 //! In a few places Loki's long form reads as another query: it forgets parentheses around an opened
 //! side of a binary operation, `on ()`, and empty groupings. There, and only there, the text differs.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use super::ast::{
     Binary, Expr, LogExpr, LogRange, MetricExpr, RangeAggregation, RangeInput, Stage,
     VectorAggregation,
 };
+use super::deep;
 use super::parse::{ParseError, format_duration, parse_form, quote};
 use super::print::{
     GoDuration, Plain, Unwrapped, binary_op_name, parentheses, range_op_name, subquery_window,
@@ -64,8 +65,7 @@ impl Page {
     }
 
     fn log(&mut self, log: &LogExpr, level: usize) {
-        let whole = log.to_string();
-        if fits(&whole) {
+        if let Some(whole) = short(log) {
             self.line(level, &whole);
             return;
         }
@@ -92,12 +92,11 @@ impl Page {
     }
 
     fn metric(&mut self, metric: &MetricExpr, level: usize) {
-        let whole = metric.to_string();
-        if fits(&whole) {
+        if let Some(whole) = short(metric) {
             self.line(level, &whole);
             return;
         }
-        match metric {
+        deep(|| match metric {
             MetricExpr::Range(range) => self.range(range, level),
             MetricExpr::Vector(vector) => self.vector(vector, level),
             MetricExpr::Binary(binary) => self.binary(binary, level),
@@ -117,8 +116,10 @@ impl Page {
                 self.line(level, ")");
             }
             // Too long for a line, but there is nothing to open.
-            MetricExpr::ToVector(_) | MetricExpr::Number(_) => self.line(level, &whole),
-        }
+            MetricExpr::ToVector(_) | MetricExpr::Number(_) => {
+                self.line(level, &metric.to_string());
+            }
+        });
     }
 
     fn range(&mut self, range: &RangeAggregation, level: usize) {
@@ -200,7 +201,7 @@ impl Page {
 
     /// A side of an operation. What fits into a line has its parentheses already.
     fn side(&mut self, metric: &MetricExpr, wrapped: bool, level: usize) {
-        let short = fits(&metric.to_string()) && !matches!(metric, MetricExpr::Number(_));
+        let short = short(metric).is_some() && !matches!(metric, MetricExpr::Number(_));
         if !wrapped || short {
             self.metric(metric, level);
             return;
@@ -216,6 +217,22 @@ impl Page {
     }
 }
 
-fn fits(text: &str) -> bool {
-    text.len() <= WIDTH_MAX
+/// The text if it fits into a line. No more of it is made than would fit, for this is asked at
+/// each level of a tree.
+fn short(shown: &impl Display) -> Option<String> {
+    struct Line(String);
+
+    impl std::fmt::Write for Line {
+        fn write_str(&mut self, text: &str) -> std::fmt::Result {
+            if self.0.len() + text.len() > WIDTH_MAX {
+                return Err(std::fmt::Error);
+            }
+            self.0.push_str(text);
+            Ok(())
+        }
+    }
+
+    let mut line = Line(String::new());
+    write!(line, "{shown}").ok()?;
+    Some(line.0)
 }

@@ -6,7 +6,7 @@
 //!
 //! Hand-written, one pass, linear in the text; nesting is bounded by [`NESTING_MAX`], the height
 //! of the tree by [`HEIGHT_MAX`], the text by [`TEXT_BYTES_MAX`], so no input can exhaust the
-//! stack. Errors have the words and positions of Loki: a syntax error stops at once and carries a
+//! stack, which grows as needed. Errors have the words and positions of Loki: a syntax error stops at once and carries a
 //! position; an error of meaning is reported only when the syntax of the whole text is right.
 
 mod check;
@@ -21,6 +21,7 @@ mod units;
 use std::fmt;
 
 use super::ast::{Expr, LabelFilter, LogExpr, Matcher, MetricExpr};
+use super::deep;
 use token::{Kind, Token};
 
 pub(crate) use number::underscores_are_right;
@@ -30,10 +31,11 @@ pub use units::{parse_bytes, parse_duration};
 /// Longest text that is parsed, bytes, excluded (as in Loki).
 pub const TEXT_BYTES_MAX: usize = 128 * 1024;
 /// Deepest nesting of parentheses and calls; those of a condition on labels are counted apart.
-/// What is printed has more of them than what was parsed: at most three at two levels of a tree.
-pub const NESTING_MAX: usize = 3 * HEIGHT_MAX / 2;
+/// What is printed has more of them than what was parsed: at most two at each level of a tree,
+/// where the right side of an operation counts as one too.
+pub const NESTING_MAX: usize = 2 * HEIGHT_MAX;
 /// Greatest height of a numeric expression: `a + b + c` has 3.
-pub const HEIGHT_MAX: usize = 128;
+pub const HEIGHT_MAX: usize = 2048;
 /// Most regular expressions in one query: compiling one may take some milliseconds.
 pub const REGEXES_MAX: usize = 512;
 
@@ -319,7 +321,7 @@ impl<'a> Parser<'a> {
             return Err(self.too_deep(levels_max));
         }
         self.nesting += 1;
-        let result = inner(self);
+        let result = deep(|| inner(self));
         self.nesting -= 1;
         result
     }

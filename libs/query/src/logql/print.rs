@@ -13,6 +13,7 @@ use super::ast::{
     Binary, BinaryOp, CompareOp, Expr, GroupSide, Grouping, LogRange, MetricExpr, RangeAggregation,
     RangeInput, RangeOp, VectorAggregation, VectorMatching, VectorOp,
 };
+use super::deep;
 use super::parse::{format_duration, quote};
 pub(super) use log::Unwrapped;
 pub(super) use values::{Bytes, GoDuration, Literal, Plain};
@@ -127,7 +128,7 @@ impl Display for Expr {
 
 impl Display for MetricExpr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
+        deep(|| match self {
             MetricExpr::Range(range) => range.fmt(f),
             MetricExpr::Vector(vector) => vector.fmt(f),
             MetricExpr::Binary(binary) => binary.fmt(f),
@@ -146,7 +147,7 @@ impl Display for MetricExpr {
             }
             MetricExpr::ToVector(value) => write!(f, "vector({})", values::Six(*value)),
             MetricExpr::Number(value) => Literal(*value).fmt(f),
-        }
+        })
     }
 }
 

@@ -2,8 +2,11 @@
 //! the parser panic.
 
 use proptest::prelude::*;
+use query::logql::engine::Params;
 use query::logql::{format, parse};
+use testkit::MemorySource;
 
+use crate::engine::{SECOND, at, labels, run, show};
 use crate::expressions::expr;
 
 /// Checks a text that may be no query: if it is one, it prints to an equal one.
@@ -148,9 +151,50 @@ fn nesting_without_end_is_refused_and_does_not_exhaust_the_stack() {
     );
     assert!(parse(&filters).is_err());
     assert!(parse(&format!("vector(1){}", " + vector(1)".repeat(5_000))).is_err());
-    assert!(parse(&format!("vector(1){}", " + vector(1)".repeat(100))).is_ok());
-    assert!(parse(&format!("{{a=\"b\"}} | c=1{}", " or c=1".repeat(250))).is_ok());
     assert!(parse(&format!("{{a=\"b\"}} | c=1{}", " or c=1".repeat(5_000))).is_err());
+}
+
+/// Does all that is done with the query, on a thread with little stack.
+#[expect(
+    clippy::unwrap_used,
+    reason = "a helper of tests: a panic is the failure of the test"
+)]
+fn lives_on_a_small_stack(text: String) {
+    let work = move || {
+        let expr = parse(&text).unwrap();
+        let printed = expr.to_string();
+        assert!(parse(&printed).unwrap() == expr.clone());
+        // Indented, it is far longer than a query may be.
+        assert!(format::pretty(&expr).len() > text.len());
+        let mut source = MemorySource::new();
+        source.push(&labels(&[("a", "b")]), SECOND, "c=1 d=2", &[]);
+        let whole = Params {
+            end: 2 * SECOND,
+            step: SECOND,
+            ..at(0)
+        };
+        let answer = run(&source, &text, &whole).unwrap();
+        assert!(!show(&answer.value).is_empty());
+    };
+    let small = std::thread::Builder::new().stack_size(1 << 20);
+    small.spawn(work).unwrap().join().unwrap();
+}
+
+#[test]
+fn two_thousand_terms_nest_as_deep_as_they_like() {
+    let n = 2_000;
+    for text in [
+        format!("vector(1){}", " + vector(1)".repeat(n)),
+        format!("vector(1){}", " ^ vector(1)".repeat(n)),
+        format!("{}vector(1){}", "(1 + ".repeat(n), ")".repeat(n)),
+        format!("{}vector(1){}", "sum(".repeat(n), ")".repeat(n)),
+        format!("{{a=\"b\"}} | logfmt | c=2{} or d=2", " or c=2".repeat(n)),
+        format!("{{a=\"b\"}} | logfmt | c=1{}", " and c=1".repeat(n)),
+        format!("{{a=\"b\"}} | logfmt | c=1{}", ", c=1".repeat(n)),
+        format!("{{a=\"b\"}} | logfmt | c=1{}", ", c=1 or d=3".repeat(n / 2)),
+    ] {
+        lives_on_a_small_stack(text);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use model::Timestamp;
 use super::super::ast::{
     Grouping, MetricExpr, RangeAggregation, RangeInput, RangeOp, Stage, VectorAggregation, VectorOp,
 };
-use super::super::regex;
+use super::super::{deep, regex};
 use super::answer::{Answer, Sample, Series, Value};
 use super::labels::LabelSet;
 use super::series::{Operand, Points, Row, RowMap, rows_memory_bytes, sort_rows};
@@ -151,14 +151,14 @@ fn vector_of(rows: Vec<Row>, at: Timestamp) -> Value {
 /// Whether the order of the result is the query's own: it sorts somewhere. As in Loki, `topk` and
 /// the like do not.
 fn sorts(expr: &MetricExpr) -> bool {
-    match expr {
+    deep(|| match expr {
         MetricExpr::Vector(vector) => {
             matches!(vector.op, VectorOp::Sort | VectorOp::SortDesc) || sorts(&vector.expr)
         }
         MetricExpr::Binary(binary) => sorts(&binary.lhs) || sorts(&binary.rhs),
         MetricExpr::LabelReplace { expr, .. } => sorts(expr),
         MetricExpr::Range(_) | MetricExpr::ToVector(_) | MetricExpr::Number(_) => false,
-    }
+    })
 }
 
 impl<S: Source> Evaluation<'_, S> {
@@ -169,6 +169,10 @@ impl<S: Source> Evaluation<'_, S> {
         steps: &Steps,
     ) -> Result<Operand, EngineError> {
         self.budget.check()?;
+        deep(|| self.eval_deep(expr, steps))
+    }
+
+    fn eval_deep(&mut self, expr: &MetricExpr, steps: &Steps) -> Result<Operand, EngineError> {
         match expr {
             MetricExpr::Number(value) => Ok(Operand::Scalar(*value)),
             MetricExpr::ToVector(value) => {
@@ -270,7 +274,7 @@ impl<S: Source> Evaluation<'_, S> {
 
 /// Whether `approx_topk` stands anywhere: as in Loki it works at one time only.
 fn has_sketch(expr: &MetricExpr) -> bool {
-    match expr {
+    deep(|| match expr {
         MetricExpr::Vector(vector) => {
             matches!(vector.op, VectorOp::ApproxTopK(_)) || has_sketch(&vector.expr)
         }
@@ -281,7 +285,7 @@ fn has_sketch(expr: &MetricExpr) -> bool {
             RangeInput::Logs(_) => false,
         },
         MetricExpr::ToVector(_) | MetricExpr::Number(_) => false,
-    }
+    })
 }
 
 /// What Loki says when the series of `approx_topk` cannot be had, whatever the reason.

@@ -3,6 +3,7 @@
 use model::TimeRange;
 
 use super::super::ast::{Expr, MetricExpr, RangeInput};
+use super::super::deep;
 use super::leaf::selector;
 use super::steps::{Steps, Windows};
 use super::{EngineError, Params, metric, range};
@@ -34,7 +35,7 @@ fn add(
     steps: &Steps,
     default_step: i64,
 ) -> Result<(), EngineError> {
-    match expr {
+    deep(|| match expr {
         MetricExpr::Number(_) | MetricExpr::ToVector(_) => Ok(()),
         MetricExpr::Vector(aggregation) => add(reach, &aggregation.expr, steps, default_step),
         MetricExpr::LabelReplace { expr, .. } => add(reach, expr, steps, default_step),
@@ -65,5 +66,5 @@ fn add(
                 )
             }
         },
-    }
+    })
 }

@@ -6,9 +6,11 @@ use super::super::ast::{CompareOp, LabelFilter, Matcher};
 use super::token::Kind;
 use super::{ParseError, Parser};
 
-/// Greatest height of a condition: `a or b or c` has 3. All that walks one recurses so deep. As it
-/// is printed, parentheses nest as deep as well.
-const FILTER_HEIGHT_MAX: usize = 256;
+/// Greatest height of a condition: `a or b or c` has 3. All that walks one recurses so deep.
+const FILTER_HEIGHT_MAX: usize = 2048;
+/// Deepest nesting in a condition. As it is printed, each level has parentheses, and may be the
+/// right side of another one.
+const FILTER_NESTING_MAX: usize = 2 * FILTER_HEIGHT_MAX;
 
 /// A condition and its height.
 type Tall = (LabelFilter, usize);
@@ -42,8 +44,9 @@ impl Parser<'_> {
                 self.advance();
             }
             let above = if together { 0 } else { binds };
-            let right =
-                self.nested_below(FILTER_HEIGHT_MAX, |parser| parser.filter_above(above, true))?;
+            let right = self.nested_below(FILTER_NESTING_MAX, |parser| {
+                parser.filter_above(above, true)
+            })?;
             let height = left.1.max(right.1) + 1;
             if height > FILTER_HEIGHT_MAX {
                 return Err(self.too_deep(FILTER_HEIGHT_MAX));
@@ -59,7 +62,7 @@ impl Parser<'_> {
 
     fn filter_operand(&mut self, only: bool) -> Result<Tall, ParseError> {
         if self.take("(") {
-            return self.nested_below(FILTER_HEIGHT_MAX, |parser| {
+            return self.nested_below(FILTER_NESTING_MAX, |parser| {
                 let inner = parser.filter_above(0, true)?;
                 if !parser.take(")") {
                     return Err(parser.unexpected(&[]));

@@ -10,6 +10,7 @@ use super::ip::IpPattern;
 use super::names::{NameId, Names};
 use super::row::{ERROR_DETAILS_LABEL, ERROR_LABEL, Row, StageError};
 use crate::logql::ast::{CompareOp, LabelFilter, Matcher};
+use crate::logql::deep;
 use crate::logql::regex::{FilterRegex, ValueRegex};
 
 /// A compiled condition.
@@ -131,14 +132,26 @@ impl Condition {
                 negated,
                 pattern,
             } => Condition::Ip(names.id(name), *negated, IpPattern::parse(pattern).ok()),
-            LabelFilter::And(a, b) => Condition::And(
-                Box::new(Condition::part(a, names)?),
-                Box::new(Condition::part(b, names)?),
-            ),
-            LabelFilter::Or(a, b) => Condition::Or(
-                Box::new(Condition::part(a, names)?),
-                Box::new(Condition::part(b, names)?),
-            ),
+            LabelFilter::And(a, b) => {
+                let (a, b) = Self::parts(a, b, names)?;
+                Condition::And(a, b)
+            }
+            LabelFilter::Or(a, b) => {
+                let (a, b) = Self::parts(a, b, names)?;
+                Condition::Or(a, b)
+            }
+        })
+    }
+
+    fn parts(
+        a: &LabelFilter,
+        b: &LabelFilter,
+        names: &mut Names,
+    ) -> Result<(Box<Self>, Box<Self>), CompileError> {
+        deep(|| {
+            let a = Box::new(Condition::part(a, names)?);
+            let b = Box::new(Condition::part(b, names)?);
+            Ok((a, b))
         })
     }
 
@@ -163,11 +176,11 @@ impl Condition {
                 row.get(*id)
                     .is_some_and(|value| pattern.is_in(value.as_bytes()) != *negated)
             }
-            Condition::And(a, b) => {
+            Condition::And(a, b) => deep(|| {
                 let left = a.passes(row);
                 b.passes(row) && left
-            }
-            Condition::Or(a, b) => a.passes(row) || b.passes(row),
+            }),
+            Condition::Or(a, b) => deep(|| a.passes(row) || b.passes(row)),
         }
     }
 
@@ -192,10 +205,10 @@ impl Condition {
             | Condition::Duration(id, ..)
             | Condition::Bytes(id, ..)
             | Condition::Ip(id, ..) => visit(Place::Label(*id)),
-            Condition::And(a, b) | Condition::Or(a, b) => {
+            Condition::And(a, b) | Condition::Or(a, b) => deep(|| {
                 a.visit_places(visit);
                 b.visit_places(visit);
-            }
+            }),
         }
     }
 }

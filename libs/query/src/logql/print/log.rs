@@ -8,6 +8,7 @@ use super::super::ast::{
     Conversion, Extraction, LabelChoice, LabelFilter, LabelFormat, LineFilter, LineFilterOp,
     LineFilterValue, LogExpr, Matcher, Stage, Unwrap,
 };
+use super::super::deep;
 use super::super::parse::quote;
 use super::super::regex::simplify::simplify;
 use super::{Bytes, GoDuration, Plain, compare_op_name};
@@ -147,8 +148,8 @@ impl Display for LabelFilter {
                 let op = if *negated { "!=" } else { "=" };
                 write!(f, "{name}{op}ip({})", quote(pattern))
             }
-            LabelFilter::And(left, right) => write!(f, "( {left} , {right} )"),
-            LabelFilter::Or(left, right) => write!(f, "( {left} or {right} )"),
+            LabelFilter::And(left, right) => deep(|| write!(f, "( {left} , {right} )")),
+            LabelFilter::Or(left, right) => deep(|| write!(f, "( {left} or {right} )")),
         }
     }
 }
