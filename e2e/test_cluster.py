@@ -49,8 +49,13 @@ def test_queries_fail_after_the_loss_of_a_majority_until_somebody_accepts_that(t
         assert len(stuck[0]["lost"]) == 2, stuck
         with pytest.raises(RuntimeError, match="query: 503"):
             found_lines(cluster.queriers[0])
-        assert "`pharos ring forget`" in pharos(cluster, "ring")
-        said = "".join(pharos(cluster, "ring", "forget", past["lost"][0]) for past in stuck)
+        assert "--accept-loss" in pharos(cluster, "ring")
+        again = "".join(pharos(cluster, "ring", "forget", past["lost"][0]) for past in stuck)
+        assert "was off the list already" in again and "--accept-loss" in again, again
+        assert [past["lost"] for past in cluster.ring()["past_rings"]] == [past["lost"] for past in stuck], "saying it again accepts nothing"
+        with pytest.raises(RuntimeError, match="query: 503"):
+            found_lines(cluster.queriers[0])
+        said = "".join(pharos(cluster, "ring", "forget", past["lost"][0], "--accept-loss") for past in stuck)
         assert "are lost, and nobody waits for them any more" in said, said
         wait_until(lambda: not cluster.ring()["past_rings"], "no past ring")
         found_lines(cluster.queriers[0])

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::{Kind, NodeId, Timestamp};
-use rpc::{Catalog, Command, MetaApi, Network, SegmentMeta};
+use rpc::{Catalog, Command, Lease, MetaApi, Network, SegmentId, SegmentMeta};
 use runtime::Blocking;
 use store::ObjectStorage;
 use tokio::sync::{mpsc, oneshot};
@@ -270,8 +270,8 @@ impl Worker {
         urgent: bool,
     ) -> Result<Merged, Error> {
         let inputs = plan.inputs.clone();
-        let first = inputs.iter().map(|segment| segment.id.0).min();
-        let lease = format!("merge {}", first.unwrap_or_default());
+        let first = inputs.iter().map(|segment| segment.id).min();
+        let lease = Lease::of_merge(first.unwrap_or(SegmentId(0)));
         let merge = self.merger.run(plan, catalog, now, urgent);
         match self.leases.hold(&lease, merge).await {
             Ok(Some(())) => Ok(Merged::Here),

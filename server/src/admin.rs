@@ -1,6 +1,6 @@
 //! `/admin/api/v1`: what an operator asks of a process.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -9,7 +9,7 @@ use ingester::Ingester;
 use meta::{Node, Status};
 use model::{Kind, NodeId};
 use rpc::{Catalog, Command, IngestApi, MemberState, MetaApi};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 #[derive(Clone)]
@@ -85,9 +85,24 @@ async fn leave(State(admin): State<Admin>, Path(node): Path<u64>) -> Response {
     answer(admin.node.propose(leaving).await.map(drop))
 }
 
-async fn forget(State(admin): State<Admin>, Path(node): Path<u64>) -> Response {
-    let forget = Command::Forget(NodeId(node));
-    answer(admin.node.propose(forget).await.map(drop))
+/// Parameters of `forget`. Others are refused, so that nobody forgets who meant to accept a loss.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Forgetting {
+    accept_loss: bool,
+}
+
+async fn forget(
+    State(admin): State<Admin>,
+    Path(node): Path<u64>,
+    Query(forgetting): Query<Forgetting>,
+) -> Response {
+    let node = NodeId(node);
+    let command = match forgetting.accept_loss {
+        true => Command::AcceptLoss(node),
+        false => Command::Forget(node),
+    };
+    answer(admin.node.propose(command).await.map(drop))
 }
 
 pub(crate) fn answer(outcome: Result<(), rpc::Error>) -> Response {

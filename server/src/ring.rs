@@ -37,11 +37,14 @@ enum Action {
         /// Its number
         node: u64,
     },
-    /// Takes a process that will not come back off the list; says which records may be lost with it. Said of one that
-    /// is off the list already, it accepts that loss
+    /// Takes a process that will not come back off the list; says which records may be lost with it
     Forget {
         /// Its number
         node: u64,
+        /// Of one that is off the list already: accepts that records which only it and others like it had are lost, and
+        /// says which, so that nobody waits for them any more
+        #[arg(long)]
+        accept_loss: bool,
     },
 }
 
@@ -54,11 +57,16 @@ pub(crate) fn run(arguments: &RingArguments) -> anyhow::Result<()> {
             block_on(ask(asked, &format!("/ring/leave/{node}"), true))?;
             println!("node {node} is leaving; `pharos ring` shows when it is gone");
         }
-        Some(Action::Forget { node }) => {
+        Some(Action::Forget { node, accept_loss }) => {
+            let path = format!("/ring/forget/{node}?accept_loss={accept_loss}");
             let before = serde_json::from_str(&block_on(ask(asked, "/ring", false))?)?;
-            block_on(ask(asked, &format!("/ring/forget/{node}"), true))?;
+            block_on(ask(asked, &path, true))?;
             let after = serde_json::from_str(&block_on(ask(asked, "/ring", false))?)?;
-            print!("{}", forgotten(node, &before, &after));
+            let text = match accept_loss {
+                true => accepted(node, &before, &after),
+                false => forgotten(node, &before, &after),
+            };
+            print!("{text}");
         }
         None => {
             let text = block_on(ask(asked, "/ring", false))?;
@@ -140,40 +148,58 @@ fn table(status: &Status) -> String {
 fn unstored(ring: u64, lost: &[u64]) -> String {
     format!(
         "ring {ring}: a majority of owners was lost before it had stored what it held (nodes {}): queries fail until \
-         `pharos ring forget` is said of one of them again, which accepts that such records are lost\n",
+         `pharos ring forget NODE --accept-loss` is said of one of them, which accepts that such records are lost\n",
         numbers(lost)
     )
 }
 
-/// What it means that a node was forgotten.
+/// The rings under which the node had not stored what it held, with all who had not.
+fn lost_to(node: u64, status: &Status) -> Vec<(u64, Vec<u64>)> {
+    let rings = status.past_rings.iter();
+    let lost = rings.filter(|past| past.lost.contains(&node));
+    lost.map(|past| (past.version, past.lost.clone())).collect()
+}
+
+/// Whether nobody is left who may store what was held under the ring.
+fn is_stuck(ring: u64, status: &Status) -> bool {
+    let mut rings = status.past_rings.iter();
+    rings.any(|past| past.version == ring && past.undrained.is_empty())
+}
+
+/// What it means that a node was forgotten, now or by somebody before.
 fn forgotten(node: u64, before: &Status, after: &Status) -> String {
-    let lost_to = |status: &Status| -> Vec<(u64, Vec<u64>)> {
-        let rings = status.past_rings.iter();
-        let lost = rings.filter(|past| past.lost.contains(&node));
-        lost.map(|past| (past.version, past.lost.clone())).collect()
+    let mut text = match before.members.iter().any(|member| member.node == node) {
+        true => format!("node {node} is forgotten\n"),
+        false => format!("node {node} was off the list already\n"),
     };
-    let mut text = format!("node {node} is forgotten\n");
-    if before.members.iter().any(|member| member.node == node) {
-        for (ring, lost) in lost_to(after) {
-            text += &format!(
-                "it had not stored what it held under ring {ring}; what only {} had is lost\n",
-                numbers(&lost)
-            );
-            let past = after.past_rings.iter().find(|past| past.version == ring);
-            if past.is_some_and(|past| past.undrained.is_empty()) {
-                text += &unstored(ring, &lost);
-            }
+    for (ring, lost) in lost_to(node, after) {
+        text += &format!(
+            "it had not stored what it held under ring {ring}; what only {} had is lost\n",
+            numbers(&lost)
+        );
+        if is_stuck(ring, after) {
+            text += &unstored(ring, &lost);
         }
-        return text;
     }
-    let still = lost_to(after);
-    for (ring, lost) in lost_to(before) {
-        if !still.iter().any(|(version, _)| *version == ring) {
-            text += &format!(
+    text
+}
+
+/// What was given up, and what somebody has to decide yet.
+fn accepted(node: u64, before: &Status, after: &Status) -> String {
+    let mut text = format!("the loss of node {node} is accepted\n");
+    for (ring, lost) in lost_to(node, before) {
+        let mut left = after.past_rings.iter().filter(|past| past.version == ring);
+        text += &match left.next() {
+            None => format!(
                 "records of ring {ring} that only {} had are lost, and nobody waits for them any more\n",
                 numbers(&lost)
-            );
-        }
+            ),
+            Some(past) if past.undrained.is_empty() => unstored(ring, &past.lost),
+            Some(past) => format!(
+                "ring {ring} still waits for {}: others may have what node {node} had\n",
+                numbers(&past.undrained)
+            ),
+        };
     }
     text
 }
@@ -233,7 +259,7 @@ ring 3 is not stored yet: waiting for 1, 2; lost 9
     }
 
     #[test]
-    fn forgetting_says_what_may_be_lost_and_saying_it_again_accepts_that() {
+    fn forgetting_says_what_may_be_lost_and_only_the_flag_accepts_that() {
         let status = |members: &str, undrained: &str, lost: &str| -> Status {
             let text = format!(
                 r#"{{"protocol":1,"cluster":"00","node":1,"address":"a:1","ingester":true,"leader":null,"term":3,
@@ -254,13 +280,22 @@ ring 3 is not stored yet: waiting for 1, 2; lost 9
         let stuck = status("", "", "2,9");
         let text = forgotten(2, &whole, &stuck);
         assert!(
-            text.contains("queries fail until `pharos ring forget`"),
+            text.contains("queries fail until `pharos ring forget NODE --accept-loss`"),
             "{text}"
         );
         assert_eq!(table(&stuck).lines().last(), text.lines().last());
-        let mut accepted = status("", "", "");
-        accepted.past_rings.clear();
-        let text = forgotten(2, &stuck, &accepted);
+        let again = forgotten(2, &stuck, &stuck);
+        let (first, rest) = again.split_once('\n').unwrap();
+        assert_eq!(first, "node 2 was off the list already");
+        assert!(text.ends_with(rest), "{again}");
+        let text = accepted(2, &status("", "", "2,8,9"), &status("", "", "8,9"));
+        assert!(
+            text.contains("lost before it had stored what it held (nodes 8, 9)"),
+            "{text}"
+        );
+        let mut dropped = status("", "", "");
+        dropped.past_rings.clear();
+        let text = accepted(2, &stuck, &dropped);
         assert!(
             text.contains("ring 3 that only 2, 9 had are lost, and nobody"),
             "{text}"

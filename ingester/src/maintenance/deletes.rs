@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::Kind;
-use rpc::{Catalog, Command, DeleteRequest, HeadBatches, RecentRequest, SegmentMeta};
+use rpc::{Catalog, Command, DeleteRequest, HeadBatches, Lease, RecentRequest, SegmentMeta};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -26,7 +26,7 @@ impl Worker {
             return Ok(false);
         };
         let now = self.clock.now().await?;
-        let lease = format!("delete {}", segment.id.0);
+        let lease = Lease::of_delete(segment.id);
         let delete = self
             .merger
             .delete(Arc::clone(&segment), &catalog, now, urgent);

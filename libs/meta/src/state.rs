@@ -86,6 +86,7 @@ impl StateMachine {
             }
             Command::Drained(id, ring) => cluster::drained(&mut catalog.cluster, *id, *ring),
             Command::Forget(id) => cluster::forget(&mut catalog.cluster, *id),
+            Command::AcceptLoss(id) => cluster::accept_loss(&mut catalog.cluster, *id),
             Command::TakeLease {
                 name,
                 holder,
@@ -111,6 +112,7 @@ impl StateMachine {
                         catalog.condemned.insert(path, commit.delete_after);
                     }
                 }
+                cluster::drop_leases(&mut catalog.cluster, &commit.remove);
                 let added = add_segments(catalog, &mut self.live_paths, &commit.add);
                 deletes::swapped(catalog, commit, &added);
             }
@@ -143,7 +145,8 @@ impl StateMachine {
             Command::SetState(id, state) => {
                 cluster::check_state(&self.catalog.cluster, *id, *state)
             }
-            Command::Forget(id) => cluster::check_forget(&self.catalog.cluster, *id),
+            Command::Forget(id) => cluster::check_forget(&self.catalog, *id),
+            Command::AcceptLoss(id) => cluster::check_accept_loss(&self.catalog.cluster, *id),
             Command::TakeLease {
                 name,
                 holder,

@@ -136,10 +136,12 @@ pub enum Command {
     /// for them any more.
     Drained(NodeId, RingVersion),
     /// The member is gone: it has left, or somebody says that it will not come back. For one that is
-    /// gone already, and had not stored what it held under past rings of which all others have: that
-    /// is gone as well, and nobody waits for it any more. Refused as a conflict when neither is the
-    /// case.
+    /// gone already, nothing changes but the version. Refused as a conflict when there never was one.
     Forget(NodeId),
+    /// What this node, which was forgotten, had not stored under past rings of which all others have
+    /// stored theirs is gone as well: nobody waits for it any more. Refused as a conflict when it is a
+    /// member still, when no ring waits for what it had, and when others may have that.
+    AcceptLoss(NodeId),
     /// Takes or renews a lease. Refused as a conflict while another holds it, unless that one's
     /// `until` is `run_out`. No clock decides: the proposer says which lease it saw unrenewed for as
     /// long as leases last, and each renewal has another `until`.

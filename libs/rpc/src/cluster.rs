@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use model::{NodeId, RingVersion, Timestamp};
 
+use crate::SegmentId;
+
 /// What a process does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RoleSet {
@@ -86,6 +88,18 @@ pub struct Lease {
     pub until: Timestamp,
 }
 
+impl Lease {
+    /// The name of the job of merging segments of which this is the one with the least number.
+    pub fn of_merge(first: SegmentId) -> String {
+        format!("merge {}", first.0)
+    }
+
+    /// The name of the job of carrying out delete requests on a segment.
+    pub fn of_delete(segment: SegmentId) -> String {
+        format!("delete {}", segment.0)
+    }
+}
+
 /// The part of the coordinator's state that says who is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cluster {
@@ -97,7 +111,7 @@ pub struct Cluster {
     pub ring: Ring,
     /// Replaced rings with uncovered heads, oldest first.
     pub past_rings: BTreeMap<RingVersion, PastRing>,
-    /// Jobs by name.
+    /// Jobs by name. Those of a segment are given up with it, whoever has them.
     pub leases: BTreeMap<Arc<str>, Lease>,
 }
 

@@ -67,7 +67,8 @@ async fn no_partitions() -> Response {
     (StatusCode::NOT_FOUND, text).into_response()
 }
 
-/// `POST` with `forget=<id>`, as the button of Loki's page sends it.
+/// `POST` with `forget=<id>`, as the button of Loki's page sends it. However often it is sent, it
+/// accepts no loss of records.
 async fn forget(State(node): State<Node>, form: Form) -> Response {
     let id = form.get("forget").unwrap_or_default();
     let Ok(id) = id.parse() else {

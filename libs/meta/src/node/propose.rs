@@ -180,13 +180,14 @@ fn harmless_twice(command: &Command) -> bool {
         | Command::Update(_)
         | Command::SetState(..)
         | Command::Drained(..)
+        | Command::Forget(_)
         | Command::TakeLease { .. }
         | Command::ReleaseLease { .. }
         | Command::ForgetObjects(_)
         | Command::SetTenant(..)
         | Command::PassDeletes { .. } => true,
         Command::Join(_)
-        | Command::Forget(_)
+        | Command::AcceptLoss(_)
         | Command::CommitFlush(_)
         | Command::SwapSegments(_)
         | Command::RequestDelete(_)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{NodeId, RingVersion, Timestamp};
-use rpc::{Catalog, Cluster, ClusterShape, Lease, Member, MemberState, PastRing, Ring};
+use rpc::{Catalog, Cluster, ClusterShape, Lease, Member, MemberState, PastRing, Ring, SegmentId};
 
 use super::Rejected;
 
@@ -110,27 +110,51 @@ pub(super) fn drained(cluster: &mut Cluster, id: NodeId, through: RingVersion) {
     forget_drained(cluster);
 }
 
-/// Of a member: it is gone. Of one that is gone already: what it had not stored is, too, where nobody
-/// else is left who may have it.
+/// The member is gone. Of one that is gone already nothing changes: whoever got no answer says it again,
+/// and means nothing else by that.
 pub(super) fn forget(cluster: &mut Cluster, id: NodeId) {
-    let known = cluster.members.remove(&id).is_some();
+    cluster.members.remove(&id);
     cluster.leases.retain(|_, lease| lease.holder != id);
     renew_ring(cluster);
     for past in cluster.past_rings.values_mut() {
         if past.undrained.remove(&id) {
             past.lost.insert(id);
-        } else if !known && past.undrained.is_empty() {
+        }
+    }
+    forget_drained(cluster);
+}
+
+pub(super) fn check_forget(catalog: &Catalog, id: NodeId) -> Result<(), Rejected> {
+    match (1..=catalog.last_node).contains(&id.0) {
+        true => Ok(()),
+        false => check_member(&catalog.cluster, id).map(drop),
+    }
+}
+
+/// What the node had not stored is gone with it, where nobody else is left who may have it.
+pub(super) fn accept_loss(cluster: &mut Cluster, id: NodeId) {
+    for past in cluster.past_rings.values_mut() {
+        if past.undrained.is_empty() {
             past.lost.remove(&id);
         }
     }
     forget_drained(cluster);
 }
 
-pub(super) fn check_forget(cluster: &Cluster, id: NodeId) -> Result<(), Rejected> {
+pub(super) fn check_accept_loss(cluster: &Cluster, id: NodeId) -> Result<(), Rejected> {
+    if cluster.members.contains_key(&id) {
+        return Err(Rejected::Conflict(format!(
+            "node {} is a member: no loss is accepted before it is forgotten, which says what may be lost",
+            id.0
+        )));
+    }
     let past_rings = cluster.past_rings.values();
     let mut lost_to = past_rings.filter(|past| past.lost.contains(&id)).peekable();
     if lost_to.peek().is_none() {
-        return check_member(cluster, id).map(drop);
+        return Err(Rejected::Conflict(format!(
+            "no ring waits for what node {} had: there is no loss to accept (any more)",
+            id.0
+        )));
     }
     match lost_to.any(|past| past.undrained.is_empty()) {
         true => Ok(()),
@@ -177,6 +201,18 @@ pub(super) fn take_lease(cluster: &mut Cluster, name: &Arc<str>, holder: NodeId,
 pub(super) fn release_lease(cluster: &mut Cluster, name: &str, holder: NodeId) {
     if cluster.leases.get(name).is_some_and(|l| l.holder == holder) {
         cluster.leases.remove(name);
+    }
+}
+
+/// Gives up the jobs of segments that are gone: nobody does them again, so that what was not given back
+/// would stay until its holder is forgotten.
+pub(super) fn drop_leases(cluster: &mut Cluster, gone: &[SegmentId]) {
+    if cluster.leases.is_empty() {
+        return;
+    }
+    for segment in gone {
+        cluster.leases.remove(Lease::of_merge(*segment).as_str());
+        cluster.leases.remove(Lease::of_delete(*segment).as_str());
     }
 }
 

@@ -10,7 +10,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rpc::{ActiveDelete, Catalog, DeleteId, DeleteRequest, SegmentId, SegmentMeta, SwapCommit};
+use rpc::{
+    ActiveDelete, Catalog, DeleteId, DeleteRequest, Lease, SegmentId, SegmentMeta, SwapCommit,
+};
 
 use super::Rejected;
 
@@ -123,6 +125,16 @@ pub(super) fn pass(
         if let Some(delete) = catalog.deletes.get_mut(id) {
             let pending = &mut Arc::make_mut(delete).pending;
             pending.retain(|segment| !segments.contains(segment));
+        }
+    }
+    if catalog.cluster.leases.is_empty() {
+        return;
+    }
+    for segment in segments {
+        let mut active = catalog.deletes.values();
+        if !active.any(|delete| delete.pending.contains(segment)) {
+            let name = Lease::of_delete(*segment);
+            catalog.cluster.leases.remove(name.as_str());
         }
     }
 }

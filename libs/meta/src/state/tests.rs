@@ -264,6 +264,7 @@ impl Twin {
             | Command::SetState(..)
             | Command::Drained(..)
             | Command::Forget(_)
+            | Command::AcceptLoss(_)
             | Command::TakeLease { .. }
             | Command::ReleaseLease { .. } => {
                 unreachable!("the cluster's commands have tests of their own")

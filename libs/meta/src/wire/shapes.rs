@@ -41,6 +41,7 @@ pub(super) enum Command {
         ring: u64,
     },
     Forget(u64),
+    AcceptLoss(u64),
     TakeLease {
         name: String,
         holder: u64,
@@ -168,6 +169,7 @@ impl From<&rpc::Command> for Command {
                 ring: ring.0,
             },
             rpc::Command::Forget(node) => Command::Forget(node.0),
+            rpc::Command::AcceptLoss(node) => Command::AcceptLoss(node.0),
             rpc::Command::TakeLease {
                 name,
                 holder,
@@ -221,6 +223,7 @@ impl TryFrom<Command> for rpc::Command {
                 rpc::Command::Drained(NodeId(node), RingVersion(ring))
             }
             Command::Forget(node) => rpc::Command::Forget(NodeId(node)),
+            Command::AcceptLoss(node) => rpc::Command::AcceptLoss(NodeId(node)),
             Command::TakeLease {
                 name,
                 holder,

@@ -37,6 +37,7 @@ fn commands() -> Vec<(&'static str, Command)> {
         ),
         ("drained", Command::Drained(NodeId(3), RingVersion(9))),
         ("forget", Command::Forget(NodeId(3))),
+        ("accept_loss", Command::AcceptLoss(NodeId(3))),
         (
             "take_lease",
             Command::TakeLease {

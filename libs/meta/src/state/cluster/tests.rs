@@ -135,7 +135,7 @@ fn who_is_forgotten_undrained_is_lost_to_its_rings() {
     let past = &cluster.past_rings[&RingVersion(2)];
     assert_eq!((ids(&past.undrained), ids(&past.lost)), (vec![1], vec![2]));
     let text = "node 2 is gone already, and others may have what it had not stored: wait until they have stored that";
-    conflict(&mut machine, &Command::Forget(NodeId(2)), text);
+    conflict(&mut machine, &Command::AcceptLoss(NodeId(2)), text);
     let text = "there is no node 2 in the cluster (any more)";
     conflict(&mut machine, &state(2, MemberState::Active), text);
     machine.apply(&drained(1, 2)).unwrap();
@@ -159,8 +159,39 @@ fn a_ring_with_a_lost_majority_stays_until_somebody_accepts_the_loss() {
     assert_eq!(lost(&machine), [[1, 2]]);
     let text = "there is no node 9 in the cluster (any more)";
     conflict(&mut machine, &Command::Forget(NodeId(9)), text);
-    machine.apply(&Command::Forget(NodeId(1))).unwrap();
+    let text = "no ring waits for what node 9 had: there is no loss to accept (any more)";
+    conflict(&mut machine, &Command::AcceptLoss(NodeId(9)), text);
+    machine.apply(&Command::AcceptLoss(NodeId(1))).unwrap();
     assert_eq!(lost(&machine), [[0; 0]; 0]);
+    let text = "no ring waits for what node 1 had: there is no loss to accept (any more)";
+    conflict(&mut machine, &Command::AcceptLoss(NodeId(1)), text);
+}
+
+#[test]
+fn forgetting_a_node_again_accepts_no_loss() {
+    let mut machine = active(3);
+    for id in 1..=3 {
+        machine.apply(&drained(id, 2)).unwrap();
+    }
+    machine.apply(&Command::Forget(NodeId(1))).unwrap();
+    machine.apply(&drained(3, 9)).unwrap();
+    let text = "node 2 is a member: no loss is accepted before it is forgotten, which says what may be lost";
+    conflict(&mut machine, &Command::AcceptLoss(NodeId(2)), text);
+    machine.apply(&Command::Forget(NodeId(2))).unwrap();
+    let before = machine.catalog().cluster.clone();
+    assert_eq!(ids(&before.past_rings[&RingVersion(3)].lost), [1, 2]);
+    for id in [2, 1, 2] {
+        machine.apply(&Command::Forget(NodeId(id))).unwrap();
+        assert_eq!(machine.catalog().cluster, before, "{id}");
+    }
+    machine.apply(&Command::AcceptLoss(NodeId(2))).unwrap();
+    assert!(
+        !machine
+            .catalog()
+            .cluster
+            .past_rings
+            .contains_key(&RingVersion(3))
+    );
 }
 
 #[test]
@@ -269,9 +300,7 @@ impl History {
             }
             open.retain(|id| !gone.contains(id));
         }
-        if let Command::Forget(id) = command
-            && gone.is_empty()
-        {
+        if let Command::AcceptLoss(id) = command {
             for (version, lost) in &mut self.lost {
                 if self.open.get(version).is_some_and(BTreeSet::is_empty) {
                     lost.remove(&id.0);
@@ -334,6 +363,7 @@ fn commands() -> impl Strategy<Value = Vec<Command>> {
         6 => (id(), states).prop_map(|(id, to)| state(id, to)),
         5 => (id(), 0..12_u64).prop_map(|(id, ring)| drained(id, ring)),
         1 => id().prop_map(|id| Command::Forget(NodeId(id))),
+        2 => id().prop_map(|id| Command::AcceptLoss(NodeId(id))),
         2 => (id(), 0..9_i64, 0..9_i64).prop_map(|(id, now, long)| lease(id, now, now + long)),
         1 => id().prop_map(|id| Command::ReleaseLease { name: "merge".into(), holder: NodeId(id) }),
     ];

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use model::NodeId;
 use rpc::{Command, Outcome};
 
 use super::super::StateMachine;
@@ -97,6 +98,32 @@ fn a_request_is_finished_once_nothing_is_pending() {
     assert_eq!(catalog.past_deletes[&DeleteId(1)].created, 7);
     let text = "delete request 1 is not active".to_owned();
     assert_eq!(machine.apply(&finish), Err(Rejected::Conflict(text)));
+}
+
+#[test]
+fn jobs_of_segments_that_are_done_have_no_holder() {
+    let names = [
+        "merge 1", "merge 2", "merge 3", "delete 1", "delete 2", "clean",
+    ];
+    let leases = names.map(|name| Command::TakeLease {
+        name: name.into(),
+        holder: NodeId(1),
+        run_out: 0,
+        until: 9,
+    });
+    let begin = [flush(1, 1, &["a", "b", "c"]), delete("a", 0, 50)];
+    let mut machine = after(&[&begin[..], &[delete("a", 0, 50)], &leases].concat());
+    let held = |machine: &StateMachine| -> Vec<String> {
+        let leases = machine.catalog().cluster.leases.keys();
+        leases.map(|name| name.to_string()).collect()
+    };
+    machine.apply(&pass(&[1], &[1])).unwrap();
+    assert_eq!(held(&machine).len(), 6, "the second request is pending");
+    machine.apply(&pass(&[2], &[1])).unwrap();
+    let still = ["clean", "delete 2", "merge 1", "merge 2", "merge 3"];
+    assert_eq!(held(&machine), still);
+    machine.apply(&swap(&[1, 2], &["m"], 5)).unwrap();
+    assert_eq!(held(&machine), ["clean", "merge 3"]);
 }
 
 #[test]
