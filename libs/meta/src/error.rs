@@ -60,7 +60,7 @@ pub enum Error {
     },
     /// An ingester was taken out of the cluster while it has data of it.
     #[error(
-        "node {node} was taken out of the cluster: keep its data folder {} if it may hold records          that nobody else has, and start it with an empty one to join as a new node",
+        "node {node} was taken out of the cluster: keep its data folder {} if it may hold records that nobody else has, and start it with an empty one to join as a new node",
         place
     )]
     Forgotten {

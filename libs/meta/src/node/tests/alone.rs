@@ -167,7 +167,7 @@ async fn another_shape_is_refused_with_both() {
     let refused = Node::alone(folder.path(), other).await.unwrap_err();
     assert!(matches!(refused, Error::Shape { .. }), "{refused}");
     let text = refused.to_string();
-    assert!(text.contains("formed with 8 shards") && text.contains("set to 9 shards"));
+    assert!(text.contains("formed with --shards 8 ") && text.contains("set to --shards 9 "));
 }
 
 #[tokio::test(start_paused = true)]
