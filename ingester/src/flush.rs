@@ -101,9 +101,29 @@ impl Flusher {
                 false => Err(faster()),
             };
         }
+        let mut committed = self.commit(&write, false).await;
+        if let Ok(false) = committed {
+            committed = self.commit(&write, true).await;
+        }
+        match committed {
+            Ok(true) => {
+                self.metrics.pulled_batches.inc_by(write.pulled as u64);
+                Ok(write.stored)
+            }
+            _ if covers_all(&self.meta.catalog(), &own) => Ok(Vec::new()),
+            Ok(false) => Err(Error::Stopped(
+                "objects of a flush were named by others; it is tried again".to_owned(),
+            )),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stores the object and has it named; `false` when the catalog names its path already, as after
+    /// a rebuild of it: then another object is needed, in a path of its own when it is written `again`.
+    async fn commit(&self, write: &Write, again: bool) -> Result<bool, Error> {
         let object = match write.batches.is_empty() {
             true => None,
-            false => Some(self.object_of(&write).await?),
+            false => Some(self.object_of(write, again).await?),
         };
         if object.as_ref().is_some_and(|object| self.is_old(object)) {
             // As after the process was held up for long: others may take it for an orphan.
@@ -112,30 +132,30 @@ impl Flusher {
         }
         let segment = object.as_ref().map(|object| &object.segment);
         let path = segment.map(|segment| Arc::clone(&segment.path));
-        let heads = write.heads;
         let commit = FlushCommit {
             key: write.key,
-            heads: heads.clone(),
+            heads: write.heads.clone(),
             digest: write.digest,
             segments: segment.into_iter().cloned().collect(),
         };
         let proposed = self.meta.propose(Command::CommitFlush(commit)).await;
         let Err(error) = proposed else {
-            self.metrics.pulled_batches.inc_by(write.pulled as u64);
-            return Ok(write.stored);
+            return Ok(true);
         };
         match (&error, path) {
             (rpc::Error::Conflict(_), Some(path)) => {
-                if self.was_refused(&heads, &path).await {
+                if self.was_refused(&write.heads, &path).await {
                     self.storage.delete(&path).await?;
                 }
             }
+            (rpc::Error::Invalid(_), Some(path))
+                if objects::is_named(&self.meta.catalog(), &path) =>
+            {
+                return Ok(false);
+            }
             _ => self.keep_unnamed(write.key, write.digest, object),
         }
-        match covers_all(&self.meta.catalog(), &own) {
-            true => Ok(Vec::new()),
-            false => Err(error.into()),
-        }
+        Err(error.into())
     }
 
     /// Whether a commit that met a conflict was not applied by an earlier try of the coordinator's
@@ -147,8 +167,7 @@ impl Flusher {
             while !covers_any(&catalog, heads) {
                 catalog = self.meta.changed(catalog.version).await;
             }
-            let live = catalog.segments.values().any(|s| s.path == *path);
-            !live && !catalog.condemned.contains_key(path)
+            !objects::is_named(&catalog, path)
         };
         timeout(self.owner_timeout, told).await.unwrap_or(false)
     }
@@ -165,13 +184,13 @@ impl Flusher {
     }
 
     /// The object of an earlier try with the same batches, or a new one.
-    async fn object_of(&self, write: &Write) -> Result<Written, Error> {
+    async fn object_of(&self, write: &Write, again: bool) -> Result<Written, Error> {
         let unnamed = self.unnamed.lock().remove(&write.key);
         match unnamed {
             Some(Unnamed { digest, object }) if digest == write.digest && !self.is_old(&object) => {
                 Ok(object)
             }
-            _ => self.write(write).await,
+            _ => self.write(write, again).await,
         }
     }
 
@@ -182,10 +201,11 @@ impl Flusher {
         object.began.elapsed() > self.unnamed_age_max || object.segment.created < oldest
     }
 
-    async fn write(&self, write: &Write) -> Result<Written, Error> {
+    async fn write(&self, write: &Write, again: bool) -> Result<Written, Error> {
         let (now, began) = ((self.clock)(), Instant::now());
         let head = write.heads[0];
-        let unique = format!("h{:x}-{}", head.sequence, write.attempt);
+        let again = if again { "-again" } else { "" };
+        let unique = format!("h{:x}-{}{again}", head.sequence, write.attempt);
         let path = objects::path(&self.cluster, Signal::Logs, now, head.ingester, &unique);
         let batches = write.batches.iter().map(|held| Arc::clone(&held.batch));
         let batches: Vec<_> = batches.collect();

@@ -52,5 +52,6 @@ pub use metrics::Metrics;
 pub use options::{Options, Settings};
 pub use patterns::label_pattern;
 pub use start::{Clock, Deps};
+pub use storage_clock::StorageClock;
 pub use survey::{Survey, clusters_in, survey};
 pub use wal::{LogFile, LogFiles, LogFolder};

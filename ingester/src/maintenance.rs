@@ -95,7 +95,10 @@ impl Maintenance {
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
-        let clock = StorageClock::new(deps);
+        let clock = deps.storage_clock.as_ref().map_or_else(
+            || StorageClock::new(deps.storage.clone(), &deps.cluster, deps.node, "jobs"),
+            StorageClock::given,
+        );
         let worker = Worker {
             folder: objects::folder(&deps.cluster),
             storage: deps.storage.clone(),
@@ -363,7 +366,9 @@ impl Worker {
         for object in listed {
             let path = object.path.as_str();
             let named = live.contains(path) || catalog.condemned.contains_key(path);
-            if !named && path.ends_with(".seg") && object.modified < oldest {
+            let left = !named && path.ends_with(".seg") && object.modified < oldest;
+            // Deleting takes a while, and a rebuild of the catalog may name what is left meanwhile.
+            if left && !objects::is_named(&self.meta.catalog(), path) {
                 tracing::info!(path, "removing an object that a failed flush or merge left");
                 self.storage.delete(path).await?;
                 removed += 1;

@@ -1,4 +1,5 @@
 use model::{NodeId, Signal, Timestamp};
+use rpc::Catalog;
 
 /// Folder of the segments of all clusters.
 pub(crate) const ROOT: &str = "segments";
@@ -24,12 +25,20 @@ pub(crate) fn path(
     format!("{folder}{signal}/{day}/{ingester}-{unique}-{now:x}.seg")
 }
 
-/// Folder of the objects that tell the storage's time.
-pub(crate) const PROBES: &str = "clocks";
+/// Folder of the objects that tell the storage's time. They are no segments, so that nobody takes one
+/// for a left-over or for the content of a catalog.
+pub(crate) fn probes(cluster: &str) -> String {
+    format!("{}clocks", folder(cluster))
+}
 
-/// Path of an ingester's object that tells the storage's time.
-pub(crate) fn probe(cluster: &str, node: NodeId) -> String {
-    format!("{PROBES}/{cluster}-{}", node.0)
+/// Path of a process' object that tells the storage's time; `user` is what it is asked for.
+pub(crate) fn probe(cluster: &str, node: NodeId, user: &str) -> String {
+    format!("{}/{}-{user}", probes(cluster), node.0)
+}
+
+/// Whether the catalog names an object, as a live one or as one that is deleted after a while.
+pub(crate) fn is_named(catalog: &Catalog, path: &str) -> bool {
+    catalog.condemned.contains_key(path) || catalog.segments.values().any(|s| &*s.path == path)
 }
 
 /// What the path of a segment tells.
@@ -97,6 +106,7 @@ mod tests {
             "segments/c1/logs/x.txt",
             "segments/c1",
             "other/c1/logs/d/1-h-2.seg",
+            &probe("c1", NodeId(3), "jobs"),
         ] {
             assert_eq!(parse(stray), None);
         }

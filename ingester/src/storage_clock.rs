@@ -1,14 +1,16 @@
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::Timestamp;
-use parking_lot::Mutex;
+use model::{NodeId, Timestamp};
 use store::ObjectStorage;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::config::nanos;
-use crate::start::{Clock, Deps};
+use crate::start::Clock;
 use crate::{Error, objects};
 
 /// How long the storage's time is reckoned on from its last answer: clocks differ by some ms after
@@ -21,44 +23,64 @@ const ASK_EVERY: Duration = Duration::from_secs(3600);
 /// Asked for by an object that is written, listed and deleted. Never ahead of the storage by more
 /// than the two clocks drift apart; behind by as much as a request takes.
 #[derive(Clone)]
-pub(crate) struct StorageClock {
+pub struct StorageClock {
     storage: ObjectStorage,
+    folder: String,
     path: String,
+    /// Locked while the storage is asked, so that one at a time writes the object.
     known: Arc<Mutex<Option<(Timestamp, Instant)>>>,
+    /// It was said that the object cannot be deleted.
+    warned: Arc<AtomicBool>,
     /// Instead of asking.
     given: Option<Clock>,
 }
 
 impl StorageClock {
-    pub(crate) fn new(deps: &Deps) -> Self {
+    /// A clock that asks by an object in the cluster's folder. `user`, letters and digits, tells it
+    /// from the process' other clocks; its clones share what they know.
+    pub fn new(storage: ObjectStorage, cluster: &str, node: NodeId, user: &str) -> Self {
         StorageClock {
-            storage: deps.storage.clone(),
-            path: objects::probe(&deps.cluster, deps.node),
+            storage,
+            folder: objects::probes(cluster),
+            path: objects::probe(cluster, node, user),
             known: Arc::default(),
-            given: deps.storage_clock.clone(),
+            warned: Arc::default(),
+            given: None,
         }
     }
 
+    /// A clock that asks nobody.
+    pub(crate) fn given(clock: &Clock) -> Self {
+        let nowhere = ObjectStorage::in_memory();
+        StorageClock {
+            given: Some(Arc::clone(clock)),
+            ..StorageClock::new(nowhere, "", NodeId(0), "")
+        }
+    }
+
+    /// The time at the storage, nanoseconds since 1970.
+    ///
     /// # Errors
     /// The storage's.
-    pub(crate) async fn now(&self) -> Result<Timestamp, Error> {
+    pub async fn now(&self) -> Result<Timestamp, Error> {
         if let Some(clock) = &self.given {
             return Ok(clock());
         }
-        let known = *self.known.lock();
+        let mut known = self.known.lock().await;
         if let Some(now) = known.and_then(|known| reckoned(known, Instant::now())) {
             return Ok(now);
         }
         let then = self.ask().await?;
-        *self.known.lock() = Some((then, Instant::now()));
+        *known = Some((then, Instant::now()));
         Ok(then)
     }
 
     async fn ask(&self) -> Result<Timestamp, Error> {
         let probe = Bytes::from_static(b"what time is it");
         self.storage.put(&self.path, vec![probe]).await?;
-        let listed = self.storage.list(objects::PROBES).await?;
-        self.storage.delete(&self.path).await?;
+        let listed = self.storage.list(&self.folder).await?;
+        let deleted = self.storage.delete(&self.path).await;
+        self.note(deleted);
         let found = listed.iter().find(|object| object.path == self.path);
         let found = found.ok_or_else(|| {
             let path = &self.path;
@@ -67,6 +89,23 @@ impl StorageClock {
             ))
         })?;
         Ok(found.modified)
+    }
+
+    /// What was told holds though the object stays: the next one replaces it.
+    fn note(&self, deleted: Result<(), store::Error>) {
+        if let Err(error) = deleted
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            let path = &self.path;
+            tracing::warn!(path, %error, "cannot delete the object that tells the storage's time; it stays, and this is not said again");
+        }
+    }
+}
+
+impl fmt::Debug for StorageClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = &self.path;
+        f.debug_struct("StorageClock").field("path", path).finish()
     }
 }
 
@@ -78,23 +117,33 @@ fn reckoned((then, at): (Timestamp, Instant), now: Instant) -> Option<Timestamp>
 
 #[cfg(test)]
 mod tests {
-    use model::NodeId;
-
     use super::*;
 
     #[tokio::test]
     async fn the_storage_tells_its_time_once_and_keeps_nothing() {
         let storage = ObjectStorage::in_memory();
-        let clock = StorageClock {
-            storage: storage.clone(),
-            path: objects::probe("c1", NodeId(3)),
-            known: Arc::default(),
-            given: None,
-        };
+        let clock = StorageClock::new(storage.clone(), "c1", NodeId(3), "jobs");
         let first = clock.now().await.unwrap();
         assert!(clock.now().await.unwrap() >= first);
         assert_eq!(storage.counts().writes, 1);
         assert_eq!(storage.list("").await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn an_object_that_stayed_is_replaced_and_tells_the_time_anew() {
+        let storage = ObjectStorage::in_memory();
+        let clock = StorageClock::new(storage.clone(), "c1", NodeId(3), "jobs");
+        let stayed = vec![Bytes::from_static(b"of an earlier run")];
+        storage.put(&clock.path, stayed).await.unwrap();
+        let before = storage.list(&clock.folder).await.unwrap()[0].modified;
+        assert!(clock.now().await.unwrap() >= before);
+        for _ in 0..2 {
+            let error = store::Error::NotFound {
+                object: clock.path.clone(),
+            };
+            clock.note(Err(error));
+            assert!(clock.warned.load(Ordering::Relaxed));
+        }
     }
 
     #[test]

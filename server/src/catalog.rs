@@ -1,7 +1,8 @@
 //! A catalog made of objects alone: `/admin/api/v1/catalog/rebuild`, and `pharos catalog`, which asks it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -9,9 +10,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use clap::{Args, Subcommand};
-use ingester::{Clock, clusters_in, survey};
+use ingester::{StorageClock, clusters_in, survey};
 use meta::{Node, rebuild};
-use rpc::MetaApi;
+use rpc::{Catalog, MetaApi};
 use serde::{Deserialize, Serialize};
 use store::{ObjectInfo, ObjectStorage};
 
@@ -28,7 +29,10 @@ pub(crate) struct Rebuilding {
     pub(crate) storage: ObjectStorage,
     /// The number of the own cluster.
     pub(crate) cluster: Arc<str>,
-    pub(crate) clock: Clock,
+    /// By it the objects are young or old, as they are for those who remove left-overs.
+    pub(crate) clock: StorageClock,
+    /// Younger objects of the own cluster may be about to be named.
+    pub(crate) orphan_age: Duration,
 }
 
 /// Parameters of the route.
@@ -102,7 +106,8 @@ impl Rebuilding {
     async fn run(&self, wanted: &Wanted, apply: bool) -> Result<Report, rpc::Error> {
         let mut clusters = clusters_in(&self.storage).await?;
         let from = choose(&self.cluster, wanted.from.as_deref(), &clusters)?;
-        let objects = clusters.remove(&from).unwrap_or_default();
+        let mut objects = clusters.remove(&from).unwrap_or_default();
+        let now = self.clock.now().await?;
         let catalog = self.node.catalog();
         let newest = objects.iter().map(|object| object.modified).max();
         let newest = newest.unwrap_or_default();
@@ -115,7 +120,15 @@ impl Rebuilding {
             ..Report::default()
         };
         let own = from == *self.cluster;
-        report.objections = objections(catalog.segments.len(), own, newest, (self.clock)());
+        let foreign = (!own).then_some((from.as_str(), wanted.from.is_some()));
+        report.objections = objections(catalog.segments.len(), foreign, newest, now);
+        if own {
+            let age = i64::try_from(self.orphan_age.as_nanos()).unwrap_or(i64::MAX);
+            let young = take_young(&mut objects, &catalog, now.saturating_sub(age));
+            let why = "too young: a flush or a merge may be about to name it";
+            let left_out = young.into_iter().map(|path| (path, why.to_owned()));
+            report.left_out.extend(left_out);
+        }
         report.from = from;
         let found = survey(&self.storage, objects).await?;
         let rebuilt = rebuild(&catalog, found.segments);
@@ -214,13 +227,37 @@ fn choose(
     }
 }
 
-/// What speaks against changing the catalog. `newest`: when the newest object was written.
-fn objections(segments: usize, own: bool, newest: i64, now: i64) -> Vec<String> {
+/// Takes out, and names, the objects that the catalog does not name and that are not older than `oldest`:
+/// whoever stores one asks for its name until then, and nobody takes it for a left-over.
+fn take_young(objects: &mut Vec<ObjectInfo>, catalog: &Catalog, oldest: i64) -> Vec<String> {
+    let live: HashSet<&str> = catalog.segments.values().map(|s| &*s.path).collect();
+    let young = objects.extract_if(.., |object| {
+        let path = object.path.as_str();
+        let named = live.contains(path) || catalog.condemned.contains_key(path);
+        !named && object.modified >= oldest
+    });
+    young.map(|object| object.path).collect()
+}
+
+/// What speaks against changing the catalog. `foreign`: another cluster, whose objects it is about, and
+/// whether it was asked for by name. `newest`: when the newest object was written, by the storage's
+/// clock, as is `now`.
+fn objections(
+    segments: usize,
+    foreign: Option<(&str, bool)>,
+    newest: i64,
+    now: i64,
+) -> Vec<String> {
     let mut objections = Vec::new();
     if segments > 0 {
         objections.push(format!("the catalog has {segments} segments already"));
     }
-    if !own && newest > now.saturating_sub(QUIET_NANOS) {
+    if let Some((cluster, false)) = foreign {
+        objections.push(format!(
+            "the objects are cluster {cluster}'s, which was not named with from: two clusters must not share objects"
+        ));
+    }
+    if foreign.is_some() && newest > now.saturating_sub(QUIET_NANOS) {
         objections.push(format!(
             "the newest object was written at {}, so that its cluster may be at work still: two clusters must not share objects",
             text_of(newest)
@@ -255,7 +292,8 @@ enum Action {
         /// Changes the catalog
         #[arg(long)]
         apply: bool,
-        /// Changes it though it has segments already, or though the objects are fresh
+        /// Changes it though it has segments already, though the objects are fresh, or though --from does not say whose
+        /// they are
         #[arg(long)]
         force: bool,
     },
@@ -344,11 +382,30 @@ mod tests {
     }
 
     #[test]
-    fn a_catalog_with_content_and_a_folder_in_use_need_force() {
-        assert_eq!(objections(0, false, 5, 5 + QUIET_NANOS), [""; 0]);
-        assert_eq!(objections(0, true, 5, 5), [""; 0]);
-        assert_eq!(objections(2, true, 5, 5).len(), 1);
-        assert_eq!(objections(0, false, 5, 4 + QUIET_NANOS).len(), 1);
+    fn a_catalog_with_content_a_folder_in_use_and_one_not_named_need_force() {
+        let named = Some(("old", true));
+        assert_eq!(objections(0, named, 5, 5 + QUIET_NANOS), [""; 0]);
+        assert_eq!(objections(0, None, 5, 5), [""; 0]);
+        assert_eq!(objections(2, None, 5, 5).len(), 1);
+        assert_eq!(objections(0, named, 5, 4 + QUIET_NANOS).len(), 1);
+        let guessed = objections(0, Some(("old", false)), 5, 5 + QUIET_NANOS);
+        assert_eq!(guessed.len(), 1);
+        assert!(guessed[0].contains("cluster old's"), "{guessed:?}");
+    }
+
+    #[test]
+    fn objects_that_may_be_about_to_be_named_are_left_alone() {
+        let object = |path: &str, modified| ObjectInfo {
+            path: path.to_owned(),
+            bytes: 1,
+            modified,
+        };
+        let mut catalog = Catalog::default();
+        catalog.condemned.insert("named".into(), 0);
+        let mut objects = vec![object("old", 9), object("young", 10), object("named", 10)];
+        assert_eq!(take_young(&mut objects, &catalog, 10), ["young"]);
+        let left: Vec<&str> = objects.iter().map(|object| &*object.path).collect();
+        assert_eq!(left, ["old", "named"]);
     }
 
     #[test]

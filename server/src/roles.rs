@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use distributor::{ClusterIngest, Distributor};
-use ingester::Ingester;
+use ingester::{Ingester, StorageClock};
 use model::NodeId;
 use prometheus::Registry;
 use querier::{ClusterSearch, Peers, Querier};
@@ -27,7 +27,7 @@ pub(crate) struct Roles {
     pub(crate) distributor: Option<Distributor>,
     querier: Option<Querier>,
     objects: ObjectStorage,
-    clock: querier::Clock,
+    orphan_age: std::time::Duration,
 }
 
 impl Roles {
@@ -53,7 +53,7 @@ impl Roles {
             objects: ObjectStorage::open(&storage.store(&server.data_dir))?,
             clock: clock(),
         };
-        let roles = server.roles;
+        let (roles, orphan_age) = (server.roles, ingester.orphan_age);
         let ingester = match roles.ingester {
             true => {
                 let slot = cluster.slot();
@@ -82,7 +82,7 @@ impl Roles {
             distributor,
             querier,
             objects: parts.objects,
-            clock: parts.clock,
+            orphan_age,
         })
     }
 
@@ -92,7 +92,8 @@ impl Roles {
             node: cluster.node.clone(),
             storage: self.objects.clone(),
             cluster: cluster.number.as_str().into(),
-            clock: Arc::clone(&self.clock),
+            clock: StorageClock::new(self.objects.clone(), &cluster.number, cluster.id, "rebuild"),
+            orphan_age: self.orphan_age,
         };
         let mut router = admin::router(self.ingester.clone(), cluster.node.clone());
         router = router.merge(catalog::router(rebuilding));

@@ -22,6 +22,7 @@ use crate::{Config, Deps, Metrics};
 
 mod cluster;
 mod deletes;
+mod races;
 
 use deletes::{delete, numbers};
 
@@ -90,9 +91,13 @@ impl World {
     }
 
     async fn start(&self) -> Result<Ingester, crate::Error> {
+        Ingester::start(self.config.clone(), self.deps()).await
+    }
+
+    fn deps(&self) -> Deps {
         let now = Arc::clone(&self.now);
         let files: Arc<dyn LogFiles> = Arc::new(Sim(self.disk.clone()));
-        let deps = Deps {
+        Deps {
             cluster: "c1".into(),
             node: NodeId(1),
             storage: self.storage.clone(),
@@ -106,8 +111,7 @@ impl World {
             metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
             log_files: Some(files),
             blocking: runtime::Blocking::threads(),
-        };
-        Ingester::start(self.config.clone(), deps).await
+        }
     }
 
     /// As after a kill or a power cut, and a reboot.

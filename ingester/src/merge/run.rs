@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::Timestamp;
+use model::{NodeId, Timestamp};
 use rpc::{Catalog, Command, MetaApi, SegmentId, SegmentMeta, SwapCommit};
 use runtime::Blocking;
 use segment::{Compression, ReadAt};
@@ -193,8 +193,10 @@ impl Merger {
         };
         let swapped = self.meta.propose(Command::SwapSegments(swap)).await;
         if let (Err(rpc::Error::Conflict(_)), Some(path)) = (&swapped, &path) {
-            // Refused for good, so nobody reads it.
-            self.storage.delete(path).await?;
+            // Refused for good; but a rebuild of the catalog may have found the object.
+            if self.is_unnamed(path).await {
+                self.storage.delete(path).await?;
+            }
         }
         swapped?;
         match dropped {
@@ -203,6 +205,17 @@ impl Merger {
         }
         tracing::info!(inputs, path = path.as_deref(), "merged segments");
         Ok(())
+    }
+
+    /// Whether nobody reads an object whose swap was refused: by a catalog that has the refusal, for
+    /// what is proposed after it is applied after it. `false` when there is none to be had.
+    async fn is_unnamed(&self, path: &str) -> bool {
+        let nothing = Command::ReleaseLease {
+            name: "refused merge".into(),
+            holder: NodeId(self.ingester),
+        };
+        let caught_up = self.meta.propose(nothing).await.is_ok();
+        caught_up && !objects::is_named(&self.meta.catalog(), path)
     }
 
     fn readers(&self, inputs: Vec<Arc<SegmentMeta>>, urgent: bool) -> Vec<ObjectReader> {

@@ -111,7 +111,8 @@ impl Held {
 }
 
 /// What a batch costs in memory, with what the state keeps for it. Labels that nobody has but this
-/// batch, and perhaps the distributor, are its own; others are counted with an earlier batch.
+/// batch, and perhaps the distributor or who reads the log, are its own; others are counted with an
+/// earlier batch.
 pub(super) fn bytes_of(batch: &LogBatch) -> usize {
     let own = batch.streams.iter().map(|stream| &stream.labels);
     let own = own.filter(|labels| Arc::strong_count(labels) <= 2);

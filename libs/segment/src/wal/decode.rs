@@ -9,7 +9,8 @@ use model::{
 
 use super::{Error, Filing};
 
-/// Label sets already decoded, so that the batches of one stream share one.
+/// Label sets already decoded, so that the batches of one stream share one. Nobody but the cache and
+/// those batches holds it.
 #[derive(Debug, Default)]
 pub struct StreamCache {
     labels: HashMap<StreamId, Arc<Labels>>,
@@ -33,18 +34,20 @@ impl StreamCache {
 }
 
 impl StreamCache {
-    /// The labels, or equal ones of that stream that are held already.
-    fn share(&mut self, id: StreamId, labels: &Arc<Labels>) -> Arc<Labels> {
-        let held = self.labels.entry(id).or_insert_with(|| Arc::clone(labels));
-        if !Arc::ptr_eq(held, labels) && held != labels {
-            *held = Arc::clone(labels);
+    /// The labels, as they are held already or from now on.
+    fn share(&mut self, id: StreamId, labels: &Labels) -> Arc<Labels> {
+        let held = self.labels.entry(id);
+        let held = held.or_insert_with(|| Arc::new(labels.clone()));
+        if **held != *labels {
+            *held = Arc::new(labels.clone());
         }
         Arc::clone(held)
     }
 }
 
-/// A stream that a file's records have named; its number is its place in the list of them.
-pub(super) type Known = (StreamId, Arc<Labels>);
+/// A stream that a file's records have named; its number is its place in the list of them. Not shared
+/// with batches: whoever reckons their memory counts who holds their labels.
+pub(super) type Known = (StreamId, Labels);
 
 /// Why a payload is not a batch: what was expected. The caller knows where it stands.
 #[derive(Debug)]
@@ -261,10 +264,8 @@ impl<'a> Cursor<'a> {
         Ok(streams)
     }
 
-    fn labels(&mut self) -> Result<Arc<Labels>, BadPayload> {
-        Labels::new(self.pairs()?)
-            .map_err(|error| BadPayload(format!("a label set ({error})")))
-            .map(Arc::new)
+    fn labels(&mut self) -> Result<Labels, BadPayload> {
+        Labels::new(self.pairs()?).map_err(|error| BadPayload(format!("a label set ({error})")))
     }
 
     fn pairs(&mut self) -> Result<Vec<(&'a str, &'a str)>, BadPayload> {

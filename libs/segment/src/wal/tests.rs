@@ -105,6 +105,27 @@ fn read_all(bytes: &[u8]) -> (Vec<(Filing, LogBatch)>, u64, Option<Error>) {
     }
 }
 
+#[test]
+fn labels_of_a_batch_are_held_by_batches_and_the_cache_alone() {
+    let row = |app| (app, 5, b"line".to_vec(), vec![]);
+    let batches = [batch_of(&[row(1), row(2)]), batch_of(&[row(1)])];
+    let (file, _) = file_of(&[batches.to_vec()], &[]);
+    let mut cache = StreamCache::default();
+    let mut held = Vec::new();
+    // The second reader decodes the same streams anew.
+    for expected in [[2, 2, 3], [4, 3, 5]] {
+        let mut counts = Vec::new();
+        let mut reader = Reader::new(&file[..], file.len() as u64).unwrap();
+        while let Some(entry) = reader.next_entry().unwrap() {
+            let batch = entry.batch(&mut cache).unwrap();
+            let labels = batch.streams.iter().map(|stream| &stream.labels);
+            counts.extend(labels.map(Arc::strong_count));
+            held.push(batch);
+        }
+        assert_eq!(counts, expected);
+    }
+}
+
 fn some_file() -> (Vec<LogBatch>, Vec<u8>, Vec<u64>) {
     let row = |app, time, line: &[u8], key: &str| {
         (
