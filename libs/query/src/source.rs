@@ -9,6 +9,7 @@
 //! workers: each gets a sink of its own from the factory, and all sinks come back to the engine.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use model::{Columns, Flow, LineFilter, RowBlock, Selector, TimeRange, Timestamp};
@@ -117,11 +118,12 @@ pub trait ShareSink: Sink + Sized {
     /// What these sinks, of the same query, hold together.
     fn save(sinks: Vec<Self>) -> Vec<u8>;
 
-    /// Adds what was saved.
+    /// Adds what was saved; again and again, for one share after the other. What the sink grows by is
+    /// charged to the query's budget.
     ///
     /// # Errors
-    /// `Budget` when the query may not hold that much; `Unavailable` when it was not saved by sinks of
-    /// the same query: then nothing must be made of this sink.
+    /// `Unavailable` when it was not saved by sinks of the same query: this sink is as it was before
+    /// then. `Budget` when the query may not hold that much: nothing must be made of this sink then.
     fn load(&mut self, saved: &[u8]) -> Result<(), SourceError>;
 }
 
@@ -241,7 +243,7 @@ pub enum BudgetError {
 #[derive(Debug)]
 pub struct Budget {
     memory_limit: i64,
-    memory_left: AtomicI64,
+    memory_left: Arc<AtomicI64>,
     rows_limit: i64,
     rows_left: AtomicI64,
     timed_out: AtomicBool,
@@ -257,7 +259,7 @@ impl Budget {
         };
         Budget {
             memory_limit: limit(memory_bytes),
-            memory_left: AtomicI64::new(limit(memory_bytes)),
+            memory_left: Arc::new(AtomicI64::new(limit(memory_bytes))),
             rows_limit: limit(rows),
             rows_left: AtomicI64::new(limit(rows)),
             timed_out: AtomicBool::new(false),
@@ -347,6 +349,47 @@ impl Budget {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.memory_left.fetch_add(bytes, Ordering::Relaxed);
     }
+
+    /// Memory that is held where the budget itself cannot be, none at first.
+    pub fn hold(&self) -> Held {
+        Held {
+            limit: self.memory_limit,
+            left: Arc::clone(&self.memory_left),
+            bytes: 0,
+        }
+    }
+}
+
+/// Memory that counts against a [`Budget`] until this is dropped, wherever that happens.
+#[derive(Debug)]
+pub struct Held {
+    limit: i64,
+    left: Arc<AtomicI64>,
+    bytes: i64,
+}
+
+impl Held {
+    /// Counts so many bytes more.
+    ///
+    /// # Errors
+    /// `Memory` when that is more than the limit; what was held before still is, and no more.
+    pub fn add(&mut self, bytes: u64) -> Result<(), BudgetError> {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        if self.left.fetch_sub(bytes, Ordering::Relaxed) < bytes {
+            self.left.fetch_add(bytes, Ordering::Relaxed);
+            return Err(BudgetError::Memory {
+                limit: self.limit as u64,
+            });
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.left.fetch_add(self.bytes, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -365,6 +408,17 @@ mod tests {
             budget.take_memory(1),
             Err(BudgetError::Memory { limit: 100 })
         );
+    }
+
+    #[test]
+    fn memory_is_held_until_dropped_and_what_is_too_much_is_not_held() {
+        let budget = Budget::new(100, 0);
+        let mut held = budget.hold();
+        assert_eq!(held.add(60), Ok(()));
+        assert_eq!(held.add(41), Err(BudgetError::Memory { limit: 100 }));
+        assert_eq!(budget.left().0, 40);
+        drop(held);
+        assert_eq!(budget.left().0, 100);
     }
 
     #[test]

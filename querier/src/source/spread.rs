@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::{NodeId, TimeRange, Timestamp};
-use query::{Budget, ScanOrder, ScanRequest, ScanStats, ShareSink, SourceError};
+use query::{Budget, Held, ScanOrder, ScanRequest, ScanStats, ShareSink, SourceError};
 use rpc::{ShareRequest, ShareSegment};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -27,9 +27,12 @@ use super::{Snapshot, SnapshotSource};
 use crate::peers::{Peer, Peers};
 use crate::share::Done;
 
-/// How long the slices of others may take longer than those done here: as long again, and at least
-/// this. Then they are done here as well, one by one, until the others have answered.
+/// How long the slices of others may take longer than those done here: as long again, at least this,
+/// and at least what a slice takes at [`RATE_MIN`]. Then they are done here as well, one by one, until
+/// the others have answered.
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
+/// Stored bytes a second that a querier does at least, be they nowhere but in the bucket.
+const RATE_MIN: u64 = 16 << 20;
 /// A slice is at least one part in so many of what is worth spreading, and each querier should get so
 /// many, so that none waits long for the last one.
 const SLICES_EACH: u64 = 4;
@@ -56,6 +59,10 @@ struct Assigned {
     /// `None` for this process.
     to: Option<Peer>,
 }
+
+/// What another querier made of a slice; counted against the query's budget for as long as it is held.
+type Answer = Result<(Bytes, Held), rpc::Error>;
+type Numbered = (usize, Answer);
 
 /// A slice that another querier is doing.
 struct Away {
@@ -90,10 +97,13 @@ impl SnapshotSource {
             return Ok(None);
         }
         let others = peers.ready(Instant::now());
+        if others.is_empty() {
+            return Ok(None);
+        }
         let even = bytes / (others.len() as u64 + 1) / SLICES_EACH;
         let bytes_min = even.max(worth / SLICES_EACH).max(1);
         let slices = slices::cut(&segments, &self.tenant, range, bytes_min);
-        if others.is_empty() || slices.len() < 2 {
+        if slices.len() < 2 {
             return Ok(None);
         }
         let Some(share) = share() else {
@@ -141,7 +151,9 @@ impl Spread<'_> {
                 }
             }
             turn_bytes = turn_bytes.saturating_mul(TURN_GROWTH);
-            let here = |slice: &Slice| self.snapshot.has_recent(slice.range);
+            // To wait for one other and do nothing meanwhile gains nothing.
+            let alone = turn.len() == 1;
+            let here = |slice: &Slice| alone || self.snapshot.has_recent(slice.range);
             let assigned = slices::assign(&turn, here, self.peers.own(), &ids);
             let assigned = turn.into_iter().zip(assigned).map(|(slice, id)| Assigned {
                 slice,
@@ -168,28 +180,24 @@ impl Spread<'_> {
             self.here(range, sinks, stats, new_sink)?;
         }
         metrics.here.inc_by(here.len() as u64);
-        let patience = Instant::now() + began.elapsed().max(PATIENCE_MIN);
+        let mut bytes_here: u64 = here.iter().map(|slice| slice.bytes).sum();
+        let largest = away.values().map(|share| share.slice.bytes).max();
+        let patience = Instant::now() + patience(began.elapsed(), largest.unwrap_or(0));
         let mut slow = false;
         while !away.is_empty() {
             let next = match slow {
                 true => answers.try_recv().ok(),
-                false => self.source.wait(self.budget, async {
-                    let next = tokio::time::timeout_at(patience, answers.recv());
-                    Ok(next.await.ok().flatten())
-                })?,
+                false => self.next(&mut answers, patience)?,
             };
             let taken_back = match next {
                 Some((number, answer)) => {
                     let Some(share) = away.remove(&number) else {
                         continue;
                     };
-                    match self.answered(&share, answer, stats, new_sink)? {
-                        Some(sink) => {
-                            sinks.push(sink);
-                            continue;
-                        }
-                        None => share,
+                    if self.answered(&share, answer, sinks, stats, new_sink)? {
+                        continue;
                     }
+                    share
                 }
                 None if !slow => {
                     slow = true;
@@ -199,36 +207,67 @@ impl Spread<'_> {
                     let Some((_, share)) = away.pop_first() else {
                         break;
                     };
-                    tracing::info!(
-                        node = share.to.0,
-                        "a querier is slow to do its share of a query; it is done here"
-                    );
-                    metrics.slow.inc();
-                    self.peers.failed(share.to, Instant::now());
+                    self.too_slow(&share, bytes_here);
                     share
                 }
             };
             self.here(taken_back.slice.range, sinks, stats, new_sink)?;
+            bytes_here = bytes_here.saturating_add(taken_back.slice.bytes);
         }
         Ok(())
+    }
+
+    /// The next answer of another; `None` when the time is over.
+    fn next(
+        &self,
+        answers: &mut mpsc::UnboundedReceiver<Numbered>,
+        until: Instant,
+    ) -> Result<Option<Numbered>, SourceError> {
+        self.source.wait(self.budget, async {
+            let next = tokio::time::timeout_at(until, answers.recv());
+            Ok(next.await.ok().flatten())
+        })
+    }
+
+    /// Notes that a slice is not waited for any longer. Only when as much was done here meanwhile is
+    /// the other to blame; else it may be the storage.
+    fn too_slow(&self, share: &Away, bytes_here: u64) {
+        tracing::info!(
+            node = share.to.0,
+            "a querier is slow to do its share of a query; it is done here"
+        );
+        self.source.backend.shares.slow.inc();
+        if bytes_here >= share.slice.bytes {
+            self.peers.failed(share.to, Instant::now());
+        }
     }
 
     /// Asks the others for their slices, by number; those for this process come back.
     fn send_away(
         &self,
         assigned: Vec<Assigned>,
-        send: &mpsc::UnboundedSender<(usize, Result<Bytes, rpc::Error>)>,
+        send: &mpsc::UnboundedSender<Numbered>,
     ) -> (Vec<Slice>, BTreeMap<usize, Away>) {
         let (mut here, mut away) = (Vec::new(), BTreeMap::new());
+        let asked = assigned.iter().filter(|slice| slice.to.is_some()).count();
+        let (memory_left, rows_max) = self.budget.left();
+        // Of the memory, a part for each and one for what is done here; 0 stays no limit.
+        let memory_bytes_max = match memory_left {
+            0 => 0,
+            left => (left / (asked as u64 + 1)).max(1),
+        };
         for (number, Assigned { slice, to }) in assigned.into_iter().enumerate() {
             let Some(peer) = to else {
                 here.push(slice);
                 continue;
             };
-            let (request, send) = (self.ask(&slice), send.clone());
+            let request = self.ask(&slice, memory_bytes_max, rows_max);
+            let (send, held) = (send.clone(), self.budget.hold());
             let call = self.source.backend.runtime.spawn(async move {
+                let answer = peer.port.share(request).await;
+                let answer = answer.and_then(|bytes| kept(bytes, held));
                 // Nobody takes it any more when the slice was done elsewhere.
-                let _ = send.send((number, peer.port.share(request).await));
+                let _ = send.send((number, answer));
             });
             let call = Away {
                 slice,
@@ -240,22 +279,27 @@ impl Spread<'_> {
         (here, away)
     }
 
-    /// The sink with what another made of its slice; `None` when it did not.
+    /// Adds what another made of its slice; `false` when it did not do it. All of it goes to the first
+    /// sink, so that a series is held once.
     fn answered<K: ShareSink>(
         &self,
         share: &Away,
-        answer: Result<Bytes, rpc::Error>,
+        answer: Answer,
+        sinks: &mut Vec<K>,
         stats: &mut ScanStats,
         new_sink: &(dyn Fn() -> K + Sync),
-    ) -> Result<Option<K>, SourceError> {
+    ) -> Result<bool, SourceError> {
         let metrics = &self.source.backend.shares;
         // It has too much to do, or the query may not do so much: no reason to avoid it.
         let refused = matches!(answer, Err(rpc::Error::Exhausted { .. }));
-        match self.take(answer, stats, new_sink)? {
-            Ok(sink) => {
+        if sinks.is_empty() {
+            sinks.push(new_sink());
+        }
+        match self.take(answer, &mut sinks[0], stats)? {
+            Ok(()) => {
                 metrics.there.inc();
                 self.peers.did(share.to);
-                Ok(Some(sink))
+                Ok(true)
             }
             Err(error) => {
                 tracing::info!(node = share.to.0, %error, "a querier did not do its share of a query; it is done here");
@@ -263,7 +307,7 @@ impl Spread<'_> {
                 if !refused {
                     self.peers.failed(share.to, Instant::now());
                 }
-                Ok(None)
+                Ok(false)
             }
         }
     }
@@ -289,7 +333,7 @@ impl Spread<'_> {
         Ok(())
     }
 
-    fn ask(&self, slice: &Slice) -> ShareRequest {
+    fn ask(&self, slice: &Slice, memory_bytes_max: u64, rows_max: u64) -> ShareRequest {
         let source = self.source;
         let segment = |meta: &Arc<rpc::SegmentMeta>| {
             let own = meta.of_tenant(&source.tenant)?;
@@ -301,7 +345,6 @@ impl Spread<'_> {
                 last: own.last,
             })
         };
-        let (memory_bytes_max, rows_max) = self.budget.left();
         ShareRequest {
             tenant: source.tenant.clone(),
             share: self.share.clone(),
@@ -314,20 +357,22 @@ impl Spread<'_> {
         }
     }
 
-    /// A sink with what another querier made of its slice. What is wrong with the answer is no error of
-    /// the query: the slice is done here then.
+    /// Adds what another querier made of its slice to the sink. What is wrong with the answer is no error
+    /// of the query: the slice is done here then.
     fn take<K: ShareSink>(
         &self,
-        answer: Result<Bytes, rpc::Error>,
+        answer: Answer,
+        sink: &mut K,
         stats: &mut ScanStats,
-        new_sink: &(dyn Fn() -> K + Sync),
-    ) -> Result<Result<K, SourceError>, SourceError> {
-        let done = answer.map_err(|error| SourceError::Unavailable(error.to_string()));
-        let done = match done.and_then(|bytes| Done::decode(&bytes)) {
+    ) -> Result<Result<(), SourceError>, SourceError> {
+        let (bytes, _held) = match answer {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Err(SourceError::Unavailable(error.to_string()))),
+        };
+        let done = match Done::decode(&bytes) {
             Ok(done) => done,
             Err(error) => return Ok(Err(error)),
         };
-        let mut sink = new_sink();
         match sink.load(&done.saved) {
             Err(SourceError::Budget(error)) => return Err(error.into()),
             Err(error) => return Ok(Err(error)),
@@ -336,8 +381,25 @@ impl Spread<'_> {
         self.budget.take_rows(done.rows_taken)?;
         stats.add(&done.stats);
         self.source.tally.add_share(&done.stats);
-        Ok(Ok(sink))
+        Ok(Ok(()))
     }
+}
+
+/// An answer that the query may hold.
+fn kept(answer: Bytes, mut held: Held) -> Answer {
+    match held.add(answer.len() as u64) {
+        Ok(()) => Ok((answer, held)),
+        Err(error) => Err(rpc::Error::Exhausted {
+            reason: error.to_string(),
+            retry_after_seconds: 0,
+        }),
+    }
+}
+
+/// How long others are waited for, after what was done here took so long.
+fn patience(here: Duration, slice_bytes: u64) -> Duration {
+    let at_worst = Duration::from_secs_f64(slice_bytes as f64 / RATE_MIN as f64);
+    here.max(PATIENCE_MIN).max(at_worst)
 }
 
 /// What of a slice may still be of use, once rows beyond `bound` are not.
@@ -374,6 +436,26 @@ mod tests {
         let range = TimeRange::new;
         let all = vec![range(20, 30), range(0, 10), range(10, 20), range(40, 50)];
         assert_eq!(joined(all), [range(0, 30), range(40, 50)]);
+    }
+
+    #[test]
+    fn others_are_waited_for_as_long_as_a_large_slice_may_take() {
+        let second = Duration::from_secs(1);
+        assert_eq!(patience(Duration::ZERO, 1000), second);
+        assert_eq!(patience(Duration::ZERO, 5 * RATE_MIN), second * 5);
+        assert_eq!(patience(second * 9, 5 * RATE_MIN), second * 9);
+    }
+
+    #[test]
+    fn an_answer_counts_against_the_budget_until_it_is_dropped() {
+        let budget = Budget::new(100, 0);
+        let answer = kept(Bytes::from_static(&[0; 60]), budget.hold());
+        assert_eq!(budget.left().0, 40);
+        let more = kept(Bytes::from_static(&[0; 60]), budget.hold());
+        assert!(matches!(more, Err(rpc::Error::Exhausted { .. })));
+        assert_eq!(budget.left().0, 40);
+        drop(answer);
+        assert_eq!(budget.left().0, 100);
     }
 
     #[test]

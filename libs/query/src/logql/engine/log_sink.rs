@@ -2,7 +2,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicI64, Ordering as Memory};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use model::{Flow, RowBlock, Timestamp};
 
 use super::super::pipeline::{RowLabels, Runner};
@@ -163,6 +163,8 @@ pub(super) struct LogSink<'q> {
     runner: Runner,
     /// Labels of the entry kept last, which most likely are those of the next one.
     stream: LabelSet,
+    /// Streams of what was loaded.
+    loaded: HashSet<LabelSet>,
     heap: BinaryHeap<Ranked<'q>>,
     firsts: HashMap<u128, Entry>,
     all: Vec<Entry>,
@@ -181,6 +183,7 @@ impl<'q> LogSink<'q> {
             budget,
             runner,
             stream: LabelSet::default(),
+            loaded: HashSet::new(),
             heap: BinaryHeap::new(),
             firsts: HashMap::new(),
             all: Vec::new(),
@@ -223,6 +226,17 @@ impl<'q> LogSink<'q> {
             sort: output.sort.iter().map(|v| SortValue::new(v)).collect(),
         };
         self.keep(entry)
+    }
+
+    /// These labels, once for all entries loaded that have them; charged when they are new.
+    fn shared_stream(&mut self, labels: LabelSet) -> Result<LabelSet, BudgetError> {
+        if let Some(known) = self.loaded.get(&labels) {
+            return Ok(known.clone());
+        }
+        let bytes = labels.memory_bytes() + size_of::<LabelSet>();
+        self.budget.take_memory(bytes as u64)?;
+        self.loaded.insert(labels.clone());
+        Ok(labels)
     }
 
     fn keep(&mut self, entry: Entry) -> Result<(), BudgetError> {
@@ -280,13 +294,16 @@ impl ShareSink for LogSink<'_> {
     }
 
     fn load(&mut self, saved: &[u8]) -> Result<(), SourceError> {
+        // Read twice: entries that are kept rule out others of the same query, so none may be kept of
+        // what is damaged further on, and one is held at a time.
         let mut from = Reader::new(saved);
-        let mut entries = Vec::new();
         while !from.is_empty() {
-            entries.push(Entry::load(&mut from).ok_or_else(share::unreadable)?);
+            Entry::load(&mut from).ok_or_else(share::unreadable)?;
         }
-        // Only now: entries that are kept rule out others of the same query.
-        for entry in entries {
+        let mut from = Reader::new(saved);
+        while !from.is_empty() {
+            let mut entry = Entry::load(&mut from).ok_or_else(share::unreadable)?;
+            entry.stream = self.shared_stream(entry.stream)?;
             self.keep(entry)?;
         }
         Ok(())
@@ -334,5 +351,55 @@ impl Sink for LogSink<'_> {
             && bound != Timestamp::MIN
             && bound != Timestamp::MAX;
         known.then_some(bound)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::ast::Expr;
+    use super::super::super::parse::parse;
+    use super::super::super::pipeline::LabelNeed;
+    use super::super::leaf::Leaf;
+    use super::*;
+
+    #[test]
+    fn the_stream_of_entries_loaded_is_charged_once_and_a_damaged_share_not_at_all() {
+        let Ok(Expr::Log(log)) = parse(r#"{app="a"}"#) else {
+            panic!("no log query");
+        };
+        let leaf = Leaf::new(&log, None, LabelNeed::All, false, None).unwrap();
+        let plan = Plan {
+            direction: Direction::Forward,
+            limit: 2,
+            selection: Selection::First,
+            distinct: false,
+            descending: None,
+        };
+        let stream = LabelSet::new([("app", "a")]);
+        let entry = |at| Entry {
+            at,
+            stream: stream.clone(),
+            metadata: LabelSet::default(),
+            parsed: LabelSet::default(),
+            line: "line".to_owned(),
+            distinct: 0,
+            sort: Vec::new(),
+        };
+        let mut out = Writer::default();
+        (1..=2).for_each(|at| entry(at).save(&mut out));
+        let saved = out.finish();
+        let (shared, budget) = (Shared::new(Direction::Forward), Budget::new(10_000, 0));
+        let mut sink = LogSink::new(&plan, &shared, leaf.runner(), &budget);
+        let damaged = [&saved[..], &saved[..saved.len() - 1]].concat();
+        assert!(sink.load(&damaged).is_err());
+        assert_eq!((budget.left().0, sink.bound()), (10_000, None));
+        for _ in 0..3 {
+            sink.load(&saved).unwrap();
+            let own = stream.memory_bytes() + size_of::<LabelSet>();
+            let held = 2 * entry(1).memory_bytes() + own;
+            assert_eq!(budget.left().0, 10_000 - held as u64);
+        }
+        let at: Vec<_> = sink.into_entries().iter().map(|entry| entry.at).collect();
+        assert_eq!(at, [1, 1]);
     }
 }

@@ -49,15 +49,14 @@ pub(super) trait Lane: Default + Send {
     /// their lines have. Only lanes of [`Tally`] are asked.
     fn add_many(&mut self, bucket: usize, rows: u64, bytes: u64) -> usize;
 
-    /// Takes over what another sink kept of the same series.
-    fn absorb(&mut self, other: Self);
+    /// Takes over what another sink kept of the same series; returns by how many bytes the lane grew.
+    fn absorb(&mut self, other: Self) -> usize;
 
     /// What is kept, for [`load`](Self::load).
     fn save(&self, out: &mut Writer);
 
-    /// A lane as it was saved, and how many bytes it holds; `None` for what is none of so many
-    /// buckets.
-    fn load(from: &mut Reader<'_>, buckets: usize) -> Option<(Self, usize)>;
+    /// A lane as it was saved; `None` for what is none of so many buckets.
+    fn load(from: &mut Reader<'_>, buckets: usize) -> Option<Self>;
 
     /// The result of each window that holds a row.
     fn finish(self, windows: &Windows, finish: &Finish) -> Points;
@@ -124,14 +123,18 @@ impl<P: Part> Lane for BucketLane<P> {
         grown
     }
 
-    fn absorb(&mut self, other: Self) {
+    fn absorb(&mut self, other: Self) -> usize {
         if self.parts.is_empty() {
             *self = other;
-            return;
+            return self.parts.capacity() * size_of::<P>();
         }
+        let mut grown = 0;
         for (at, theirs) in other.parts.iter().enumerate() {
-            self.part(other.first + at).0.merge(theirs);
+            let (part, bytes) = self.part(other.first + at);
+            part.merge(theirs);
+            grown += bytes;
         }
+        grown
     }
 
     fn save(&self, out: &mut Writer) {
@@ -140,7 +143,7 @@ impl<P: Part> Lane for BucketLane<P> {
         self.parts.iter().for_each(|part| part.save(out));
     }
 
-    fn load(from: &mut Reader<'_>, buckets: usize) -> Option<(Self, usize)> {
+    fn load(from: &mut Reader<'_>, buckets: usize) -> Option<Self> {
         let first = usize::try_from(from.number()?).ok()?;
         let count = usize::try_from(from.number()?).ok()?;
         if first.checked_add(count)? > buckets {
@@ -148,8 +151,7 @@ impl<P: Part> Lane for BucketLane<P> {
         }
         let parts = (0..count).map(|_| P::load(from));
         let parts: Vec<P> = parts.collect::<Option<_>>()?;
-        let bytes = parts.capacity() * size_of::<P>();
-        Some((BucketLane { first, parts }, bytes))
+        Some(BucketLane { first, parts })
     }
 
     fn finish(self, windows: &Windows, finish: &Finish) -> Points {

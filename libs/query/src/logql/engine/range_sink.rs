@@ -283,25 +283,46 @@ impl<L: Lane> ShareSink for RangeSink<'_, L> {
     }
 
     fn load(&mut self, saved: &[u8]) -> Result<(), SourceError> {
-        let mut from = Reader::new(saved);
-        let failure = from.option(|from| Some((from.text()?, from.text()?)));
-        if let Some((error, series)) = failure.ok_or_else(share::unreadable)? {
-            self.failure = Some(EngineError::Pipeline {
-                error: error.to_owned(),
-                series: series.to_owned(),
-            });
-        }
         let buckets = self.plan.windows.buckets();
-        while !from.is_empty() {
-            let labels = from.labels().ok_or_else(share::unreadable)?;
-            let (lane, bytes) = L::load(&mut from, buckets).ok_or_else(share::unreadable)?;
+        // Read twice, so that nothing is kept of what is damaged further on, and one lane is held at
+        // a time.
+        read_saved::<L>(saved, buckets, |_, _| Ok(()))?;
+        let failure = read_saved::<L>(saved, buckets, |labels, lane| {
+            let before = self.loaded.series.len();
             let own = labels.memory_bytes() + size_of::<L>() + 128;
             let at = self.loaded.series(labels);
-            self.loaded.series[at].1.absorb(lane);
-            self.loaded.charge(bytes + own, self.budget)?;
-        }
+            let new = match self.loaded.series.len() > before {
+                true => own,
+                false => 0,
+            };
+            let grown = self.loaded.series[at].1.absorb(lane);
+            self.loaded.charge(grown + new, self.budget)?;
+            Ok(())
+        })?;
+        let failures = self.failure.take().into_iter().chain(failure);
+        self.failure = failures.min_by_key(EngineError::to_string);
         Ok(())
     }
+}
+
+/// Hands each series that was saved to `take`; returns the error that a row had.
+fn read_saved<L: Lane>(
+    saved: &[u8],
+    buckets: usize,
+    mut take: impl FnMut(LabelSet, L) -> Result<(), SourceError>,
+) -> Result<Option<EngineError>, SourceError> {
+    let mut from = Reader::new(saved);
+    let failure = from.option(|from| Some((from.text()?, from.text()?)));
+    let failure = failure.ok_or_else(share::unreadable)?;
+    while !from.is_empty() {
+        let labels = from.labels().ok_or_else(share::unreadable)?;
+        let lane = L::load(&mut from, buckets).ok_or_else(share::unreadable)?;
+        take(labels, lane)?;
+    }
+    Ok(failure.map(|(error, series)| EngineError::Pipeline {
+        error: error.to_owned(),
+        series: series.to_owned(),
+    }))
 }
 
 /// The error of a series of failed rows, unless the query asked for such rows.
@@ -355,5 +376,57 @@ fn line_bytes(lines: &LineRows<'_>, from: usize, to: usize) -> u64 {
             let start = from.checked_sub(1).map_or(0, |before| ends[before]);
             u64::from(ends[to - 1] - start)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::ast::Expr;
+    use super::super::super::parse::parse;
+    use super::super::super::pipeline::LabelNeed;
+    use super::super::leaf::Leaf;
+    use super::super::range_ops::{BucketLane, Tally};
+    use super::super::steps::Steps;
+    use super::*;
+
+    type Kept = BucketLane<Tally>;
+
+    #[test]
+    fn a_series_of_many_shares_is_charged_once_and_a_damaged_share_not_at_all() {
+        let Ok(Expr::Log(log)) = parse(r#"{app="a"}"#) else {
+            panic!("no log query");
+        };
+        let leaf = Leaf::new(&log, None, LabelNeed::All, false, None).unwrap();
+        let plan = RangePlan {
+            windows: Windows::new(&Steps::new(0, 10, 0), 10, 0),
+            value: Value::None,
+            filters_only: true,
+        };
+        let mut out = Writer::default();
+        out.option(None::<()>, |_, ()| ());
+        out.labels(&LabelSet::new([("app", "a")]));
+        let mut lane = Kept::default();
+        lane.add_many(0, 3, 0);
+        lane.save(&mut out);
+        let saved = out.finish();
+        let budget = Budget::new(10_000, 0);
+        let mut sink = RangeSink::<Kept>::new(&plan, leaf.runner(), &budget);
+        let damaged = [&saved[..], &saved[1..saved.len() - 1]].concat();
+        assert!(sink.load(&damaged).is_err());
+        assert_eq!(budget.left().0, 10_000);
+        sink.load(&saved).unwrap();
+        let left = budget.left().0;
+        assert!(left < 10_000);
+        (0..100).for_each(|_| sink.load(&saved).unwrap());
+        assert_eq!(budget.left().0, left);
+        let lanes = sink.into_lanes().unwrap();
+        assert_eq!((lanes.series.len(), lanes.bytes), (1, 10_000 - left));
+        let mut all = Writer::default();
+        lanes.series[0].1.save(&mut all);
+        let mut expected = Kept::default();
+        expected.add_many(0, 303, 0);
+        let mut want = Writer::default();
+        expected.save(&mut want);
+        assert_eq!(all.finish(), want.finish());
     }
 }

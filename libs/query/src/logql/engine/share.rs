@@ -39,6 +39,9 @@ pub(super) enum ShareScan {
     },
 }
 
+/// Most steps of a share: more than those of a subquery. A query with more is not spread.
+const STEPS_MAX: usize = 200_000;
+
 const LOG: u8 = 0;
 const RANGE: u8 = 1;
 
@@ -83,6 +86,9 @@ impl Share {
     fn decode(bytes: &[u8]) -> Result<Share, EngineError> {
         let mut from = Reader::new(bytes);
         let share = Share::read(&mut from).ok_or_else(damaged)?;
+        if let ShareScan::Range { steps, .. } = &share.scan {
+            check_steps(steps)?;
+        }
         match from.is_empty() {
             true => Ok(share),
             false => Err(damaged()),
@@ -143,6 +149,17 @@ impl Share {
     }
 }
 
+/// Windows are not made for steps that go nowhere, nor for more than a query has.
+fn check_steps(steps: &Steps) -> Result<(), EngineError> {
+    let Steps { step, count, .. } = *steps;
+    if step < 1 || !(1..=STEPS_MAX).contains(&count) {
+        return Err(EngineError::Invalid(format!(
+            "a share of a query has {count} steps of {step} ns; 1 to {STEPS_MAX} steps of 1 ns or more can be done"
+        )));
+    }
+    Ok(())
+}
+
 fn damaged() -> EngineError {
     EngineError::Invalid("a share of a query is damaged, or of another version".into())
 }
@@ -194,4 +211,49 @@ pub(super) fn saved<S: Source, K: ShareSink>(
 ) -> Result<(Vec<u8>, ScanStats), EngineError> {
     let (sinks, stats) = source.scan(request, budget, new_sink)?;
     Ok((K::save(sinks), stats))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(step: i64, count: usize) -> Share {
+        let Ok(Expr::Metric(MetricExpr::Range(aggregation))) =
+            parse(r#"count_over_time({app="a"}[1m])"#)
+        else {
+            panic!("no range aggregation");
+        };
+        Share {
+            scan: ShareScan::Range {
+                aggregation,
+                grouping: None,
+                steps: Steps {
+                    start: 0,
+                    step,
+                    count,
+                },
+            },
+            detect_level: false,
+            now: None,
+        }
+    }
+
+    #[test]
+    fn steps_that_no_query_has_are_refused_and_not_asked_for() {
+        let sound = share(7, 3).encode().unwrap();
+        assert_eq!(Share::decode(&sound).unwrap(), share(7, 3));
+        let end = sound.len() - 9;
+        for (step, count) in [(0, 3), (-7, 3), (7, 0), (1, STEPS_MAX + 1), (1, usize::MAX)] {
+            assert_eq!(share(step, count).encode(), None);
+            let mut out = Writer::default();
+            out.i64(step);
+            out.count(count);
+            let bytes = [&sound[..end], &out.finish()].concat();
+            let refused = Share::decode(&bytes).unwrap_err().to_string();
+            assert!(
+                refused.contains(&format!("{count} steps of {step} ns")),
+                "{refused}"
+            );
+        }
+    }
 }

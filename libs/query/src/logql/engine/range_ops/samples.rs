@@ -25,12 +25,15 @@ impl Lane for SampleLane {
         0
     }
 
-    fn absorb(&mut self, mut other: Self) {
+    fn absorb(&mut self, mut other: Self) -> usize {
+        let before = self.samples.capacity();
         if self.samples.is_empty() {
             self.samples = other.samples;
         } else {
             self.samples.append(&mut other.samples);
         }
+        let grown = self.samples.capacity().saturating_sub(before);
+        grown * size_of::<(Timestamp, f64)>()
     }
 
     fn save(&self, out: &mut Writer) {
@@ -41,11 +44,10 @@ impl Lane for SampleLane {
         }
     }
 
-    fn load(from: &mut Reader<'_>, _buckets: usize) -> Option<(Self, usize)> {
+    fn load(from: &mut Reader<'_>, _buckets: usize) -> Option<Self> {
         let samples = (0..from.number()?).map(|_| Some((from.i64()?, from.f64()?)));
         let samples: Vec<_> = samples.collect::<Option<_>>()?;
-        let bytes = samples.capacity() * size_of::<(Timestamp, f64)>();
-        Some((SampleLane { samples }, bytes))
+        Some(SampleLane { samples })
     }
 
     fn finish(mut self, windows: &Windows, finish: &Finish) -> Points {
