@@ -29,7 +29,9 @@ use std::sync::{Arc, OnceLock};
 use futures::{StreamExt, TryStreamExt};
 use model::{Selector, TenantId, TimeRange};
 use parking_lot::Mutex;
-use query::{Budget, Reach, ScanRequest, ScanStats, ShareSink, Sink, Source, SourceError};
+use query::{
+    Budget, Reach, ScanOrder, ScanRequest, ScanStats, ShareSink, Sink, Source, SourceError,
+};
 use rpc::{MetaApi, SearchApi, SegmentMeta};
 use runtime::Blocking;
 use segment::{Plan, ScanSpec, Segment};
@@ -184,11 +186,13 @@ impl SnapshotSource {
         })
     }
 
-    /// The segments of a snapshot with what is to be read of them; those without are left out.
+    /// The segments of a snapshot with what a scan in this order is to read of them; those without are
+    /// left out.
     pub(crate) fn plan(
         &self,
         metas: &[Arc<SegmentMeta>],
         spec: &ScanSpec<'_>,
+        order: ScanOrder,
         budget: &Budget,
         stats: &mut ScanStats,
     ) -> Result<Vec<Planned>, SourceError> {
@@ -206,7 +210,7 @@ impl SnapshotSource {
                 plan,
             })
         })?;
-        self.filter(&mut planned, budget, stats)?;
+        self.filter(&mut planned, order, budget, stats)?;
         Ok(planned)
     }
 
@@ -250,7 +254,8 @@ impl SnapshotSource {
         let heads = search.run(snapshot.recent(request.range), &mut stats)?;
         self.tally.add_heads(&heads, &stats);
         let spec = self.spec(request);
-        let planned = self.plan(&snapshot.segments(request.range), &spec, budget, &mut stats)?;
+        let segments = snapshot.segments(request.range);
+        let planned = self.plan(&segments, &spec, request.order, budget, &mut stats)?;
         let mut scan = scan::Scan::new(self, form, request, budget, &planned, &heads)?;
         scan.hidden = Some(snapshot.hidden());
         let (sinks, scanned) = scan.run(new_sink)?;

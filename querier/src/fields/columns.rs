@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::{Labels, Timestamp};
-use query::BudgetError;
 use query::logql::pipeline::level::{self, DETECTED_LEVEL, detect};
+use query::{Budget, BudgetError};
 use segment::{ClassRows, SlotValues, TemplateRows};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -22,8 +22,10 @@ use crate::source::TemplateSink;
 const ROWS_MIN: usize = 4;
 /// Combinations of values that are marked off in a table.
 const COMBINATIONS_MAX: usize = 1 << 20;
-/// Templates that are remembered; a few hundred bytes each.
+/// Templates, and shapes of their lines, that are remembered.
 const KNOWN_MAX: usize = 20_000;
+/// What a template or a shape takes beside its texts, bytes.
+const KNOWN_BYTES: u64 = 256;
 
 /// What a worker knows of streams and templates.
 #[derive(Default)]
@@ -32,9 +34,27 @@ pub(super) struct Templates {
     by_key: HashMap<u128, usize>,
     /// By segment, template and class.
     known: HashMap<(usize, u32, usize), Known>,
+    /// Of all that is known.
+    shapes: usize,
+    /// Taken from the budget for it.
+    known_bytes: u64,
     line: Vec<u8>,
     text: String,
     marks: Vec<u64>,
+}
+
+impl Templates {
+    /// Makes room for one template or shape more.
+    fn remember(&mut self, budget: &Budget, bytes: u64) -> Result<(), BudgetError> {
+        if self.known.len() + self.shapes >= KNOWN_MAX {
+            self.known.clear();
+            self.shapes = 0;
+            budget.give_memory(std::mem::take(&mut self.known_bytes));
+        }
+        budget.take_memory(bytes)?;
+        self.known_bytes += bytes;
+        Ok(())
+    }
 }
 
 /// Streams of which equal lines have equal fields.
@@ -100,12 +120,14 @@ pub(super) fn mark(marks: &mut [u64], at: usize) -> bool {
 impl TemplateSink for FieldSink<'_> {
     fn class_of(&mut self, labels: &Arc<Labels>) -> usize {
         let mut key = Xxh3::new();
+        let mut add = |text: &str| {
+            key.update(&(text.len() as u64).to_le_bytes());
+            key.update(text.as_bytes());
+        };
         for (name, value) in labels.iter() {
-            key.update(name.as_bytes());
-            key.update(&[0]);
+            add(name);
             if level::names_level(name) {
-                key.update(value.as_bytes());
-                key.update(&[0]);
+                add(value);
             }
         }
         let templates = &mut self.templates;
@@ -247,17 +269,7 @@ impl FieldSink<'_> {
         if few || rows.of.is_whole() || !is_clean(rows) {
             return self.take_lines(rows, rows.of.rows());
         }
-        if self.templates.known.len() >= KNOWN_MAX {
-            self.templates.known.clear();
-        }
-        let known = self.templates.known.entry(key).or_insert_with(|| {
-            let deciding = rows.template.deciding(&mut self.parsers);
-            Known {
-                deciding: deciding.map(Arc::new),
-                shapes: HashMap::new(),
-            }
-        });
-        let Some(deciding) = known.deciding.clone() else {
+        let Some(deciding) = self.deciding(key, rows)? else {
             return self.take_lines(rows, rows.of.rows());
         };
         let Some(split) = Split::of(&deciding, rows) else {
@@ -265,11 +277,30 @@ impl FieldSink<'_> {
         };
         split.each_part(rows, |fixed, part| match fixed {
             None => self.take_lines(rows, part),
-            Some(fixed) => match self.planned(key, &deciding, rows, fixed) {
+            Some(fixed) => match self.planned(key, &deciding, rows, fixed)? {
                 None => self.take_lines(rows, part),
                 Some(planned) => self.take_part(rows, part, fixed, &planned),
             },
         })
+    }
+
+    /// On what it depends which fields the lines of a template have.
+    fn deciding(
+        &mut self,
+        template: (usize, u32, usize),
+        rows: &Rows<'_, '_>,
+    ) -> Result<Option<Arc<Deciding>>, BudgetError> {
+        if let Some(known) = self.templates.known.get(&template) {
+            return Ok(known.deciding.clone());
+        }
+        self.templates.remember(self.found.budget, KNOWN_BYTES)?;
+        let deciding = rows.template.deciding(&mut self.parsers).map(Arc::new);
+        let known = Known {
+            deciding: deciding.clone(),
+            shapes: HashMap::new(),
+        };
+        self.templates.known.insert(template, known);
+        Ok(deciding)
     }
 
     /// What is known of the lines of a template in which the deciding variables are fixed so.
@@ -279,7 +310,7 @@ impl FieldSink<'_> {
         deciding: &Deciding,
         rows: &Rows<'_, '_>,
         fixed: &Fixed<'_>,
-    ) -> Option<Arc<Planned>> {
+    ) -> Result<Option<Arc<Planned>>, BudgetError> {
         let mut key = Vec::new();
         for (slot, value) in fixed.iter().enumerate() {
             if let Some(value) = value {
@@ -289,16 +320,23 @@ impl FieldSink<'_> {
                 key.push(0);
             }
         }
-        let known = self.templates.known.get_mut(&template)?;
-        if let Some(planned) = known.shapes.get(&key) {
-            return planned.clone();
+        let known = self.templates.known.get(&template);
+        if let Some(planned) = known.and_then(|known| known.shapes.get(&key)) {
+            return Ok(planned.clone());
         }
         let shape = rows.template.shape(&mut self.parsers, fixed);
         let level = rows.template.level_rule(fixed, &deciding.bare);
         let planned = shape.zip(level);
         let planned = planned.map(|(shape, level)| Arc::new(Planned { shape, level }));
-        known.shapes.insert(key, planned.clone());
-        planned
+        let bytes = planned.as_ref().map_or(0, |planned| planned.shape.bytes());
+        let bytes = KNOWN_BYTES + key.len() as u64 + bytes;
+        self.templates.remember(self.found.budget, bytes)?;
+        // Without the template, where all was forgotten to make room.
+        if let Some(known) = self.templates.known.get_mut(&template) {
+            known.shapes.insert(key, planned.clone());
+            self.templates.shapes += 1;
+        }
+        Ok(planned)
     }
 
     /// Takes rows line by line.

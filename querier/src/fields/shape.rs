@@ -39,6 +39,20 @@ pub(super) struct Shape {
     pub(super) fields: Vec<Made>,
 }
 
+impl Shape {
+    /// What its fields take in memory, about.
+    pub(super) fn bytes(&self) -> u64 {
+        let parts = |made: &Made| -> usize {
+            let parts = made.parts.iter().map(|part| match part {
+                Part::Text(text) => size_of::<Part>() + text.len(),
+                Part::Slot(_) => size_of::<Part>(),
+            });
+            size_of::<Made>() + made.name.len() + parts.sum::<usize>()
+        };
+        self.fields.iter().map(parts).sum::<usize>() as u64
+    }
+}
+
 /// A field, and what its values are put together of.
 #[derive(Debug)]
 pub(super) struct Made {

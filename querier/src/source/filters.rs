@@ -1,11 +1,13 @@
 //! Leaving out chunks before they are read: by the filters of their segments, and where many are left,
 //! by their values.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use query::{Budget, ScanStats, SourceError};
+use parking_lot::Mutex;
+use query::{Budget, ScanOrder, ScanStats, SourceError};
 use segment::Scratch;
 
 use super::{Planned, SnapshotSource, workers};
@@ -14,14 +16,81 @@ use crate::segments::{segment_error, storage_error};
 /// Values are read first where that saves so many bytes at least: about what a service sends in the time
 /// of the one more round trip that it takes.
 const SAVED_BYTES_MIN: u64 = 4 << 20;
-/// Chunks whose values are held at one time, at most.
-const BATCH_CHUNKS: usize = 64;
+/// Values that are held at one time, as they are stored; those of one chunk may be more.
+const BATCH_BYTES: u64 = 32 << 20;
+
+/// A chunk whose values are to be looked at.
+struct Look {
+    /// Among the plans.
+    plan: usize,
+    /// Among the chunks of the plan.
+    place: usize,
+    range: Range<u64>,
+}
+
+impl Look {
+    fn bytes(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+}
+
+/// Room to decompress values, one for each worker that is at it.
+struct Rooms<'b> {
+    budget: &'b Budget,
+    /// With the bytes that are taken for each.
+    free: Mutex<Vec<(Scratch, u64)>>,
+}
+
+impl<'b> Rooms<'b> {
+    fn new(budget: &'b Budget) -> Self {
+        Rooms {
+            budget,
+            free: Mutex::default(),
+        }
+    }
+
+    /// Does work that takes so many bytes of room.
+    fn within<T>(
+        &self,
+        bytes: u64,
+        work: impl FnOnce(&mut Scratch) -> Result<T, SourceError>,
+    ) -> Result<T, SourceError> {
+        let (mut scratch, taken) = self.free.lock().pop().unwrap_or_default();
+        self.budget.take_memory(bytes.saturating_sub(taken))?;
+        let done = work(&mut scratch);
+        self.free.lock().push((scratch, taken.max(bytes)));
+        done
+    }
+
+    fn give_back(self) {
+        let rooms = self.free.into_inner();
+        self.budget
+            .give_memory(rooms.iter().map(|(_, taken)| taken).sum());
+    }
+}
+
+/// In pieces of so many bytes, or of one look.
+fn batches(looks: &[Look]) -> impl Iterator<Item = &[Look]> {
+    let mut rest = looks;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |look: &&Look| {
+            bytes += look.bytes();
+            bytes <= BATCH_BYTES
+        };
+        let count = rest.iter().take_while(fits).count();
+        let (batch, others) = rest.split_at(count.max(1).min(rest.len()));
+        rest = others;
+        (!batch.is_empty()).then_some(batch)
+    })
+}
 
 impl SnapshotSource {
     /// Reads what the plans want of the filters, all at once, and leaves out chunks.
     pub(super) fn filter(
         &self,
         planned: &mut Vec<Planned>,
+        order: ScanOrder,
         budget: &Budget,
         stats: &mut ScanStats,
     ) -> Result<(), SourceError> {
@@ -52,8 +121,10 @@ impl SnapshotSource {
             let plan = &mut planned.plan;
             plan.apply_filters(filters).map_err(|e| segment_error(&e))?;
         }
-        // What most chunks do not hold is rare, and most of the others do not hold it either.
-        if is_remote && chunks(planned) <= before / 2 {
+        // What most chunks do not hold is rare, and most of the others do not hold it either. Where a
+        // few rows may be enough, the rest is not looked at before these are found.
+        let is_whole = order == ScanOrder::Any;
+        if is_remote && is_whole && chunks(planned) <= before / 2 {
             self.look_at_values(planned, budget, stats)?;
         }
         for planned in &*planned {
@@ -75,8 +146,10 @@ impl SnapshotSource {
         for (at, planned) in planned.iter().enumerate() {
             for (place, chunk) in planned.plan.chunks().iter().enumerate() {
                 if let Some(range) = planned.plan.values_read(chunk) {
-                    saved += planned.plan.stored_bytes(chunk) - (range.end - range.start);
-                    looks.push((at, place, range));
+                    let plan = at;
+                    let look = Look { plan, place, range };
+                    saved += planned.plan.stored_bytes(chunk) - look.bytes();
+                    looks.push(look);
                 }
             }
         }
@@ -84,44 +157,86 @@ impl SnapshotSource {
             return Ok(());
         }
         let mut dropped: Vec<Vec<usize>> = vec![Vec::new(); planned.len()];
-        for looks in looks.chunks(BATCH_CHUNKS) {
+        let rooms = Rooms::new(budget);
+        for looks in batches(&looks) {
             budget.check()?;
-            let bytes: u64 = looks
-                .iter()
-                .map(|(_, _, range)| range.end - range.start)
-                .sum();
+            let bytes: u64 = looks.iter().map(Look::bytes).sum();
             budget.take_memory(bytes)?;
             stats.bytes_read += bytes;
-            let reads = looks.iter().map(|(at, _, range)| {
-                let path = Arc::clone(&planned[*at].meta.path);
-                async move {
-                    let read = self.backend.segments.storage().range(&path, range.clone());
-                    read.await.map_err(|error| storage_error(&error))
-                }
-            });
-            let reads = futures::stream::iter(reads).buffered(self.backend.reads_max);
-            let values: Vec<Bytes> = self.wait(budget, reads.try_collect())?;
-            let pairs: Vec<_> = looks.iter().zip(&values).collect();
-            let hold = workers::map(
-                self.backend.workers,
-                &pairs,
-                |_, ((at, place, _), values)| {
-                    let plan = &planned[*at].plan;
-                    let hold =
-                        plan.values_hold(&plan.chunks()[*place], values, &mut Scratch::default());
-                    hold.map_err(|error| segment_error(&error))
-                },
-            );
+            let hold = self.hold(planned, looks, budget, &rooms)?;
             budget.give_memory(bytes);
-            for ((at, place, _), hold) in looks.iter().zip(hold?) {
+            for (look, hold) in looks.iter().zip(hold) {
                 if !hold {
-                    dropped[*at].push(*place);
+                    dropped[look.plan].push(look.place);
                 }
             }
         }
+        rooms.give_back();
         for (planned, dropped) in planned.iter_mut().zip(&dropped) {
             planned.plan.drop_chunks(dropped);
         }
         Ok(())
+    }
+
+    /// Which of the chunks may hold what is looked for.
+    fn hold(
+        &self,
+        planned: &[Planned],
+        looks: &[Look],
+        budget: &Budget,
+        rooms: &Rooms<'_>,
+    ) -> Result<Vec<bool>, SourceError> {
+        let reads = looks.iter().map(|look| {
+            let path = Arc::clone(&planned[look.plan].meta.path);
+            async move {
+                let storage = self.backend.segments.storage();
+                let read = storage.range(&path, look.range.clone());
+                read.await.map_err(|error| storage_error(&error))
+            }
+        });
+        let reads = futures::stream::iter(reads).buffered(self.backend.reads_max);
+        let values: Vec<Bytes> = self.wait(budget, reads.try_collect())?;
+        let pairs: Vec<_> = looks.iter().zip(&values).collect();
+        workers::map(self.backend.workers, &pairs, |_, (look, values)| {
+            budget.check()?;
+            let plan = &planned[look.plan].plan;
+            let chunk = &plan.chunks()[look.place];
+            rooms.within(plan.text_bytes(chunk), |scratch| {
+                let hold = plan.values_hold(chunk, values, scratch);
+                hold.map_err(|error| segment_error(&error))
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_bounded_by_its_bytes_and_has_one_chunk_at_least() {
+        const MIB: u64 = 1 << 20;
+        let look = |bytes| Look {
+            plan: 0,
+            place: 0,
+            range: 5..5 + bytes,
+        };
+        let looks = [20 * MIB, 12 * MIB, 1, 40 * MIB, 1, 31 * MIB].map(look);
+        let sizes: Vec<usize> = batches(&looks).map(<[Look]>::len).collect();
+        assert_eq!(sizes, [2, 1, 1, 2]);
+        assert_eq!(batches(&[]).count(), 0);
+    }
+
+    #[test]
+    fn a_room_is_paid_for_once_and_given_back() {
+        let budget = Budget::new(100, 10);
+        let rooms = Rooms::new(&budget);
+        for bytes in [40, 100, 60] {
+            rooms.within(bytes, |_| Ok(())).unwrap();
+        }
+        assert!(budget.take_memory(1).is_err());
+        budget.give_memory(1);
+        rooms.give_back();
+        budget.take_memory(100).unwrap();
     }
 }

@@ -158,6 +158,7 @@ impl SnapshotSource {
         let mut planned = self.plan(
             segments,
             &self.spec(request),
+            request.order,
             budget,
             &mut ScanStats::default(),
         )?;

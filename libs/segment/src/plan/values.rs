@@ -57,6 +57,12 @@ impl Plan {
         self.entry(chunk).stored_bytes()
     }
 
+    /// Bytes of the texts of a chunk as they are in memory: what [`values_hold`](Self::values_hold)
+    /// needs as room.
+    pub fn text_bytes(&self, chunk: &PlannedChunk) -> u64 {
+        self.entry(chunk).text_starts()[TEXTS.len()] as u64
+    }
+
     /// Leaves out chunks that hold no matching line: their places among [`chunks`](Self::chunks),
     /// ascending.
     pub fn drop_chunks(&mut self, places: &[usize]) {

@@ -62,7 +62,8 @@ impl SnapshotSource {
         self.tally.add_heads(&heads, &stats);
         let spec = self.spec(request);
         let segments = snapshot.segments(request.range);
-        let planned: Vec<Planned> = self.plan(&segments, &spec, budget, &mut stats)?;
+        let order = request.order;
+        let planned: Vec<Planned> = self.plan(&segments, &spec, order, budget, &mut stats)?;
         let mut scan = Scan::counting(self, request, budget, &planned, &heads);
         scan.hidden = Some(snapshot.hidden());
         let (sinks, scanned) = scan.run_with(new_sink, &Scan::chunk_by_template)?;
