@@ -134,7 +134,7 @@ impl Distributor {
     ) -> Self {
         Distributor {
             inner: Arc::new(Inner {
-                streams: Streams::new(config.limits.clone(), config.shards),
+                streams: Streams::new(config.limits.clone(), config.shards, sources.seed),
                 rate: RateLimiter::new(&config.limits),
                 decoders: Semaphore::new(config.decoders_max.max(1)),
                 waiting: Budget::new(config.waiting_bytes_max),

@@ -12,6 +12,8 @@ pub struct Sources {
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// A batch id that was never given before, by any process.
     pub batch_id: Arc<dyn Fn() -> BatchId + Send + Sync>,
+    /// A number that senders do not know: with it labels are hashed where they are remembered.
+    pub seed: u64,
     /// Among how many distributors the rate of a tenant is divided; 0 counts as 1.
     pub distributors: Arc<dyn Fn() -> u32 + Send + Sync>,
 }
@@ -33,6 +35,7 @@ impl Sources {
         Sources {
             now,
             batch_id: Arc::new(batch_id),
+            seed: std::hash::RandomState::new().hash_one("seed"),
             distributors: Arc::new(|| 1),
         }
     }

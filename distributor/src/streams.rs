@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use model::{Labels, LabelsError, Shard, Signal, StreamId, TenantId};
 use parking_lot::Mutex;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::Limits;
 use crate::cache::Cache;
@@ -34,6 +34,8 @@ pub(crate) struct StreamRefusal {
 pub(crate) struct Streams {
     limits: Limits,
     shards: u32,
+    /// Of the hashes below: who does not know it cannot make labels that have the hash of others.
+    seed: u64,
     /// By the hash of tenant and labels as sent, so that these need not be read again. They are not kept: what
     /// has the hash counts as the same, as it does for the id of a stream.
     known: Mutex<Cache<u128, Arc<Stream>>>,
@@ -47,10 +49,12 @@ impl Streams {
     /// Longer keys are not kept.
     const KEY_BYTES_MAX: usize = 4 << 10;
 
-    pub(crate) fn new(limits: Limits, shards: u32) -> Self {
+    /// `seed` is a number of this process that senders do not know.
+    pub(crate) fn new(limits: Limits, shards: u32, seed: u64) -> Self {
         Streams {
             limits,
             shards,
+            seed,
             known: Mutex::new(Cache::new(Self::KNOWN_BYTES)),
         }
     }
@@ -103,7 +107,7 @@ impl Streams {
         make: impl FnOnce() -> Result<Stream, StreamRefusal>,
     ) -> Result<Arc<Stream>, StreamRefusal> {
         let weigh = |stream: &Arc<Stream>| stream.labels.memory_bytes() + Self::ENTRY_BYTES;
-        let hash = xxh3_128(key);
+        let hash = xxh3_128_with_seed(key, self.seed);
         if let Some(stream) = self.known.lock().get(&hash, weigh) {
             return Ok(stream);
         }

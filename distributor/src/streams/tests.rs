@@ -7,7 +7,7 @@ fn streams() -> Streams {
         label_value_bytes_max: 12,
         ..Limits::default()
     };
-    Streams::new(limits, 4)
+    Streams::new(limits, 4, 7)
 }
 
 fn of_text(streams: &Streams, text: &[u8]) -> Result<Arc<Stream>, StreamRefusal> {
@@ -44,7 +44,7 @@ fn without_labels_to_take_it_from_no_service_is_added() {
         service_labels: Vec::new(),
         ..Limits::default()
     };
-    let streams = Streams::new(limits, 4);
+    let streams = Streams::new(limits, 4, 7);
     let stream = of_text(&streams, br#"{app="a"}"#).unwrap();
     assert_eq!(stream.labels.to_string(), r#"{app="a"}"#);
     let unlabelled = streams.of_pairs(&TenantId::default(), &[], true, &mut Vec::new());

@@ -69,6 +69,7 @@ impl Fixture {
                 *last += 1;
                 BatchId(*last)
             }),
+            seed: 7,
             distributors: Arc::new(|| 1),
         };
         let distributor = Distributor::new(
