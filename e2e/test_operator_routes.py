@@ -51,9 +51,13 @@ def test_the_log_level_changes_while_the_process_runs(server):
     status, answer = text(server, "POST", "/log_level", body=b"log_level=trace", headers=form)
     assert (status, json.loads(answer)) == (200, {"status": "success", "message": "Log level set to trace"})
     assert " DEBUG " not in logged(server)
-    text(server, "POST", "/log_level?log_level=info,openraft=debug")
-    assert json.loads(text(server, "GET", "/log_level")[1]) == {"message": "Current log level is info"}
+    # A push that is refused is told at debug.
+    json_body = {"Content-Type": "application/json"}
+    assert text(server, "POST", "/loki/api/v1/push", body=b"{", headers=json_body)[0] == 400
     wait_for("a record at debug", lambda: " DEBUG " in logged(server))
+    assert text(server, "POST", "/log_level?log_level=info,openraft=debug")[0] == 400
+    assert text(server, "POST", "/log_level?log_level=info")[0] == 200
+    assert json.loads(text(server, "GET", "/log_level")[1]) == {"message": "Current log level is info"}
 
 
 def test_services_and_rings_tell_of_this_process(server):

@@ -8,7 +8,7 @@ use axum::{Json, Router};
 use ingester::Ingester;
 use meta::{Node, Status};
 use model::{Kind, NodeId};
-use rpc::{Catalog, Command, IngestApi, MemberState, MetaApi};
+use rpc::{Catalog, Command, MemberState, MetaApi};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -41,23 +41,15 @@ struct Usage {
     last: i64,
 }
 
-/// `POST flush`, `POST merge`, `GET storage`, and `ring`: `GET`, `POST leave/{node}`, `POST forget/{node}`.
+/// `POST merge`, `GET storage`, and `ring`: `GET`, `POST leave/{node}`, `POST forget/{node}`.
 pub(crate) fn router(ingester: Option<Ingester>, node: Node) -> Router {
     Router::new()
-        .route("/admin/api/v1/flush", post(flush))
         .route("/admin/api/v1/merge", post(merge))
         .route("/admin/api/v1/storage", get(storage))
         .route("/admin/api/v1/ring", get(ring))
         .route("/admin/api/v1/ring/leave/{node}", post(leave))
         .route("/admin/api/v1/ring/forget/{node}", post(forget))
         .with_state(Admin { ingester, node })
-}
-
-async fn flush(State(admin): State<Admin>) -> Response {
-    match &admin.ingester {
-        Some(ingester) => answer(ingester.flush().await),
-        None => answer(Err(no_ingester())),
-    }
 }
 
 async fn merge(State(admin): State<Admin>) -> Response {

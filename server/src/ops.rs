@@ -1,11 +1,13 @@
 //! The routes that Loki has for operators, answered from the parts of this process. Those of
-//! `/admin/api/v1` are in `admin.rs`.
+//! `/admin/api/v1` are in `admin.rs`, but for its flush.
 //!
 //! ```text
 //! ops.rs  /config /services /log_level: as soon as the port is open
 //! ops/    ring.rs  /ring …   stop.rs  /flush, /ingester/…: when the roles have started
+//!         flush.rs  one flush at a time
 //! ```
 
+mod flush;
 mod ring;
 mod stop;
 
@@ -23,6 +25,7 @@ use runtime::LogLevel;
 use serde::{Deserialize, Serialize};
 
 use crate::options::{Shown, reference};
+use flush::Flushes;
 pub(crate) use stop::StopRequest;
 
 /// What the process does, for `/services`.
@@ -93,7 +96,7 @@ pub(crate) fn early(shown: Shown, level: LogLevel, services: Services) -> Router
 
 /// What the roles of this process can be asked.
 pub(crate) fn late(ingester: Option<Ingester>, node: Node, stop: StopRequest) -> Router {
-    ring::router(node).merge(stop::router(ingester, stop))
+    ring::router(node).merge(stop::router(Flushes::new(ingester), stop))
 }
 
 #[derive(Deserialize)]
@@ -162,7 +165,9 @@ async fn set_log_level(State(ops): State<Ops>, form: stop::Form) -> Response {
     if !ops.level.set(wanted) {
         let refused = LogLevelAnswer {
             status: Some("failed"),
-            message: format!("unrecognized log level {wanted:?}"),
+            message: format!(
+                "unrecognized log level {wanted:?}; it is trace, debug, info, warn or error"
+            ),
         };
         return (StatusCode::BAD_REQUEST, json(&refused)).into_response();
     }

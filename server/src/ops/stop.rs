@@ -8,12 +8,11 @@ use std::sync::Arc;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Form as UrlEncoded, Router};
-use ingester::Ingester;
-use rpc::IngestApi;
 use tokio::sync::watch;
 
+use super::Flushes;
 use crate::admin::{answer, no_ingester};
 
 /// In `data_dir` as long as the next stop is to be for good: a restart must not forget it.
@@ -74,13 +73,13 @@ impl StopRequest {
 
 #[derive(Clone)]
 struct Parts {
-    /// `None` in a process without that role.
-    ingester: Option<Ingester>,
+    flushes: Flushes,
     stop: StopRequest,
 }
 
-pub(super) fn router(ingester: Option<Ingester>, stop: StopRequest) -> Router {
+pub(super) fn router(flushes: Flushes, stop: StopRequest) -> Router {
     Router::new()
+        .route("/admin/api/v1/flush", post(flush))
         .route("/flush", get(flush).post(flush))
         .route("/flush/tenant", get(flush).post(flush))
         .route(
@@ -88,20 +87,17 @@ pub(super) fn router(ingester: Option<Ingester>, stop: StopRequest) -> Router {
             get(is_prepared).post(prepare).delete(unprepare),
         )
         .route("/ingester/shutdown", get(shutdown).post(shutdown))
-        .with_state(Parts { ingester, stop })
+        .with_state(Parts { flushes, stop })
 }
 
-/// `/flush`, and `/flush/tenant`: a segment holds what arrived of all tenants, so that to store one
+/// `/flush`, `/admin/api/v1/flush`, and `/flush/tenant`: a segment holds what arrived of all tenants, so that to store one
 /// tenant's records is to store all.
 async fn flush(State(parts): State<Parts>) -> Response {
-    match &parts.ingester {
-        Some(ingester) => answer(ingester.flush().await),
-        None => answer(Err(no_ingester())),
-    }
+    answer(parts.flushes.flush().await)
 }
 
 async fn is_prepared(State(parts): State<Parts>) -> Response {
-    if parts.ingester.is_none() {
+    if !parts.flushes.has_ingester() {
         return answer(Err(no_ingester()));
     }
     let state = match parts.stop.prepared() {
@@ -120,12 +116,12 @@ async fn unprepare(State(parts): State<Parts>) -> Response {
 }
 
 fn marked(parts: &Parts, mark: impl FnOnce(&StopRequest) -> io::Result<()>) -> Response {
-    let marked = match &parts.ingester {
-        Some(_) => mark(&parts.stop).map_err(|error| {
+    let marked = match parts.flushes.has_ingester() {
+        true => mark(&parts.stop).map_err(|error| {
             let marker = parts.stop.marker.display();
             rpc::Error::Unavailable(format!("cannot change {marker}: {error}"))
         }),
-        None => Err(no_ingester()),
+        false => Err(no_ingester()),
     };
     answer(marked)
 }
@@ -133,9 +129,9 @@ fn marked(parts: &Parts, mark: impl FnOnce(&StopRequest) -> io::Result<()>) -> R
 /// `/ingester/shutdown`: stores everything and ends the process; with `delete_ring_tokens=true` it
 /// leaves the cluster first.
 async fn shutdown(State(parts): State<Parts>, form: Form) -> Response {
-    let Some(ingester) = &parts.ingester else {
+    if !parts.flushes.has_ingester() {
         return answer(Err(no_ingester()));
-    };
+    }
     let flag = |name: &str, default: bool| match form.get(name) {
         None | Some("") => Ok(default),
         Some("true" | "1") => Ok(true),
@@ -158,7 +154,7 @@ async fn shutdown(State(parts): State<Parts>, form: Form) -> Response {
         }
         Err(text) => return (StatusCode::BAD_REQUEST, text).into_response(),
     };
-    let flushed = ingester.flush().await;
+    let flushed = parts.flushes.flush().await;
     if flushed.is_ok() {
         parts.stop.stop(leave);
     }
