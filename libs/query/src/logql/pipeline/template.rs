@@ -14,6 +14,7 @@ mod methods;
 mod printf;
 mod run;
 mod strings;
+mod text;
 mod times;
 mod value;
 
@@ -382,3 +383,6 @@ impl Seen {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

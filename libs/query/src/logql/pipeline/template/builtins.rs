@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::functions::{Bodies, Failure, Outcome, add, fail, string, text};
+use super::functions::{Bodies, Failure, Outcome, add, fail, text};
 use super::printf::sprintf;
 use super::strings::url_encode;
+use super::text::Text;
 use super::value::Value;
 use crate::logql::parse::is_shown;
 use crate::logql::pipeline::convert::push_clean;
@@ -24,12 +25,16 @@ pub(super) fn register(map: &mut Bodies) {
     });
     add(map, "slice", slice);
     add(map, "not", |a| Ok(Value::Bool(!a[0].is_truthy())));
-    add(map, "print", |a| string(joined(a, false)));
-    add(map, "println", |a| string(joined(a, true)));
-    add(map, "printf", |a| string(sprintf(text(a, 0)?, &a[1..])));
-    add(map, "html", |a| string(html(&joined(a, false))));
-    add(map, "js", |a| string(js(&joined(a, false))));
-    add(map, "urlquery", |a| string(url_encode(&joined(a, false))));
+    add(map, "print", |a| joined(a, false)?.done());
+    add(map, "println", |a| joined(a, true)?.done());
+    add(map, "printf", |a| sprintf(text(a, 0)?, &a[1..])?.done());
+    add(map, "html", |a| {
+        html(&joined(a, false)?.into_string())?.done()
+    });
+    add(map, "js", |a| js(&joined(a, false)?.into_string())?.done());
+    add(map, "urlquery", |a| {
+        url_encode(&joined(a, false)?.into_string())?.done()
+    });
     add(map, "call", |a| match &a[0] {
         Value::Nil => Err(fail("call of nil")),
         other => Err(fail(format!(
@@ -151,49 +156,49 @@ fn slice(args: &[Value]) -> Outcome {
 }
 
 /// Blanks stand between all for `println`, else between two that are no texts.
-fn joined(args: &[Value], line: bool) -> String {
-    let mut out = String::new();
+fn joined(args: &[Value], line: bool) -> Result<Text, Failure> {
+    let mut out = Text::default();
     for (at, arg) in args.iter().enumerate() {
         let text = |value: &Value| matches!(value, Value::String(_));
         if at > 0 && (line || !(text(arg) || text(&args[at - 1]))) {
-            out.push(' ');
+            out.push(' ')?;
         }
-        out.push_str(&arg.shown());
+        out.push_str(&arg.shown())?;
     }
     if line {
-        out.push('\n');
+        out.push('\n')?;
     }
-    out
+    Ok(out)
 }
 
-fn html(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
+fn html(text: &str) -> Result<Text, Failure> {
+    let mut out = Text::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '"' => out.push_str("&#34;"),
-            '\'' => out.push_str("&#39;"),
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '\0' => out.push('\u{fffd}'),
-            c => out.push(c),
+            '"' => out.push_str("&#34;")?,
+            '\'' => out.push_str("&#39;")?,
+            '&' => out.push_str("&amp;")?,
+            '<' => out.push_str("&lt;")?,
+            '>' => out.push_str("&gt;")?,
+            '\0' => out.push('\u{fffd}')?,
+            c => out.push(c)?,
         }
     }
-    out
+    Ok(out)
 }
 
-fn js(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
+fn js(text: &str) -> Result<Text, Failure> {
+    let mut out = Text::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '\\' | '\'' | '"' => {
-                out.push('\\');
-                out.push(c);
+                out.push('\\')?;
+                out.push(c)?;
             }
-            '<' | '>' | '&' | '=' => out.push_str(&format!("\\u{:04X}", c as u32)),
-            c if c < ' ' || !is_shown(c) => out.push_str(&format!("\\u{:04X}", c as u32)),
-            c => out.push(c),
+            '<' | '>' | '&' | '=' => out.push_str(&format!("\\u{:04X}", c as u32))?,
+            c if c < ' ' || !is_shown(c) => out.push_str(&format!("\\u{:04X}", c as u32))?,
+            c => out.push(c)?,
         }
     }
-    out
+    Ok(out)
 }

@@ -68,7 +68,10 @@ fn equal(args: &[Value]) -> Result<bool, Failure> {
                             "non-comparable types {a}: {of_a}, {of_b}: {b}"
                         )));
                     }
-                    let (shown, kind) = (sprintf("%s", std::slice::from_ref(a)), a.type_name());
+                    let (shown, kind) = (
+                        sprintf("%s", std::slice::from_ref(a))?.into_string(),
+                        a.type_name(),
+                    );
                     return Err(fail(format!("non-comparable type {shown}: {kind}")));
                 }
             },

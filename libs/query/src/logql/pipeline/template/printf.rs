@@ -3,11 +3,19 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use super::functions::Failure;
+use super::text::Text;
 use super::value::Value;
 use crate::logql::parse::quote;
 
 /// Longest width and precision, as in Go.
 const WIDTH_MAX: usize = 1_000_000;
+/// More digits than any number has behind its point: what follows are zeros. Rust writes no more
+/// than 65,535.
+const DIGITS_MAX: usize = 1_100;
+
+/// An error when the text becomes too long.
+type Written = Result<(), Failure>;
 
 /// What stands between `%` and the verb.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,11 +38,11 @@ struct Printer<'a> {
     reordered: bool,
     /// Whether the last `[n]` was one.
     good: bool,
-    out: String,
+    out: Text,
 }
 
 /// The format with its verbs replaced by the arguments.
-pub(super) fn sprintf(format: &str, args: &[Value]) -> String {
+pub(super) fn sprintf(format: &str, args: &[Value]) -> Result<Text, Failure> {
     let mut printer = Printer {
         format: format.as_bytes(),
         at: 0,
@@ -42,38 +50,62 @@ pub(super) fn sprintf(format: &str, args: &[Value]) -> String {
         next: 0,
         reordered: false,
         good: true,
-        out: String::with_capacity(format.len()),
+        out: Text::with_capacity(format.len()),
     };
     let mut rest = 0;
     while let Some(found) = format[rest..].find('%') {
-        printer.out.push_str(&format[rest..rest + found]);
+        printer.out.push_str(&format[rest..rest + found])?;
         printer.at = rest + found + 1;
-        printer.directive(format);
+        printer.directive(format)?;
         rest = printer.at;
     }
-    printer.out.push_str(&format[rest..]);
-    if !printer.reordered && printer.next < args.len() {
-        printer.out.push_str("%!(EXTRA ");
-        for (at, arg) in args[printer.next..].iter().enumerate() {
+    let Printer {
+        mut out,
+        next,
+        reordered,
+        ..
+    } = printer;
+    out.push_str(&format[rest..])?;
+    if !reordered && next < args.len() {
+        out.push_str("%!(EXTRA ")?;
+        for (at, arg) in args[next..].iter().enumerate() {
             if at > 0 {
-                printer.out.push_str(", ");
+                out.push_str(", ")?;
             }
-            match arg {
-                Value::Nil => printer.out.push_str("<nil>"),
-                arg => {
-                    let _ = write!(printer.out, "{}={}", arg.type_name(), arg.shown());
-                }
+            if *arg != Value::Nil {
+                out.push_str(arg.type_name())?;
+                out.push('=')?;
             }
+            out.push_str(&arg.shown())?;
         }
-        printer.out.push(')');
+        out.push(')')?;
     }
-    printer.out
+    Ok(out)
 }
 
 impl Printer<'_> {
-    fn directive(&mut self, format: &str) {
-        let mut flags = Flags::default();
+    fn directive(&mut self, format: &str) -> Written {
         self.good = true;
+        let flags = self.flags()?;
+        let Some(verb) = format.get(self.at..).and_then(|rest| rest.chars().next()) else {
+            return self.out.push_str("%!(NOVERB)");
+        };
+        self.at += verb.len_utf8();
+        if verb == '%' {
+            self.out.push('%')
+        } else if !self.good {
+            self.out.push_str(&format!("%!{verb}(BADINDEX)"))
+        } else if let Some(arg) = self.args.get(self.next) {
+            self.next += 1;
+            formatted(&flags, verb, arg, &mut self.out)
+        } else {
+            self.out.push_str(&format!("%!{verb}(MISSING)"))
+        }
+    }
+
+    /// What stands before the verb.
+    fn flags(&mut self) -> Result<Flags, Failure> {
+        let mut flags = Flags::default();
         while let Some(byte) = self.peek() {
             match byte {
                 b'#' => flags.sharp = true,
@@ -93,7 +125,7 @@ impl Printer<'_> {
                     flags.minus |= width < 0;
                     flags.width = Some(width.unsigned_abs() as usize);
                 }
-                None => self.out.push_str("%!(BADWIDTH)"),
+                None => self.out.push_str("%!(BADWIDTH)")?,
             }
             after_index = false;
         } else {
@@ -112,7 +144,7 @@ impl Printer<'_> {
                 self.at += 1;
                 match self.star() {
                     Some(precision) => flags.precision = usize::try_from(precision).ok(),
-                    None => self.out.push_str("%!(BADPREC)"),
+                    None => self.out.push_str("%!(BADPREC)")?,
                 }
                 after_index = false;
             } else {
@@ -122,22 +154,7 @@ impl Printer<'_> {
         if !after_index {
             self.index();
         }
-        let Some(verb) = format.get(self.at..).and_then(|rest| rest.chars().next()) else {
-            self.out.push_str("%!(NOVERB)");
-            return;
-        };
-        self.at += verb.len_utf8();
-        if verb == '%' {
-            self.out.push('%');
-        } else if !self.good {
-            let _ = write!(self.out, "%!{verb}(BADINDEX)");
-        } else if let Some(arg) = self.args.get(self.next) {
-            self.next += 1;
-            let arg = arg.clone();
-            self.out.push_str(&formatted(&flags, verb, &arg));
-        } else {
-            let _ = write!(self.out, "%!{verb}(MISSING)");
-        }
+        Ok(flags)
     }
 
     fn peek(&self) -> Option<u8> {
@@ -191,89 +208,105 @@ impl Printer<'_> {
     }
 }
 
-fn formatted(flags: &Flags, verb: char, arg: &Value) -> String {
-    if verb == 'T' {
-        return padded(flags, arg.type_name());
-    }
-    match arg {
-        Value::Nil if verb == 'v' => padded(flags, "<nil>"),
-        Value::Nil => format!("%!{verb}(<nil>)"),
-        Value::Bool(value) if matches!(verb, 't' | 'v') => padded(flags, &value.to_string()),
-        Value::Float(number) => {
-            float(flags, verb, *number).unwrap_or_else(|| wrong(flags, verb, arg))
+fn formatted(flags: &Flags, verb: char, arg: &Value, out: &mut Text) -> Written {
+    let text = match arg {
+        Value::List(_) | Value::Labels(_) | Value::Map(_) if verb != 'T' => {
+            return parts(flags, verb, arg, out);
         }
-        Value::String(text) => string(flags, verb, text).unwrap_or_else(|| wrong(flags, verb, arg)),
+        arg => scalar(flags, verb, arg),
+    };
+    match text {
+        Some(text) => out.push_str(&text),
+        None => wrong(flags, verb, arg, out),
+    }
+}
+
+/// What has no parts; `None` if the verb does not go with it.
+fn scalar(flags: &Flags, verb: char, arg: &Value) -> Option<String> {
+    match arg {
+        arg if verb == 'T' => Some(padded(flags, arg.type_name())),
+        Value::Nil if verb == 'v' => Some(padded(flags, "<nil>")),
+        Value::Nil => Some(format!("%!{verb}(<nil>)")),
+        Value::Bool(value) if matches!(verb, 't' | 'v') => Some(padded(flags, &value.to_string())),
+        Value::Float(number) => float(flags, verb, *number),
+        Value::String(text) => string(flags, verb, text),
         Value::Time(_) | Value::Duration(_) | Value::Month(_) | Value::Weekday(_)
             if matches!(verb, 'v' | 's' | 'x' | 'X' | 'q') && !(flags.sharp && verb == 'v') =>
         {
-            string(flags, verb, &arg.shown()).unwrap_or_default()
+            string(flags, verb, &arg.shown())
         }
+        arg => integer(flags, verb, arg.integer()?),
+    }
+}
+
+fn parts(flags: &Flags, verb: char, arg: &Value, out: &mut Text) -> Written {
+    let sharp = flags.sharp && verb == 'v';
+    let between = if sharp { ", " } else { " " };
+    match arg {
         Value::List(items) => {
-            let items: Vec<String> = items.iter().map(|item| inner(flags, verb, item)).collect();
-            if flags.sharp && verb == 'v' {
-                return format!("[]interface {{}}{{{}}}", items.join(", "));
+            out.push_str(if sharp { "[]interface {}{" } else { "[" })?;
+            for (at, item) in items.iter().enumerate() {
+                out.push_str(if at > 0 { between } else { "" })?;
+                inner(flags, verb, item, out)?;
             }
-            format!("[{}]", items.join(" "))
+            out.push(if sharp { '}' } else { ']' })
         }
-        Value::Labels(labels) => members(
-            flags,
-            verb,
-            arg,
-            labels
-                .iter()
-                .map(|(name, value)| (name, Value::String(Arc::clone(value)))),
-        ),
-        Value::Map(map) => members(
-            flags,
-            verb,
-            arg,
-            map.iter().map(|(name, value)| (name, value.clone())),
-        ),
-        arg => match arg.integer() {
-            Some(number) => integer(flags, verb, number).unwrap_or_else(|| wrong(flags, verb, arg)),
-            None => wrong(flags, verb, arg),
-        },
+        Value::Labels(labels) => {
+            let text = |text: &Arc<str>| Value::String(Arc::clone(text));
+            let labels = labels.iter().map(|(name, value)| (name, text(value)));
+            members(flags, verb, arg.type_name(), labels, out)
+        }
+        Value::Map(map) => {
+            let map = map.iter().map(|(name, value)| (name, value.clone()));
+            members(flags, verb, arg.type_name(), map, out)
+        }
+        _ => Ok(()),
     }
 }
 
 /// A part of a list or object.
-fn inner(flags: &Flags, verb: char, value: &Value) -> String {
+fn inner(flags: &Flags, verb: char, value: &Value, out: &mut Text) -> Written {
     match value {
-        Value::Nil if verb != 'T' => padded(flags, "<nil>"),
-        value => formatted(flags, verb, value),
+        Value::Nil if verb != 'T' => out.push_str(&padded(flags, "<nil>")),
+        value => formatted(flags, verb, value, out),
     }
 }
 
 fn members<'m>(
     flags: &Flags,
     verb: char,
-    map: &Value,
+    type_name: &str,
     members: impl Iterator<Item = (&'m Arc<str>, Value)>,
-) -> String {
+    out: &mut Text,
+) -> Written {
     let sharp = flags.sharp && verb == 'v';
-    let members: Vec<String> = members
-        .map(|(name, value)| {
-            let name = formatted(flags, verb, &Value::String(Arc::clone(name)));
-            format!("{name}:{}", inner(flags, verb, &value))
-        })
-        .collect();
-    match sharp {
-        true => format!("{}{{{}}}", map.type_name(), members.join(", ")),
-        false => format!("map[{}]", members.join(" ")),
+    out.push_str(if sharp { type_name } else { "map" })?;
+    out.push(if sharp { '{' } else { '[' })?;
+    for (at, (name, value)) in members.enumerate() {
+        match at {
+            0 => {}
+            _ if sharp => out.push_str(", ")?,
+            _ => out.push(' ')?,
+        }
+        formatted(flags, verb, &Value::String(Arc::clone(name)), out)?;
+        out.push(':')?;
+        inner(flags, verb, &value, out)?;
     }
+    out.push(if sharp { '}' } else { ']' })
 }
 
 /// The verb does not go with the value.
-fn wrong(flags: &Flags, verb: char, arg: &Value) -> String {
+fn wrong(flags: &Flags, verb: char, arg: &Value, out: &mut Text) -> Written {
     let flags = &Flags {
         sharp: false,
         ..*flags
     };
-    let shown = match verb {
-        'v' => arg.shown(),
-        _ => formatted(flags, 'v', arg),
-    };
-    format!("%!{verb}({}={shown})", arg.type_name())
+    out.push_str(&format!("%!{verb}({}=", arg.type_name()))?;
+    match verb {
+        'v' => out.push_str(&arg.shown())?,
+        _ => formatted(flags, 'v', arg, out)?,
+    }
+    out.push(')')
 }
 
 /// Text brought to its width.
@@ -399,7 +432,10 @@ fn float(flags: &Flags, verb: char, number: f64) -> Option<String> {
             false => "Inf".to_owned(),
         },
         'e' | 'E' => scientific(magnitude, flags.precision.unwrap_or(6)),
-        'f' | 'F' => format!("{magnitude:.*}", flags.precision.unwrap_or(6)),
+        'f' | 'F' => {
+            let (precision, zeros) = exact(flags.precision.unwrap_or(6));
+            format!("{magnitude:.precision$}{}", "0".repeat(zeros))
+        }
         'v' | 'g' | 'G' => match flags.precision {
             Some(precision) => general(magnitude, precision.max(1)),
             None => super::value::float(magnitude),
@@ -437,9 +473,17 @@ fn float(flags: &Flags, verb: char, number: f64) -> Option<String> {
 
 /// `1.5e+03` with so many digits behind the point.
 fn scientific(number: f64, precision: usize) -> String {
+    let (precision, zeros) = exact(precision);
     let text = format!("{number:.precision$e}");
     let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
-    format!("{digits}e{}", exponent(power.parse().unwrap_or(0)))
+    let power = exponent(power.parse().unwrap_or(0));
+    format!("{digits}{}e{power}", "0".repeat(zeros))
+}
+
+/// How many digits behind the point are asked of Rust, and how many zeros follow.
+fn exact(precision: usize) -> (usize, usize) {
+    let digits = precision.min(DIGITS_MAX);
+    (digits, precision - digits)
 }
 
 /// With a sign and two digits at least.
@@ -450,6 +494,7 @@ pub(super) fn exponent(exponent: i32) -> String {
 
 /// At most so many digits, without zeros at the end.
 fn general(number: f64, precision: usize) -> String {
+    let precision = precision.min(DIGITS_MAX);
     let text = format!("{number:.*e}", precision - 1);
     let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
     let power: i32 = power.parse().unwrap_or(0);
@@ -475,7 +520,7 @@ mod tests {
 
     #[track_caller]
     fn check(format: &str, args: &[Value], want: &str) {
-        assert_eq!(sprintf(format, args), want);
+        assert_eq!(sprintf(format, args).unwrap().into_string(), want);
     }
 
     #[test]
@@ -501,6 +546,50 @@ mod tests {
             &[f64::INFINITY, f64::NAN].map(Value::Float),
             " +Inf|NaN     |",
         );
+    }
+
+    #[test]
+    fn numbers_have_as_many_digits_as_is_asked() {
+        let written = |format: &str, arg: Value| sprintf(format, &[arg]).unwrap().into_string();
+        for (format, start, end, bytes) in [
+            ("%.70000f", "1.500", "000", 70_002),
+            ("%.70000e", "1.500", "000e+00", 70_006),
+            ("%.70000g", "1.5", "1.5", 3),
+            ("%70000.1f", "   ", " 1.5", 70_000),
+            ("%070000.1f", "000", "01.5", 70_000),
+            ("%1000000.65536f", "   ", "000", 1_000_000),
+        ] {
+            let text = written(format, Value::Float(1.5));
+            assert!(text.starts_with(start) && text.ends_with(end), "{format}");
+            assert_eq!(text.len(), bytes, "{format}");
+        }
+        let least = written("%.70000f", Value::Float(5e-324));
+        assert_eq!(least.trim_end_matches('0').len(), 2 + 1_074);
+        for (format, bytes) in [
+            ("%.70000d", 70_000),
+            ("%70000x", 70_000),
+            ("%.1000000b", 1_000_000),
+        ] {
+            assert_eq!(written(format, Value::Int(7)).len(), bytes, "{format}");
+        }
+    }
+
+    #[test]
+    fn a_result_that_is_too_long_is_none() {
+        let text = Value::String("x".repeat(9 << 20).into());
+        let list = |of: Value| Value::List(vec![of; 20].into());
+        for (format, args) in [
+            ("%1000000d".repeat(17), vec![Value::Int(1); 17]),
+            ("%[1]s%[1]s".to_owned(), vec![text.clone()]),
+            ("%x".to_owned(), vec![text.clone()]),
+            (String::new(), vec![text.clone(), text]),
+            ("%1000000v".to_owned(), vec![list(Value::Nil)]),
+            ("%1000000d".to_owned(), vec![list(list(Value::Bool(true)))]),
+        ] {
+            let error = sprintf(&format, &args).unwrap_err();
+            assert_eq!(error.0, "result of more than 16777216 bytes");
+        }
+        assert!(sprintf(&"%1000000d".repeat(16), &[1; 16].map(Value::Int)).is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! `template: line:1:3: executing "line" at <div 1 0>: error calling div: ...`.
 
 mod call;
+mod limits;
 mod place;
 
 use std::collections::BTreeMap;
@@ -11,12 +12,13 @@ use std::sync::Arc;
 use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, Number, PipeNode};
 
 pub(super) use self::call::Param;
+use self::limits::Cost;
 use self::place::{At, literal};
 use super::functions::Failure;
 use super::value::Value;
 use super::{OUTPUT_BYTES_MAX, TURNS_MAX, methods};
 
-/// Deepest nesting of templates that call each other, and of expressions.
+/// Deepest nesting of templates that call each other, of branches and of expressions, together.
 const DEPTH_MAX: usize = 100;
 
 /// The trees of a template and of those that it defines.
@@ -43,6 +45,7 @@ struct Run<'p, 'o> {
     /// Length of `out` that must not be exceeded.
     end: usize,
     turns: u64,
+    cost: Cost,
     depth: usize,
     /// The template that runs.
     name: &'p str,
@@ -65,6 +68,7 @@ pub(super) fn run(program: &Program, dot: &Value, out: &mut String) -> Result<()
         out,
         end,
         turns: 0,
+        cost: Cost::default(),
         depth: 0,
         name,
         at: At::Start,
@@ -110,9 +114,10 @@ impl<'p> Run<'p, '_> {
     }
 
     fn node(&mut self, dot: &Value, node: &'p Node) -> Step<()> {
+        self.step()?;
         match node {
             Node::Text(text) => self.write(&text.text),
-            Node::List(list) => self.list(dot, list),
+            Node::List(list) => self.deeper(|run| run.list(dot, list)),
             Node::Action(action) => {
                 let value = self.pipe(dot, &action.pipe)?;
                 if action.pipe.decl.is_empty() {
@@ -154,12 +159,20 @@ impl<'p> Run<'p, '_> {
 
     fn branch(&mut self, dot: &Value, branch: &'p BranchNode, with: bool) -> Step<()> {
         let mark = self.variables.len();
-        let value = self.pipe(dot, &branch.pipe)?;
-        let result = if value.is_truthy() {
-            let dot = if with { &value } else { dot };
-            self.list(dot, &branch.body)
-        } else {
-            self.otherwise(dot, branch)
+        let (mut branch, mut with) = (branch, with);
+        let result = loop {
+            let value = self.pipe(dot, &branch.pipe)?;
+            if value.is_truthy() {
+                let dot = if with { &value } else { dot };
+                break self.deeper(|run| run.list(dot, &branch.body));
+            }
+            // `else if`s go no deeper, however many they are.
+            match branch.else_body.as_ref().map(|list| &list.nodes[..]) {
+                Some([Node::If(next)]) => (branch, with) = (next, false),
+                Some([Node::With(next)]) => (branch, with) = (next, true),
+                _ => break self.otherwise(dot, branch),
+            }
+            self.step()?;
         };
         self.variables.truncate(mark);
         result
@@ -167,7 +180,7 @@ impl<'p> Run<'p, '_> {
 
     fn otherwise(&mut self, dot: &Value, branch: &'p BranchNode) -> Step<()> {
         match &branch.else_body {
-            Some(list) => self.list(dot, list),
+            Some(list) => self.deeper(|run| run.list(dot, list)),
             None => Ok(()),
         }
     }
@@ -238,7 +251,7 @@ impl<'p> Run<'p, '_> {
             self.assign(name, value)?;
         }
         let mark = self.variables.len();
-        let result = self.list(&item, &branch.body);
+        let result = self.deeper(|run| run.list(&item, &branch.body));
         self.variables.truncate(mark);
         match result {
             Err(Stop::Continue) => Ok(()),
@@ -247,13 +260,9 @@ impl<'p> Run<'p, '_> {
     }
 
     fn assign(&mut self, name: &str, value: Value) -> Step<()> {
-        match self.variables.iter_mut().rev().find(|(n, _)| *n == name) {
-            Some((_, place)) => {
-                *place = value;
-                Ok(())
-            }
-            None => self.fail(format!("undefined variable: {name}")),
-        }
+        let at = self.place_of(name)?;
+        self.variables[at].1 = value;
+        Ok(())
     }
 
     fn pipe(&mut self, dot: &Value, pipe: &'p PipeNode) -> Step<Value> {
@@ -280,6 +289,7 @@ impl<'p> Run<'p, '_> {
         command: &'p CommandNode,
         piped: Option<Value>,
     ) -> Step<Value> {
+        self.step()?;
         let Some(first) = command.args.first() else {
             return Ok(Value::Nil);
         };
@@ -338,11 +348,9 @@ impl<'p> Run<'p, '_> {
         self.fail(format!("can't give argument to non-function {text}"))
     }
 
-    fn variable(&self, name: &str) -> Step<Value> {
-        match self.variables.iter().rev().find(|(n, _)| *n == name) {
-            Some((_, value)) => Ok(value.clone()),
-            None => self.fail(format!("undefined variable: {name}")),
-        }
+    fn variable(&mut self, name: &str) -> Step<Value> {
+        let at = self.place_of(name)?;
+        Ok(self.variables[at].1.clone())
     }
 
     /// `.a.b.c`, where the last may be a method with arguments.
@@ -378,6 +386,7 @@ impl<'p> Run<'p, '_> {
         args: &'p [Expr],
         piped: Option<Value>,
     ) -> Step<Value> {
+        self.step()?;
         match methods::find(&receiver, name) {
             Err(Failure(problem)) => return self.fail(problem),
             Ok(Some(method)) => {
@@ -389,10 +398,9 @@ impl<'p> Run<'p, '_> {
                     ));
                 }
                 let values = self.arguments(dot, params, false, args, piped)?;
-                return (method.body)(&receiver, &values).or_else(|Failure(problem)| {
-                    self.at = At::Expr(node);
-                    self.fail(format!("error calling {name}: {problem}"))
-                });
+                self.before_call(name, &values)?;
+                let outcome = (method.body)(&receiver, &values);
+                return self.after_call(name, At::Expr(node), outcome);
             }
             Ok(None) => {}
         }
@@ -420,6 +428,7 @@ impl<'p> Run<'p, '_> {
     /// An expression that is given no arguments.
     fn value(&mut self, dot: &Value, expr: &'p Expr) -> Step<Value> {
         self.at = At::Expr(expr);
+        self.step()?;
         match expr {
             Expr::Dot(_) => Ok(dot.clone()),
             Expr::Nil(_) => self.fail("nil is not a command"),

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::functions::{Bodies, Failure, Outcome, add, fail, int, string, text};
+use super::text::{Text, replaced, replaced_literally, replaced_matches};
 use super::value::Value;
 use crate::logql::pipeline::convert::push_clean;
 use crate::logql::regex::compile;
@@ -16,8 +17,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
-/// Longest text that one call may make.
-const RESULT_BYTES_MAX: usize = 1024 * 1024;
+/// Longest text that `repeat` may make, and longest padding.
+const REPEATED_BYTES_MAX: usize = 1024 * 1024;
 
 pub(super) fn register(map: &mut Bodies) {
     for name in ["ToLower", "lower"] {
@@ -40,10 +41,8 @@ pub(super) fn register(map: &mut Bodies) {
 fn register_go(map: &mut Bodies) {
     add(map, "Replace", |a| {
         let (source, old, new) = (text(a, 0)?, text(a, 1)?, text(a, 2)?);
-        match usize::try_from(int(a, 3)?) {
-            Ok(count) => string(source.replacen(old, new, count)),
-            Err(_) => string(source.replace(old, new)),
-        }
+        let count = usize::try_from(int(a, 3)?).unwrap_or(usize::MAX);
+        replaced(source, old, new, count)?.done()
     });
     add(map, "Trim", |a| {
         let cut = text(a, 1)?;
@@ -69,7 +68,7 @@ fn register_go(map: &mut Bodies) {
 
 fn register_sprig(map: &mut Bodies) {
     add(map, "replace", |a| {
-        string(text(a, 2)?.replace(text(a, 0)?, text(a, 1)?))
+        replaced(text(a, 2)?, text(a, 0)?, text(a, 1)?, usize::MAX)?.done()
     });
     add(map, "trimAll", |a| {
         let cut = text(a, 0)?;
@@ -123,16 +122,16 @@ fn register_sprig(map: &mut Bodies) {
 fn register_layout(map: &mut Bodies) {
     add(map, "indent", |a| {
         let pad = spaces(int(a, 0)?)?;
-        string(indent(&pad, text(a, 1)?))
+        indent("", &pad, text(a, 1)?)
     });
     add(map, "nindent", |a| {
         let pad = spaces(int(a, 0)?)?;
-        string(format!("\n{}", indent(&pad, text(a, 1)?)))
+        indent("\n", &pad, text(a, 1)?)
     });
     add(map, "repeat", |a| {
         let (count, source) = (int(a, 0)?, text(a, 1)?);
         let count = usize::try_from(count).map_err(|_| fail("strings: negative Repeat count"))?;
-        if count.saturating_mul(source.len()) > RESULT_BYTES_MAX {
+        if count.saturating_mul(source.len()) > REPEATED_BYTES_MAX {
             return Err(fail("repeat: result is too long"));
         }
         string(source.repeat(count))
@@ -166,11 +165,15 @@ fn register_layout(map: &mut Bodies) {
 fn register_regex(map: &mut Bodies) {
     add(map, "regexReplaceAll", |a| {
         let regex = compile(text(a, 0)?).map_err(|error| fail(error.to_string()))?;
-        string(&*regex.replace_all(text(a, 1)?, text(a, 2)?))
+        let (source, new) = (text(a, 1)?, text(a, 2)?);
+        match new.contains('$') {
+            true => replaced_matches(&regex, source, new)?.done(),
+            false => replaced_literally(&regex, source, new)?.done(),
+        }
     });
     add(map, "regexReplaceAllLiteral", |a| {
         let regex = compile(text(a, 0)?).map_err(|error| fail(error.to_string()))?;
-        string(&*regex.replace_all(text(a, 1)?, regex::NoExpand(text(a, 2)?)))
+        replaced_literally(&regex, text(a, 1)?, text(a, 2)?)?.done()
     });
     add(map, "count", |a| {
         let regex = compile(text(a, 0)?).map_err(|error| fail(error.to_string()))?;
@@ -205,7 +208,7 @@ fn register_coding(map: &mut Bodies) {
             }
         }
     });
-    add(map, "urlencode", |a| string(url_encode(text(a, 0)?)));
+    add(map, "urlencode", |a| url_encode(text(a, 0)?)?.done());
     add(map, "urldecode", |a| url_decode(text(a, 0)?));
     add(map, "fromJson", |a| {
         Ok(serde_json::from_str(text(a, 0)?).map_or(Value::Nil, |json| from_json(&json)))
@@ -247,13 +250,23 @@ fn title(source: &str) -> String {
     out
 }
 
-fn indent(pad: &str, source: &str) -> String {
-    format!("{pad}{}", source.replace('\n', &format!("\n{pad}")))
+/// `before`, then the source with each line behind the padding.
+fn indent(before: &str, pad: &str, source: &str) -> Outcome {
+    let mut out = Text::with_capacity(before.len() + pad.len() + source.len());
+    out.push_str(before)?;
+    for (at, line) in source.split('\n').enumerate() {
+        if at > 0 {
+            out.push('\n')?;
+        }
+        out.push_str(pad)?;
+        out.push_str(line)?;
+    }
+    out.done()
 }
 
 fn spaces(count: i64) -> Result<String, Failure> {
     match usize::try_from(count) {
-        Ok(count) if count <= RESULT_BYTES_MAX => Ok(" ".repeat(count)),
+        Ok(count) if count <= REPEATED_BYTES_MAX => Ok(" ".repeat(count)),
         Ok(_) => Err(fail("padding is too long")),
         Err(_) => Err(fail("strings: negative Repeat count")),
     }
@@ -270,17 +283,17 @@ fn clean_string(bytes: &[u8]) -> Outcome {
     string(out)
 }
 
-pub(super) fn url_encode(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
+pub(super) fn url_encode(source: &str) -> Result<Text, Failure> {
+    let mut out = Text::with_capacity(source.len());
     for byte in source.bytes() {
         match byte {
-            b' ' => out.push('+'),
-            b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            byte if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
-            byte => out.push_str(&format!("%{byte:02X}")),
+            b' ' => out.push('+')?,
+            b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte))?,
+            byte if byte.is_ascii_alphanumeric() => out.push(char::from(byte))?,
+            byte => out.push_str(&format!("%{byte:02X}"))?,
         }
     }
-    out
+    Ok(out)
 }
 
 fn url_decode(source: &str) -> Outcome {

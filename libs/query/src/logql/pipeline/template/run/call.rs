@@ -2,7 +2,7 @@
 
 use gotmpl::parse::{Expr, Number};
 
-use super::super::functions::{self, Failure};
+use super::super::functions;
 use super::super::value::Value;
 use super::place::At;
 use super::{Run, Step};
@@ -50,10 +50,8 @@ impl<'p> Run<'p, '_> {
             return self.first_deciding(dot, name == "or", args, piped);
         }
         let values = self.arguments(dot, params, more, args, piped)?;
-        functions::call(name, &values).or_else(|Failure(problem)| {
-            self.at = whole;
-            self.fail(format!("error calling {name}: {problem}"))
-        })
+        self.before_call(name, &values)?;
+        self.after_call(name, whole, functions::call(name, &values))
     }
 
     /// `and` and `or` stop at the first value that decides.
