@@ -82,9 +82,10 @@ impl Ingester {
         remove_unfinished(&config.data_dir)?;
         let id = deps.node.0;
         let files = log_files(&config, &deps)?;
-        let plan = {
+        let (plan, claimed) = {
             let files = Arc::clone(&files);
-            finished(deps.blocking.run(move || wal::plan(&*files, id)).await)?
+            let look = move || Ok((wal::plan(&*files, id)?, wal::is_claimed(&*files)?));
+            finished(deps.blocking.run(look).await)?
         };
         let metrics = Arc::new(deps.metrics.clone());
         let (messages, receiver) = mpsc::channel(MESSAGES_MAX);
@@ -100,9 +101,14 @@ impl Ingester {
         let tail = TailSender::new(TAIL_BATCHES_MAX, TAIL_BYTES_MAX);
         if deps.network.is_some() {
             catch_up(&deps).await;
-            refuse_lost_log(&*files, &plan, &config, &deps)?;
+            if plan.files.is_empty() && !claimed {
+                refuse_lost_log(&config, &deps)?;
+            }
         }
-        wal::claim(&*files)?;
+        if !claimed {
+            let files = Arc::clone(&files);
+            finished(deps.blocking.run(move || wal::claim(&*files)).await)?;
+        }
         let start = start_of(&plan, deps.node, &deps.meta.catalog());
         let rings = start.rings.clone();
         let task = Task {
@@ -202,15 +208,7 @@ async fn catch_up(deps: &Deps) {
 /// acknowledged: readers would take its silence about a record for an answer, and a commit of another
 /// owner may be on its way that names heads whose numbers it would use again. Under a new number it
 /// is counted as lost, and nobody relies on it.
-fn refuse_lost_log(
-    files: &dyn LogFiles,
-    plan: &Plan,
-    config: &Config,
-    deps: &Deps,
-) -> Result<(), Error> {
-    if !plan.files.is_empty() || wal::is_claimed(files)? {
-        return Ok(());
-    }
+fn refuse_lost_log(config: &Config, deps: &Deps) -> Result<(), Error> {
     let (node, catalog) = (deps.node, deps.meta.catalog());
     let mut rings = catalog.cluster.readable_rings();
     let others = rings.any(|ring| ring.members.keys().any(|id| *id != node));

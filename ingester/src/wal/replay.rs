@@ -138,14 +138,11 @@ pub(crate) fn is_claimed(files: &dyn LogFiles) -> Result<bool, Error> {
     Ok(names.iter().any(|name| name == CLAIM))
 }
 
-/// Remembers, durably, that an ingester works with this folder.
+/// Remembers, durably, that an ingester works with this folder, which nobody has claimed yet.
 ///
 /// # Errors
 /// The disk's.
 pub(crate) fn claim(files: &dyn LogFiles) -> Result<(), Error> {
-    if is_claimed(files)? {
-        return Ok(());
-    }
     let made = files.create(CLAIM).and_then(|_| files.sync_folder());
     made.map_err(|source| file_error("write", CLAIM, source))
 }
