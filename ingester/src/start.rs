@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use model::{HeadId, NodeId, Timestamp};
-use rpc::{Catalog, Command, MemberState, MetaApi, Network, TailSender};
+use rpc::{Catalog, Command, MetaApi, Network, Ring, TailSender};
 use runtime::{Blocking, Panicked};
 use store::ObjectStorage;
 use tokio::sync::{mpsc, oneshot};
@@ -211,10 +211,8 @@ async fn catch_up(deps: &Deps) {
 fn refuse_lost_log(config: &Config, deps: &Deps) -> Result<(), Error> {
     let (node, catalog) = (deps.node, deps.meta.catalog());
     let mut rings = catalog.cluster.readable_rings();
-    let others = rings.any(|ring| ring.members.keys().any(|id| *id != node));
-    let member = catalog.cluster.members.get(&node);
-    let worked = member.is_some_and(|member| member.state != MemberState::Joining);
-    if !worked || !others {
+    let counted_on = |ring: &Ring| ring.members.contains_key(&node) && ring.members.len() > 1;
+    if !rings.any(counted_on) {
         return Ok(());
     }
     let folder = config.data_dir.display();
