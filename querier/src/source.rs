@@ -231,6 +231,27 @@ impl SnapshotSource {
         budget: &Budget,
         new_sink: &(dyn Fn() -> K + Sync),
     ) -> Result<(Vec<K>, ScanStats), SourceError> {
+        self.scan_by(
+            request,
+            budget,
+            new_sink,
+            |request, planned, heads, hidden| {
+                let mut scan = scan::Scan::new(self, form, request, budget, planned, heads)?;
+                scan.hidden = Some(hidden);
+                scan.run(new_sink)
+            },
+        )
+    }
+
+    /// A scan of what recent batches and planned chunks hold; `work` makes sinks of them. Its request
+    /// has the range that is left when what is hidden as a whole is taken off.
+    fn scan_by<K: Sink>(
+        &self,
+        request: &ScanRequest,
+        budget: &Budget,
+        new_sink: &(dyn Fn() -> K + Sync),
+        work: impl FnOnce(&ScanRequest, &[Planned], &Heads, &Hidden) -> Scanned<K>,
+    ) -> Scanned<K> {
         let mut stats = ScanStats::default();
         if request.range.is_empty() {
             return Ok((vec![new_sink()], stats));
@@ -256,13 +277,14 @@ impl SnapshotSource {
         let spec = self.spec(request);
         let segments = snapshot.segments(request.range);
         let planned = self.plan(&segments, &spec, request.order, budget, &mut stats)?;
-        let mut scan = scan::Scan::new(self, form, request, budget, &planned, &heads)?;
-        scan.hidden = Some(snapshot.hidden());
-        let (sinks, scanned) = scan.run(new_sink)?;
+        let (sinks, scanned) = work(request, &planned, &heads, snapshot.hidden())?;
         stats.add(&scanned);
         Ok((sinks, stats))
     }
 }
+
+/// The sinks of a scan, and what was read for them.
+type Scanned<K> = Result<(Vec<K>, ScanStats), SourceError>;
 
 impl Source for SnapshotSource {
     fn scan<K: Sink>(

@@ -1,15 +1,13 @@
 //! A scan whose sink takes the rows of chunks apart template by template, where that can be.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use model::{Flow, Labels};
 use query::{Budget, BudgetError, ScanRequest, ScanStats, Sink, SourceError};
 use segment::ClassRows;
 
-use super::super::heads::Search;
-use super::super::{Planned, SnapshotSource};
+use super::super::SnapshotSource;
 use super::{Scan, Worker};
 use crate::segments::segment_error;
 
@@ -41,34 +39,16 @@ impl SnapshotSource {
         budget: &Budget,
         new_sink: &(dyn Fn() -> K + Sync),
     ) -> Result<(Vec<K>, ScanStats), SourceError> {
-        let mut stats = ScanStats::default();
-        let snapshot = self.snapshot(&request.selector, request.range, budget)?;
-        let kept = snapshot.hidden().kept(request.range);
-        if kept.is_empty() {
-            return Ok((vec![new_sink()], stats));
-        }
-        let request = &ScanRequest {
-            range: kept,
-            ..request.clone()
-        };
-        let search = Search {
-            tenant: &self.tenant,
+        self.scan_by(
             request,
-            hidden: snapshot.hidden(),
             budget,
-            workers: self.backend.workers,
-        };
-        let heads = search.run(snapshot.recent(request.range), &mut stats)?;
-        self.tally.add_heads(&heads, &stats);
-        let spec = self.spec(request);
-        let segments = snapshot.segments(request.range);
-        let order = request.order;
-        let planned: Vec<Planned> = self.plan(&segments, &spec, order, budget, &mut stats)?;
-        let mut scan = Scan::counting(self, request, budget, &planned, &heads);
-        scan.hidden = Some(snapshot.hidden());
-        let (sinks, scanned) = scan.run_with(new_sink, &Scan::chunk_by_template)?;
-        stats.add(&scanned);
-        Ok((sinks, stats))
+            new_sink,
+            |request, planned, heads, hidden| {
+                let mut scan = Scan::counting(self, request, budget, planned, heads);
+                scan.hidden = Some(hidden);
+                scan.run_with(new_sink, &Scan::chunk_by_template)
+            },
+        )
     }
 }
 
@@ -107,19 +87,8 @@ impl Scan<'_> {
         if let Some(error) = failed {
             return Err(error.into());
         }
-        let tally = &self.source.tally;
-        for (total, more) in [
-            (&tally.chunks, 1),
-            (&tally.chunk_rows, decoded.rows_processed),
-            (&tally.chunk_bytes, planned.content_bytes),
-        ] {
-            total.fetch_add(more, Ordering::Relaxed);
-        }
         let stats = &mut worker.stats;
-        stats.chunks += 1;
-        stats.bytes_read += read_bytes;
-        stats.bytes_processed += planned.content_bytes;
-        stats.rows_processed += decoded.rows_processed;
+        self.count(stats, planned, read_bytes, decoded.rows_processed);
         stats.rows_matched += decoded.rows_matched;
         Ok(Flow::Continue)
     }

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use model::{Flow, RecordIdentity, RowBlock, Signal, StreamId};
-use query::{BudgetError, Sink, SourceError};
+use query::{BudgetError, ScanStats, Sink, SourceError};
+use segment::PlannedChunk;
 
 use super::super::contest::Contested;
 use super::super::patterns::Patterned;
@@ -59,18 +60,7 @@ impl Scan<'_> {
         if let Some(error) = failed {
             return Err(error.into());
         }
-        let tally = &self.source.tally;
-        for (total, more) in [
-            (&tally.chunks, 1),
-            (&tally.chunk_rows, decoded.rows_processed),
-            (&tally.chunk_bytes, chunk.content_bytes),
-        ] {
-            total.fetch_add(more, Ordering::Relaxed);
-        }
-        stats.chunks += 1;
-        stats.bytes_read += read_bytes;
-        stats.bytes_processed += chunk.content_bytes;
-        stats.rows_processed += decoded.rows_processed;
+        self.count(stats, chunk, read_bytes, decoded.rows_processed);
         stats.rows_matched += decoded.rows_matched - sifter.copies - sifter.hidden;
         stats.duplicates += sifter.copies;
         Ok(if decoded.stopped {
@@ -78,6 +68,28 @@ impl Scan<'_> {
         } else {
             Flow::Continue
         })
+    }
+
+    /// Counts a chunk that was decoded.
+    pub(super) fn count(
+        &self,
+        stats: &mut ScanStats,
+        chunk: &PlannedChunk,
+        read_bytes: u64,
+        rows_processed: u64,
+    ) {
+        let tally = &self.source.tally;
+        for (total, more) in [
+            (&tally.chunks, 1),
+            (&tally.chunk_rows, rows_processed),
+            (&tally.chunk_bytes, chunk.content_bytes),
+        ] {
+            total.fetch_add(more, Ordering::Relaxed);
+        }
+        stats.chunks += 1;
+        stats.bytes_read += read_bytes;
+        stats.bytes_processed += chunk.content_bytes;
+        stats.rows_processed += rows_processed;
     }
 
     /// Hands a block on without the rows that are hidden or were delivered already.
