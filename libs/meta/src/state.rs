@@ -10,6 +10,7 @@ use rpc::{
 
 mod cluster;
 mod deletes;
+mod rules;
 
 pub use deletes::{ACTIVE_DELETES_MAX, PAST_DELETES_MAX};
 
@@ -65,13 +66,15 @@ impl StateMachine {
     ///
     /// # Errors
     /// `Conflict`: the head is covered already, a segment to be removed is not live, or a delete
-    /// request is not in the state that the command needs. `Invalid`: a head that cannot exist
+    /// request is not in the state that the command needs, there is no such rule group, or another has
+    /// the lease of rules. `Invalid`: a head that cannot exist
     /// (sequence 0), a segment without path or tenants, with tenants out of order or times
     /// reversed, with a path that is in use, a negative retention, or a delete request without
     /// times or over its tenant's limit.
     pub fn apply(&mut self, command: &Command) -> Result<Outcome, Rejected> {
         self.check(command)?;
         let catalog = Arc::make_mut(&mut self.catalog);
+        // tidy: long because it is one arm for each command
         catalog.version += 1;
         let version = catalog.version;
         match command {
@@ -136,6 +139,13 @@ impl StateMachine {
         }
         Ok(Outcome::Done { version })
     }
+            Command::SetRules { group, definition } => rules::set(catalog, group, definition),
+            Command::DeleteRules {
+                tenant,
+                namespace,
+                name,
+            } => rules::delete(catalog, tenant, namespace, name.as_deref()),
+            Command::SaveRuleStates { holder: _, groups } => rules::progress(catalog, groups),
 
     fn check(&self, command: &Command) -> Result<(), Rejected> {
         match command {
@@ -167,6 +177,13 @@ impl StateMachine {
     }
 
     fn check_flush(&self, commit: &FlushCommit) -> Result<(), Rejected> {
+            Command::SetRules { group, .. } => rules::check_set(group),
+            Command::DeleteRules {
+                tenant,
+                namespace,
+                name,
+            } => rules::check_delete(&self.catalog, tenant, namespace, name.as_deref()),
+            Command::SaveRuleStates { holder, .. } => rules::check_progress(&self.catalog, *holder),
         if commit.heads.is_empty() {
             let text = "a flush that covers no head says nothing".to_owned();
             return Err(Rejected::Invalid(text));

@@ -3,7 +3,10 @@ use std::sync::Arc;
 
 use model::{Digest, HeadId, HeadKey, NodeId, RingVersion, Signal, TenantId, TimeRange, Timestamp};
 
-use crate::{ActiveDelete, Cluster, ClusterShape, DeleteId, DeleteRequest, Member, MemberState};
+use crate::{
+    ActiveDelete, Cluster, ClusterShape, DeleteId, DeleteRequest, Member, MemberState, RuleGroup,
+    RuleGroupId, RuleProgress,
+};
 
 /// A segment, by the number that the catalog gave it; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,6 +87,8 @@ pub struct Catalog {
     pub deletes: BTreeMap<DeleteId, Arc<ActiveDelete>>,
     /// Delete requests whose records are gone: the last ones of each tenant, for its list.
     pub past_deletes: BTreeMap<DeleteId, Arc<DeleteRequest>>,
+    /// Rule groups of all tenants.
+    pub rules: BTreeMap<RuleGroupId, Arc<RuleGroup>>,
 }
 
 /// Heads of one key became a segment.
@@ -193,6 +198,30 @@ pub enum Command {
 
 /// What a command brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
+    /// Adds a rule group, or replaces the one of that name; what its evaluation left stays.
+    SetRules {
+        /// Its names.
+        group: RuleGroupId,
+        /// Its rules.
+        definition: Arc<str>,
+    },
+    /// Removes a rule group, or all of a namespace. Refused as a conflict when there is none.
+    DeleteRules {
+        /// Whose rules.
+        tenant: TenantId,
+        /// The namespace.
+        namespace: Arc<str>,
+        /// The group; `None` for all of the namespace.
+        name: Option<Arc<str>>,
+    },
+    /// What evaluations left, for whoever goes on. Refused as a conflict when another has the lease
+    /// of rules; groups that are gone are left out.
+    SaveRuleStates {
+        /// Who evaluated them.
+        holder: NodeId,
+        /// Groups whose state is another than before.
+        groups: Vec<RuleProgress>,
+    },
 pub enum Outcome {
     /// Nothing to say but the version at which it is in force.
     Done {

@@ -20,6 +20,7 @@ mod error;
 mod network;
 mod ports;
 pub mod remote;
+mod rules;
 mod share;
 mod tail;
 
@@ -37,3 +38,4 @@ pub use ports::{
 };
 pub use share::{QueryApi, ShareRequest, ShareSegment};
 pub use tail::{TailError, TailReceiver, TailSender};
+pub use rules::{RuleGroup, RuleGroupId, RuleProgress};

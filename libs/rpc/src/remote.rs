@@ -47,12 +47,13 @@ enum Method {
     Reconcile,
     Pull,
     Share,
+    Rules,
     Meta,
     Watch,
 }
 
 impl Method {
-    const ALL: [Method; 9] = [
+    const ALL: [Method; 10] = [
         Method::Ingest,
         Method::Flush,
         Method::Recent,
@@ -60,6 +61,7 @@ impl Method {
         Method::Reconcile,
         Method::Pull,
         Method::Share,
+        Method::Rules,
         Method::Meta,
         Method::Watch,
     ];
@@ -73,6 +75,7 @@ impl Method {
             Method::Reconcile => "/pharos.rpc.Node/Reconcile",
             Method::Pull => "/pharos.rpc.Node/Pull",
             Method::Share => "/pharos.rpc.Node/Share",
+            Method::Rules => "/pharos.rpc.Node/Rules",
             Method::Meta => "/pharos.rpc.Node/Meta",
             Method::Watch => "/pharos.rpc.Node/Watch",
         }

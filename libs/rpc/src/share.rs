@@ -1,4 +1,4 @@
-//! What queriers ask of each other: a share of a query.
+//! What queriers ask of each other: a share of a query, and how rules are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,17 @@ pub trait QueryApi: Send + Sync + 'static {
     /// # Errors
     /// Whatever kept it from being done: the asking querier does it itself then.
     async fn share(&self, request: ShareRequest) -> Result<Bytes, Error>;
+
+    /// How the rules of a tenant are, asked of the querier that evaluates them; the answer is the
+    /// business of the queriers alone.
+    ///
+    /// # Errors
+    /// `Unavailable` when it does not evaluate rules, which is so by default.
+    async fn rules(&self, _tenant: TenantId) -> Result<Bytes, Error> {
+        Err(Error::Unavailable(
+            "this process evaluates no rules".to_owned(),
+        ))
+    }
 }
 
 /// The querier of a network that has none.

@@ -185,13 +185,16 @@ fn harmless_twice(command: &Command) -> bool {
         | Command::ReleaseLease { .. }
         | Command::ForgetObjects(_)
         | Command::SetTenant(..)
-        | Command::PassDeletes { .. } => true,
+        | Command::PassDeletes { .. }
+        | Command::SetRules { .. }
+        | Command::SaveRuleStates { .. } => true,
         Command::Join(_)
         | Command::AcceptLoss(_)
         | Command::CommitFlush(_)
         | Command::SwapSegments(_)
         | Command::RequestDelete(_)
         | Command::CancelDelete(_)
-        | Command::FinishDelete(_) => false,
+        | Command::FinishDelete(_)
+        | Command::DeleteRules { .. } => false,
     }
 }

@@ -266,8 +266,11 @@ impl Twin {
             | Command::Forget(_)
             | Command::AcceptLoss(_)
             | Command::TakeLease { .. }
-            | Command::ReleaseLease { .. } => {
-                unreachable!("the cluster's commands have tests of their own")
+            | Command::ReleaseLease { .. }
+            | Command::SetRules { .. }
+            | Command::DeleteRules { .. }
+            | Command::SaveRuleStates { .. } => {
+                unreachable!("commands of the cluster and of rules have tests of their own")
             }
             Command::CommitFlush(commit) => {
                 let heads = commit.heads.iter().map(|h| (h.ingester, h.sequence));

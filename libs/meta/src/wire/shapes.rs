@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 
 mod cluster;
 mod deletes;
+mod rules;
 
 use cluster::{Cluster, ClusterShape, Member, MemberState};
 use deletes::{ActiveDelete, DeleteRequest, PastDelete};
+use rules::{RuleGroup, RuleGroupId, RuleProgress};
 
 /// Why a shape has no counterpart in `rpc`.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +73,20 @@ pub(super) enum Command {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+    SetRules {
+        group: RuleGroupId,
+        definition: String,
+    },
+    DeleteRules {
+        tenant: String,
+        namespace: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
+    SaveRuleStates {
+        holder: u64,
+        groups: Vec<RuleProgress>,
+    },
 pub(super) struct FlushCommit {
     shard: u32,
     slot: i64,
@@ -148,6 +164,8 @@ pub(super) struct Catalog {
 
 #[expect(
     clippy::trivially_copy_pass_by_ref,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rules: Vec<RuleGroup>,
     reason = "serde gives fields by reference"
 )]
 fn is_zero(number: &u64) -> bool {
@@ -214,6 +232,23 @@ impl TryFrom<Command> for rpc::Command {
     type Error = ShapeError;
 
     fn try_from(command: Command) -> Result<Self, ShapeError> {
+            rpc::Command::SetRules { group, definition } => Command::SetRules {
+                group: group.into(),
+                definition: definition.to_string(),
+            },
+            rpc::Command::DeleteRules {
+                tenant,
+                namespace,
+                name,
+            } => Command::DeleteRules {
+                tenant: tenant.to_string(),
+                namespace: namespace.to_string(),
+                name: name.as_deref().map(str::to_owned),
+            },
+            rpc::Command::SaveRuleStates { holder, groups } => Command::SaveRuleStates {
+                holder: holder.0,
+                groups: groups.iter().map(RuleProgress::from).collect(),
+            },
         Ok(match command {
             Command::FormCluster(shape) => rpc::Command::FormCluster(shape.into()),
             Command::Join(member) => rpc::Command::Join(member.into()),
@@ -222,6 +257,7 @@ impl TryFrom<Command> for rpc::Command {
             Command::Drained { node, ring } => {
                 rpc::Command::Drained(NodeId(node), RingVersion(ring))
             }
+        // tidy: long because it is one arm for each command
             Command::Forget(node) => rpc::Command::Forget(NodeId(node)),
             Command::AcceptLoss(node) => rpc::Command::AcceptLoss(NodeId(node)),
             Command::TakeLease {
@@ -268,6 +304,26 @@ impl From<&rpc::FlushCommit> for FlushCommit {
         let heads = commit.heads.iter();
         FlushCommit {
             shard: commit.key.shard.0,
+            Command::SetRules { group, definition } => rpc::Command::SetRules {
+                group: group.try_into()?,
+                definition: definition.into(),
+            },
+            Command::DeleteRules {
+                tenant,
+                namespace,
+                name,
+            } => rpc::Command::DeleteRules {
+                tenant: TenantId::new(&tenant)?,
+                namespace: namespace.into(),
+                name: name.map(Arc::from),
+            },
+            Command::SaveRuleStates { holder, groups } => rpc::Command::SaveRuleStates {
+                holder: NodeId(holder),
+                groups: groups
+                    .into_iter()
+                    .map(rpc::RuleProgress::try_from)
+                    .collect::<Result<_, ShapeError>>()?,
+            },
             slot: commit.key.slot.0,
             ring: commit.key.ring.0,
             heads: heads.map(|head| (head.ingester, head.sequence)).collect(),
@@ -419,6 +475,7 @@ impl TryFrom<Catalog> for rpc::Catalog {
 
     fn try_from(catalog: Catalog) -> Result<Self, ShapeError> {
         let mut tenants = BTreeMap::new();
+            rules: rules::groups(&catalog.rules),
         for (tenant, settings) in catalog.tenants {
             tenants.insert(TenantId::new(&tenant)?, settings.into());
         }
@@ -448,3 +505,4 @@ impl TryFrom<Catalog> for rpc::Catalog {
         })
     }
 }
+            rules: rules::read_groups(catalog.rules)?,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use model::{NodeId, RingVersion, TenantId, TimeRange, Timestamp};
 use rpc::{
     ActiveDelete, Catalog, Cluster, Command, CoveredHeads, DeleteId, DeleteRequest, Lease, Member,
-    MemberState, PastRing, Ring, RoleSet, SegmentId, SegmentMeta, TenantSettings,
+    MemberState, NextRing, PastRing, Ring, RoleSet, RuleGroup, RuleGroupId, RuleProgress, SegmentId,
+    SegmentMeta, TenantSettings,
 };
 
 use super::*;
@@ -35,6 +36,7 @@ fn commands() -> Vec<(&'static str, Command)> {
             "set_state",
             Command::SetState(NodeId(3), MemberState::Leaving),
         ),
+        ("knows", Command::Knows(NodeId(3), RingVersion(9))),
         ("drained", Command::Drained(NodeId(3), RingVersion(9))),
         ("forget", Command::Forget(NodeId(3))),
         ("accept_loss", Command::AcceptLoss(NodeId(3))),
@@ -82,7 +84,45 @@ fn commands() -> Vec<(&'static str, Command)> {
         ),
         ("finish_delete", Command::FinishDelete(DeleteId(7))),
         ("swap_segments_deleted", swap_with_deletes()),
+        (
+            "set_rules",
+            Command::SetRules {
+                group: rule_group(),
+                definition: "{\"rules\":[]}".into(),
+            },
+        ),
+        ("delete_rules", delete_rules(None)),
+        ("delete_rules_group", delete_rules(Some("g/\"é\"".into()))),
+        (
+            "save_rule_states",
+            Command::SaveRuleStates {
+                holder: NodeId(3),
+                groups: vec![RuleProgress {
+                    group: rule_group(),
+                    state: "{}".into(),
+                }],
+            },
+        ),
     ]
+}
+
+fn rule_group() -> RuleGroupId {
+    RuleGroupId {
+        tenant: TenantId::new("team-a.*'()!_").unwrap(),
+        namespace: "n".into(),
+        name: "g/\"é\"".into(),
+    }
+}
+
+fn delete_rules(name: Option<Arc<str>>) -> Command {
+    let RuleGroupId {
+        tenant, namespace, ..
+    } = rule_group();
+    Command::DeleteRules {
+        tenant,
+        namespace,
+        name,
+    }
 }
 
 fn delete_request() -> DeleteRequest {
@@ -158,11 +198,27 @@ fn catalog_with_cluster() -> Catalog {
         ring: ring(9, 3),
         past_rings: BTreeMap::from([(RingVersion(8), past)]),
         leases: BTreeMap::from([(Arc::from("merge/7"), lease)]),
+        ..Cluster::default()
     };
     Catalog {
         cluster,
         ..catalog()
     }
+}
+
+fn catalog_with_next_ring() -> Catalog {
+    let mut catalog = catalog_with_cluster();
+    let ring = Ring {
+        version: RingVersion(12),
+        members: BTreeMap::from([(NodeId(3), Arc::from("z")), (NodeId(5), Arc::from("y"))]),
+    };
+    catalog.cluster.next_ring = Some(NextRing {
+        ring,
+        known: [NodeId(3)].into(),
+    });
+    catalog.cluster.last_ring = RingVersion(12);
+    catalog.cluster.rings_wait = true;
+    catalog
 }
 
 fn catalog_with_deletes() -> Catalog {
@@ -175,6 +231,24 @@ fn catalog_with_deletes() -> Catalog {
         last_delete: 9,
         deletes: BTreeMap::from([(DeleteId(9), Arc::new(active))]),
         past_deletes: BTreeMap::from([(DeleteId(2), Arc::new(delete_request()))]),
+        ..catalog()
+    }
+}
+
+fn catalog_with_rules() -> Catalog {
+    let group = |state: &str| {
+        Arc::new(RuleGroup {
+            definition: "{}".into(),
+            version: 7,
+            state: state.into(),
+        })
+    };
+    let new = RuleGroupId {
+        namespace: "m".into(),
+        ..rule_group()
+    };
+    Catalog {
+        rules: BTreeMap::from([(new, group("")), (rule_group(), group("{\"a\":1}"))]),
         ..catalog()
     }
 }
@@ -200,6 +274,7 @@ fn a_catalog_has_the_form_of_the_golden_file() {
         ("catalog_cluster", catalog_with_cluster()),
         ("catalog_deletes_begun", begun),
         ("catalog_deletes", catalog_with_deletes()),
+        ("catalog_rules", catalog_with_rules()),
     ] {
         let text = String::from_utf8(encode_catalog(&catalog)).unwrap();
         let golden = golden(name);

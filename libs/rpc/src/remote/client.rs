@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use model::{BatchId, HeadKey};
+use model::{BatchId, HeadKey, TenantId};
 use parking_lot::Mutex;
 use segment::wal::StreamCache;
 use tokio_stream::StreamExt;
@@ -291,6 +291,11 @@ impl OwnerApi for Node {
 impl QueryApi for Node {
     async fn share(&self, request: ShareRequest) -> Result<Bytes, Error> {
         self.shared.share(&request).await
+    }
+
+    async fn rules(&self, tenant: TenantId) -> Result<Bytes, Error> {
+        let body = Bytes::copy_from_slice(tenant.as_str().as_bytes());
+        self.shared.unary(Method::Rules, body).await
     }
 }
 

@@ -210,7 +210,7 @@ impl Shared {
             Method::Recent | Method::Tail | Method::Pull | Method::Share | Method::Watch => {
                 grpc.server_streaming(Streamed(self, method), request).await
             }
-            Method::Ingest | Method::Flush | Method::Reconcile | Method::Meta => {
+            Method::Ingest | Method::Flush | Method::Reconcile | Method::Rules | Method::Meta => {
                 grpc.unary(Unary(self, method), request).await
             }
         }
@@ -238,6 +238,10 @@ impl Shared {
                 let request = wire::decode_reconcile(&body)?;
                 let answer = self.ports.ingester()?.owner.reconcile(request).await?;
                 Ok(wire::encode_reconciled(&answer))
+            }
+            Method::Rules => {
+                let tenant = wire::decode_tenant(&body)?;
+                self.ports.querier()?.rules(tenant).await
             }
             Method::Meta => {
                 let (call, body) = wire::decode_call(&body)?;

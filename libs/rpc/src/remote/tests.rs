@@ -351,6 +351,10 @@ impl QueryApi for Sharer {
         *self.0.lock() = Some(request);
         Ok(answer.into())
     }
+
+    async fn rules(&self, tenant: TenantId) -> Result<Bytes, Error> {
+        Ok(format!("rules of {tenant}").into())
+    }
 }
 
 #[tokio::test]
@@ -390,6 +394,8 @@ async fn a_share_of_a_query_arrives_as_it_was_asked_and_so_does_a_long_answer() 
     };
     let refused = query.share(small).await.unwrap_err();
     assert!(matches!(refused, Error::Exhausted { .. }), "{refused}");
+    let rules = query.rules(TenantId::new("team-a").unwrap()).await;
+    assert_eq!(rules, Ok(Bytes::from_static(b"rules of team-a")));
 }
 
 #[tokio::test]

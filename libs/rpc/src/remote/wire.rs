@@ -281,6 +281,12 @@ pub(super) fn decode_number(bytes: &[u8]) -> Result<u64, WireError> {
     Ok(number)
 }
 
+/// The tenant of which somebody asks for the rules: its name and nothing else.
+pub(super) fn decode_tenant(bytes: &[u8]) -> Result<TenantId, WireError> {
+    let name = std::str::from_utf8(bytes).map_err(|error| WireError(error.to_string()))?;
+    TenantId::new(name).map_err(|error| WireError(error.to_string()))
+}
+
 fn put_text(out: &mut BytesMut, text: &str) {
     out.extend_from_slice(&(text.len() as u32).to_le_bytes());
     out.extend_from_slice(text.as_bytes());
