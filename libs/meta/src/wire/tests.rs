@@ -8,7 +8,7 @@ use std::sync::Arc;
 use model::{NodeId, RingVersion, TenantId, TimeRange, Timestamp};
 use rpc::{
     ActiveDelete, Catalog, Cluster, Command, CoveredHeads, DeleteId, DeleteRequest, Lease, Member,
-    MemberState, NextRing, PastRing, Ring, RoleSet, RuleGroup, RuleGroupId, RuleProgress, SegmentId,
+    MemberState, PastRing, Ring, RoleSet, RuleGroup, RuleGroupId, RuleProgress, SegmentId,
     SegmentMeta, TenantSettings,
 };
 
@@ -36,7 +36,6 @@ fn commands() -> Vec<(&'static str, Command)> {
             "set_state",
             Command::SetState(NodeId(3), MemberState::Leaving),
         ),
-        ("knows", Command::Knows(NodeId(3), RingVersion(9))),
         ("drained", Command::Drained(NodeId(3), RingVersion(9))),
         ("forget", Command::Forget(NodeId(3))),
         ("accept_loss", Command::AcceptLoss(NodeId(3))),
@@ -198,27 +197,11 @@ fn catalog_with_cluster() -> Catalog {
         ring: ring(9, 3),
         past_rings: BTreeMap::from([(RingVersion(8), past)]),
         leases: BTreeMap::from([(Arc::from("merge/7"), lease)]),
-        ..Cluster::default()
     };
     Catalog {
         cluster,
         ..catalog()
     }
-}
-
-fn catalog_with_next_ring() -> Catalog {
-    let mut catalog = catalog_with_cluster();
-    let ring = Ring {
-        version: RingVersion(12),
-        members: BTreeMap::from([(NodeId(3), Arc::from("z")), (NodeId(5), Arc::from("y"))]),
-    };
-    catalog.cluster.next_ring = Some(NextRing {
-        ring,
-        known: [NodeId(3)].into(),
-    });
-    catalog.cluster.last_ring = RingVersion(12);
-    catalog.cluster.rings_wait = true;
-    catalog
 }
 
 fn catalog_with_deletes() -> Catalog {
