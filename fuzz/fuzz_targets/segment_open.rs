@@ -37,8 +37,7 @@ fuzz_target!(|data: &[u8]| {
         let part = |range: &std::ops::Range<u64>| {
             bytes.slice(range.start as usize..range.end as usize)
         };
-        let strips: Vec<Bytes> = plan.filter_reads().iter().map(part).collect();
-        let _ = plan.apply_filters(&strips);
+        let _ = plan.filter_with(|reads| Ok::<_, segment::Error>(reads.iter().map(part).collect()));
         let mut scratch = Scratch::default();
         for chunk in plan.chunks() {
             let parts: Vec<Bytes> = plan.reads(chunk, columns).iter().map(part).collect();

@@ -56,10 +56,7 @@ impl Delete {
             line_filter: self.filter.line_filter(),
         };
         let mut plan = segment.plan(&spec);
-        let filters = read_all(source, plan.filter_reads())?;
-        if !filters.is_empty() {
-            plan.apply_filters(&filters)?;
-        }
+        plan.filter_with(|reads| read_all(source, reads))?;
         let columns = self.filter.columns();
         let mut test = self.filter.test();
         let mut found = false;

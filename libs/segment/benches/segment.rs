@@ -133,7 +133,8 @@ fn scan(bencher: Bencher<'_, '_>, needle: &str) {
         .counter(BytesCount::new(raw_bytes(&batches)))
         .bench_local(|| {
             let mut plan = segment.plan(&spec);
-            plan.apply_filters(&fetch(plan.filter_reads())).unwrap();
+            plan.filter_with(|reads| Ok::<_, segment::Error>(fetch(reads)))
+                .unwrap();
             let mut rows = 0;
             for chunk in plan.chunks() {
                 let bytes = fetch(plan.reads(chunk, LINES));

@@ -116,8 +116,8 @@ fn ask(name: &str, objects: &[Object], segments: &[Segment], needle: &str, colum
                 .map(|r| object.read(r).unwrap())
                 .collect()
         };
-        let bytes = fetch(plan.filter_reads());
-        plan.apply_filters(&bytes).unwrap();
+        plan.filter_with(|reads| Ok::<_, segment::Error>(fetch(reads)))
+            .unwrap();
         chunks += plan.chunks().len();
         for chunk in plan.chunks() {
             let bytes = fetch(plan.reads(chunk, columns));

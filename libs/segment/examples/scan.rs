@@ -93,7 +93,8 @@ fn ask(segment: &Segment, object: &Bytes, filter: &LineFilter, columns: Columns)
         let part = |r: Range<u64>| object.slice(r.start as usize..r.end as usize);
         ranges.into_iter().map(part).collect()
     };
-    plan.apply_filters(&fetch(plan.filter_reads())).unwrap();
+    plan.filter_with(|reads| Ok::<_, segment::Error>(fetch(reads)))
+        .unwrap();
     let mut scratch = Scratch::default();
     let mut rows = 0;
     for chunk in plan.chunks() {

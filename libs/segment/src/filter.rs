@@ -12,7 +12,7 @@ mod grams;
 mod rice;
 mod rows;
 
-pub(crate) use grams::{gram_hashes, token_hashes};
+pub(crate) use grams::{decimal_grams, gram_hashes, token_hashes};
 pub(crate) use rows::{Filters, write_filters};
 
 use crate::format::{FILTER_ROWS_MAX, FILTER_UNITS_MAX};
@@ -67,11 +67,12 @@ impl FilterSpec {
         }
     }
 
-    /// How much one row tells at least: so many bits of likelihood that a chunk without the hash is
-    /// told to be without it.
-    pub(crate) fn bits_told(&self) -> u32 {
-        let mean = self.values() / u64::from(self.hashes.max(1));
-        mean.max(2).ilog2()
+    /// How likely it is that a chunk is thought to hold a hash that it does not hold.
+    pub(crate) fn wrong(&self) -> f64 {
+        match self.values() {
+            0 => 1.0,
+            values => (f64::from(self.hashes) / values as f64).min(1.0),
+        }
     }
 
     /// The filter of so many hashes of a chunk that has `stored_bytes` and may have `bytes_max` of

@@ -63,6 +63,7 @@ pub struct Plan {
     pub(crate) search: Option<Search>,
     chunks: Vec<PlannedChunk>,
     skipped: usize,
+    asked: filters::Asked,
 }
 
 /// One chunk to look at.
@@ -131,6 +132,7 @@ impl Plan {
             search,
             chunks,
             skipped: 0,
+            asked: filters::Asked::default(),
             segment,
         };
         plan.drop_decided();

@@ -164,6 +164,27 @@ impl Search {
         })
     }
 
+    /// The tests that token filters are asked about, clause by clause: those first by which most
+    /// chunks are left out. Where no clause can be refuted by them, all tests with a probe together,
+    /// since these may decide lines of a chunk.
+    pub(crate) fn asked(&self) -> Vec<Range<usize>> {
+        let has_probes = |at: usize| !self.tests[at].probes.is_empty();
+        let refutable = |clause: &&Clause| {
+            !clause.negated && !clause.tests.is_empty() && clause.tests.clone().all(has_probes)
+        };
+        let clauses = self.clauses.iter().filter(refutable);
+        let mut asked: Vec<Range<usize>> = clauses.map(|clause| clause.tests.clone()).collect();
+        let worst = |tests: &Range<usize>| {
+            let tests = self.tests[tests.clone()].iter();
+            tests.map(|test| test.probes.first().map(Probe::rank)).max()
+        };
+        asked.sort_by_key(|tests| (tests.len(), worst(tests)));
+        if asked.is_empty() {
+            asked.push(0..self.tests.len());
+        }
+        asked
+    }
+
     /// Whether the filter lets the line pass.
     pub(crate) fn is_match(&self, line: &[u8]) -> bool {
         self.clauses.iter().all(|clause| {

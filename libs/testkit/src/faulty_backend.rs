@@ -12,7 +12,7 @@ use object_store::{
 };
 use parking_lot::Mutex;
 use store::ObjectStorage;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// A backend around another that counts requests, fails a number of them, or holds them back until
 /// it is told to go on. Clones are the same backend.
@@ -21,6 +21,8 @@ pub struct FaultyBackend {
     inner: Arc<dyn ObjectStore>,
     faults: Arc<Mutex<Faults>>,
     held: watch::Sender<bool>,
+    /// How many of the requests that are held may go on.
+    passes: Arc<Semaphore>,
 }
 
 /// Which requests a [`FaultyBackend`] counts and fails.
@@ -66,6 +68,7 @@ impl FaultyBackend {
             inner,
             faults: Arc::default(),
             held: watch::channel(false).0,
+            passes: Arc::new(Semaphore::new(0)),
         }
     }
 
@@ -99,6 +102,11 @@ impl FaultyBackend {
         self.held.send_replace(false);
     }
 
+    /// Lets so many of the requests that are held go on, now or as soon as they come.
+    pub fn pass(&self, requests: usize) {
+        self.passes.add_permits(requests);
+    }
+
     /// What reached it so far.
     pub fn counts(&self) -> RequestCounts {
         self.faults.lock().counts
@@ -107,8 +115,12 @@ impl FaultyBackend {
     async fn enter(&self, operation: Operation) -> Result<()> {
         let admitted = self.admit(operation);
         let mut held = self.held.subscribe();
-        // The sender is part of this value: waiting cannot fail.
-        let _ = held.wait_for(|held| !held).await;
+        // Sender and semaphore are part of this value: waiting cannot fail.
+        tokio::select! {
+            biased;
+            _ = held.wait_for(|held| !held) => {}
+            Ok(pass) = self.passes.acquire() => pass.forget(),
+        }
         admitted
     }
 

@@ -17,6 +17,7 @@ pub(crate) struct Probed {
 /// Sums over some needles that the segment does not hold.
 #[derive(Default)]
 struct Sum {
+    rounds: usize,
     strips: usize,
     strip_bytes: u64,
     chunks: usize,
@@ -53,19 +54,26 @@ impl Probed {
                 line_filter: &line_filter,
             });
             all += plan.chunks().len();
-            let strips = plan.filter_reads();
-            sum.strips += strips.len();
-            sum.strip_bytes += strips
-                .iter()
-                .map(|strip| strip.end - strip.start)
-                .sum::<u64>();
-            let bytes = strips.iter().map(|strip| read(&self.file, strip));
-            plan.apply_filters(&bytes.collect::<Result<Vec<_>, _>>()?)?;
+            loop {
+                let strips = plan.filter_reads();
+                if strips.is_empty() {
+                    break;
+                }
+                sum.rounds += 1;
+                sum.strips += strips.len();
+                sum.strip_bytes += strips
+                    .iter()
+                    .map(|strip| strip.end - strip.start)
+                    .sum::<u64>();
+                let bytes = strips.iter().map(|strip| read(&self.file, strip));
+                plan.apply_filters(&bytes.collect::<Result<Vec<_>, _>>()?)?;
+            }
             sum.chunks += plan.chunks().len();
         }
         let mean = |sum: usize| sum as f64 / absent.len() as f64;
         println!(
-            "{name:<22} {:>5.1} strips, {:>7.0} bytes, leave {:>5.1} of {:.0} chunks",
+            "{name:<22} {:>5.2} rounds, {:>5.2} rows, {:>7.0} bytes, leave {:>5.2} of {:.0} chunks",
+            mean(sum.rounds),
             mean(sum.strips),
             sum.strip_bytes as f64 / absent.len() as f64,
             mean(sum.chunks),

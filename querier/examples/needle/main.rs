@@ -51,6 +51,16 @@ const NOWHERE: [&str; 2] = [
     "c27a90e4163b5fd8720be94d8a1f6c53",
 ];
 
+/// How much of an id is asked for.
+const PARTS: [usize; 3] = [18, 15, 12];
+/// Too little of an id for the filters.
+const SHORT: usize = 10;
+
+/// So many digits of the middle of an id.
+fn part(id: &str, digits: usize) -> &str {
+    &id[3..3 + digits]
+}
+
 struct Bench {
     corpus: Corpus,
     copies: u64,
@@ -132,9 +142,12 @@ impl Bench {
         let ids: Vec<String> = (0..ABSENT)
             .map(|at| self.needle(self.copies + at, at).0)
             .collect();
-        let parts: Vec<String> = ids.iter().map(|id| id[3..21].to_owned()).collect();
         probed.report("a whole id", &ids)?;
-        probed.report("18 digits of one", &parts)
+        for digits in PARTS {
+            let parts: Vec<String> = ids.iter().map(|id| part(id, digits).to_owned()).collect();
+            probed.report(&format!("{digits} digits of one"), &parts)?;
+        }
+        Ok(())
     }
 
     /// The needle's id and line in a copy.
@@ -204,7 +217,7 @@ impl Bench {
     async fn run(&mut self) {
         self.describe();
         let world = self.world();
-        let (mut whole, mut part) = (0.0_f64, 0.0_f64);
+        let (mut whole, mut parts) = (0.0_f64, 0.0_f64);
         self.open(&world, "all lines counted: opens the segments")
             .await;
         self.open(&world, "the same again").await;
@@ -219,10 +232,10 @@ impl Bench {
         for number in 0..SEEKS {
             let (id, line) = self.needle(number * self.copies / SEEKS, number);
             whole = whole.max(self.seek(&world, "a whole id", &id, Some(&line)).await);
-            part = part.max(
-                self.seek(&world, "18 digits of it", &id[3..21], Some(&line))
-                    .await,
-            );
+            for digits in PARTS {
+                let (name, of) = (format!("{digits} digits of it"), part(&id, digits));
+                parts = parts.max(self.seek(&world, &name, of, Some(&line)).await);
+            }
         }
         let (id, line) = self.needle(self.copies / 2, SEEKS);
         let fresh = self.world();
@@ -234,6 +247,9 @@ impl Bench {
                 Some(&line),
             )
             .await;
+        let short = part(&id, SHORT);
+        let name = format!("{SHORT} digits of it: no filter tells");
+        self.seek(&fresh, &name, short, Some(&line)).await;
         println!(
             "\nmost that was read, of the lines; wanted {}%:",
             SHARE_MAX * 100.0
@@ -241,7 +257,7 @@ impl Bench {
         for (name, share) in [
             ("a whole id", whole),
             ("a whole id, no segment opened before", cold),
-            ("a part of an id", part),
+            ("a part of an id", parts),
         ] {
             let verdict = if share <= SHARE_MAX {
                 "reached"

@@ -86,7 +86,8 @@ fn batches(looks: &[Look]) -> impl Iterator<Item = &[Look]> {
 }
 
 impl SnapshotSource {
-    /// Reads what the plans want of the filters, all at once, and leaves out chunks.
+    /// Reads what the plans want of the filters, of all segments at once, and leaves out chunks; then,
+    /// where that leaves too many, what else may help.
     pub(super) fn filter(
         &self,
         planned: &mut Vec<Planned>,
@@ -100,27 +101,7 @@ impl SnapshotSource {
             plans.map(|plan| plan.chunks().len()).sum()
         };
         let before = chunks(planned);
-        let reads = futures::stream::iter(planned.iter().map(|planned| {
-            let path = Arc::clone(&planned.meta.path);
-            let ranges = planned.plan.filter_reads();
-            async move {
-                if ranges.is_empty() {
-                    return Ok(Vec::new());
-                }
-                let read = self.backend.filters.ranges(&path, &ranges).await;
-                read.map_err(|error| storage_error(&error))
-            }
-        }));
-        let reads = reads.buffered(self.backend.reads_max).try_collect();
-        let filters: Vec<Vec<Bytes>> = self.wait(budget, reads)?;
-        for (planned, filters) in planned.iter_mut().zip(&filters) {
-            if filters.is_empty() {
-                continue;
-            }
-            stats.bytes_read += filters.iter().map(|f| f.len() as u64).sum::<u64>();
-            let plan = &mut planned.plan;
-            plan.apply_filters(filters).map_err(|e| segment_error(&e))?;
-        }
+        while self.ask_filters(planned, budget, stats)? {}
         // What most chunks do not hold is rare, and most of the others do not hold it either. Where a
         // few rows may be enough, the rest is not looked at before these are found.
         let is_whole = order == ScanOrder::Any;
@@ -132,6 +113,41 @@ impl SnapshotSource {
         }
         planned.retain(|planned| !planned.plan.chunks().is_empty());
         Ok(())
+    }
+
+    /// One round of reads of filters; false when no plan wants any.
+    fn ask_filters(
+        &self,
+        planned: &mut [Planned],
+        budget: &Budget,
+        stats: &mut ScanStats,
+    ) -> Result<bool, SourceError> {
+        let wanted: Vec<Vec<Range<u64>>> = planned
+            .iter()
+            .map(|planned| planned.plan.filter_reads())
+            .collect();
+        if wanted.iter().all(Vec::is_empty) {
+            return Ok(false);
+        }
+        let pairs = planned.iter().zip(&wanted);
+        let reads = futures::stream::iter(pairs.map(|(planned, ranges)| async move {
+            if ranges.is_empty() {
+                return Ok(Vec::new());
+            }
+            let read = self.backend.filters.ranges(&planned.meta.path, ranges);
+            read.await.map_err(|error| storage_error(&error))
+        }));
+        let reads = reads.buffered(self.backend.reads_max).try_collect();
+        let filters: Vec<Vec<Bytes>> = self.wait(budget, reads)?;
+        for (planned, filters) in planned.iter_mut().zip(&filters) {
+            if filters.is_empty() {
+                continue;
+            }
+            stats.bytes_read += filters.iter().map(|f| f.len() as u64).sum::<u64>();
+            let plan = &mut planned.plan;
+            plan.apply_filters(filters).map_err(|e| segment_error(&e))?;
+        }
+        Ok(true)
     }
 
     /// Reads the values of the chunks and leaves out those that do not hold what is looked for.

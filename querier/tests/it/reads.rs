@@ -6,7 +6,7 @@ use querier::Config;
 use testkit::FaultyBackend;
 use tower::ServiceExt;
 
-use crate::world::{NOW, World, escape, record};
+use crate::world::{NOW, Record, SECOND, World, escape, record};
 
 #[tokio::test]
 async fn a_segment_is_opened_with_one_read_and_then_remembered() {
@@ -96,4 +96,120 @@ async fn a_hundred_segments_cost_two_reads_each_side_by_side_and_none_the_second
     );
     let reads = backend.counts().gets - opened;
     assert!(reads <= 100 + 4, "{reads}");
+}
+
+/// A query for lines with this text, from the beginning.
+fn seek(needle: &str) -> String {
+    let query = format!("{{app=\"a\"}} |= \"{needle}\"");
+    let start = NOW - 100_000 * SECOND;
+    format!(
+        "/loki/api/v1/query_range?query={}&start={start}&end={NOW}",
+        escape(&query)
+    )
+}
+
+/// An id that looks random: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), twice.
+fn id(number: i64) -> String {
+    let half = |number: i64| {
+        let state = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        state ^ (state >> 31)
+    };
+    format!("{:016x}{:016x}", half(number * 2), half(number * 2 + 1))
+}
+
+/// Lines of which one in eight has an id of its own.
+fn served(count: i64, first: i64) -> Vec<Record> {
+    let line = |at: i64| match at % 8 {
+        0 => format!("request {} done in {at} ms", id(first + at)),
+        _ => format!("worker {} was idle, {at} in the queue", at % 5),
+    };
+    let records = (0..count).map(|at| record("a", 90_000 - at, &line(at)));
+    records.collect()
+}
+
+#[tokio::test]
+async fn a_needle_asks_an_open_segment_once_however_large_it_is() {
+    for (count, chunk_bytes) in [(50, 1 << 20), (3_000, 16 << 10), (40_000, 64 << 10)] {
+        let backend = FaultyBackend::in_memory();
+        let config = Config {
+            query_workers: 2,
+            ..Config::default()
+        };
+        let world = World::over(config, backend.storage());
+        world
+            .segment_in_chunks(chunk_bytes, &served(count, 0))
+            .await;
+        let before = backend.counts().gets;
+        world.get(&seek("no such words")).await;
+        let opened = backend.counts().gets - before;
+        assert!(opened <= 2, "{count} lines: {opened}");
+        let mut asked = Vec::new();
+        for absent in (1..=40).map(|at| id(-at)) {
+            let before = backend.counts().gets;
+            world.get(&seek(&absent)).await;
+            asked.push(backend.counts().gets - before);
+        }
+        // Places in the filters that were read before are remembered. Now and then a chunk is left,
+        // and asked for more or read in vain.
+        assert!(asked.iter().all(|reads| *reads <= 3), "{count}: {asked:?}");
+        let more: u64 = asked.iter().map(|reads| reads.saturating_sub(1)).sum();
+        assert!(more <= 4, "{count} lines: {asked:?}");
+        for part in [&id(16)[..], &id(24)[3..21], &id(32)[20..]] {
+            let before = backend.counts().gets;
+            let answer = world.get(&seek(part)).await;
+            assert!(answer.body.contains(part), "{}", answer.body);
+            let reads = backend.counts().gets - before;
+            assert!((1..=6).contains(&reads), "{count} lines, {part}: {reads}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_needle_costs_two_reads_of_a_segment_that_was_not_opened_before() {
+    for (count, chunk_bytes) in [(50, 1 << 20), (40_000, 64 << 10)] {
+        let backend = FaultyBackend::in_memory();
+        let world = World::over(Config::default(), backend.storage());
+        world
+            .segment_in_chunks(chunk_bytes, &served(count, 0))
+            .await;
+        let before = backend.counts().gets;
+        world.get(&seek(&id(-1))).await;
+        assert_eq!(backend.counts().gets - before, 2, "{count} lines");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_segments_are_searched_in_two_rounds_of_reads() {
+    let backend = FaultyBackend::in_memory();
+    let config = Config {
+        query_workers: 2,
+        query_reads_max: 100,
+        ..Config::default()
+    };
+    let world = World::over(config, backend.storage());
+    for segment in 0..100 {
+        let records = served(80, segment * 100);
+        world.segment_in_chunks(1 << 20, &records).await;
+    }
+    let before = backend.counts().gets;
+    backend.hold();
+    let router = world.router.clone();
+    let request = Request::get(seek(&id(-1))).body(Body::empty()).unwrap();
+    let asked = tokio::spawn(router.oneshot(request));
+    // Footers, then filters. No read of a round ends before all have begun: were there fewer at once,
+    // this would wait for ever.
+    for round in 1..=2 {
+        while backend.counts().gets < before + round * 100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(backend.counts().gets, before + round * 100);
+        backend.pass(100);
+    }
+    // What is left are chunks that are read in vain.
+    backend.release();
+    assert_eq!(asked.await.unwrap().unwrap().status(), 200);
+    let vain = backend.counts().gets - before - 200;
+    assert!(vain <= 4, "{vain}");
 }

@@ -56,11 +56,7 @@ fn gram_hashes_of_run(run: &[u8], take: &mut impl FnMut(TokenHash)) -> bool {
 /// window is the least of the end of one block of grams and the beginning of the next (van Herk,
 /// Pattern Recognition Letters 13, 1992), so that the core has nothing to guess.
 fn run_hashes(run: &[u8], take: &mut impl FnMut(TokenHash)) {
-    // Mixed again: of six hashes the least is a small number.
-    let mut take = |least: u64| {
-        let mixed = least.wrapping_mul(0x9fb2_1c65_1e98_df25);
-        take(TokenHash(((mixed ^ mixed >> 29) >> 32) as u32));
-    };
+    let mut take = |least: u64| take(mixed(least));
     let mut ends = ends(&gram_block(run).0);
     // Hashes of grams are as different as the grams: each step of the mixing can be undone.
     let mut last = ends[0];
@@ -81,6 +77,21 @@ fn run_hashes(run: &[u8], take: &mut impl FnMut(TokenHash)) {
         ends = self::ends(&block);
         at += WINDOW_GRAMS;
     }
+}
+
+/// The hash of a gram in the filters: mixed again, as of six hashes the least is a small number.
+#[inline]
+fn mixed(gram: u64) -> TokenHash {
+    let mixed = gram.wrapping_mul(0x9fb2_1c65_1e98_df25);
+    TokenHash(((mixed ^ mixed >> 29) >> 32) as u32)
+}
+
+/// The hashes of all grams that are digits and nothing else. Of those there are few kinds, so that
+/// where numbers are many they tell less than others.
+pub(crate) fn decimal_grams(token: &[u8]) -> Vec<TokenHash> {
+    let grams = token.windows(GRAM_BYTES);
+    let decimal = grams.filter(|gram| gram.iter().all(u8::is_ascii_digit));
+    decimal.map(|gram| mixed(gram_block(gram).0[0])).collect()
 }
 
 /// The hashes of up to a window of grams at the beginning of `bytes`, and how many there are.

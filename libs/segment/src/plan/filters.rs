@@ -1,4 +1,8 @@
 //! Which parts of the token filters are read, and what they leave of a plan.
+//!
+//! In two rounds at most. The first asks for as many rows as one request brings, which is mostly
+//! enough: of a segment of a few chunks it leaves none that does not hold the needle. Of one of
+//! hundreds it may leave some. Only if it does, the second round asks for more.
 
 use std::ops::Range;
 
@@ -6,14 +10,25 @@ use bytes::Bytes;
 
 use super::Plan;
 use crate::Error;
-use crate::filter::Filters;
-use crate::search::Test;
+use crate::filter::{FilterSpec, Filters};
+use crate::search::{Search, Test};
 
-/// So many rows are read for one test that together they are wrong about one chunk in 4,096 or
-/// fewer, ...
-const BITS_TOLD: u32 = 12;
-/// ... but no more than this.
+/// Chunks of a segment that are read in vain on average, at most.
+const VAIN_MAX: f64 = 1.0 / 16.0;
+/// So many rows are read for one test, at most.
 const ROWS_MAX: usize = 8;
+/// Rows no further apart than this are one request, or as cheap as one.
+const GAP_BYTES_MAX: u64 = 64 << 10;
+
+/// What was asked of the filters so far.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    rounds: usize,
+    /// Rows that one test should be asked for, as it seemed at first.
+    wanted: usize,
+    /// By test.
+    rows: Vec<Vec<usize>>,
+}
 
 /// A row of the filters, in which one test looks.
 struct Read {
@@ -26,12 +41,33 @@ struct Read {
 
 impl Plan {
     /// Parts of the token filters that are worth reading, for
-    /// [`apply_filters`](Self::apply_filters); empty when no filter can help.
+    /// [`apply_filters`](Self::apply_filters); empty when no filter can help. Mostly these are one
+    /// part, or a few that stand close together.
+    ///
+    /// After they were applied, this may name more: a reader goes on until nothing is named, which is
+    /// after two rounds at most. To stop before that only means to read more chunks.
     pub fn filter_reads(&self) -> Vec<Range<u64>> {
-        self.reads_of_tests()
-            .into_iter()
-            .map(|read| read.range)
-            .collect()
+        let reads = self.reads_of_tests().into_iter();
+        reads.map(|read| read.range).collect()
+    }
+
+    /// All rounds of [`filter_reads`](Self::filter_reads) and [`apply_filters`](Self::apply_filters),
+    /// for those who read with one function.
+    ///
+    /// # Errors
+    /// Those of `read` and of `apply_filters`.
+    pub fn filter_with<E: From<Error>>(
+        &mut self,
+        mut read: impl FnMut(Vec<Range<u64>>) -> Result<Vec<Bytes>, E>,
+    ) -> Result<(), E> {
+        loop {
+            let reads = self.filter_reads();
+            if reads.is_empty() {
+                return Ok(());
+            }
+            let bytes = read(reads)?;
+            self.apply_filters(&bytes)?;
+        }
     }
 
     /// Leaves out the chunks that hold no matching line; `bytes` are the parts named by
@@ -43,9 +79,17 @@ impl Plan {
         let reads = self.reads_of_tests();
         self.segment
             .check_reads(reads.iter().map(|read| &read.range), bytes)?;
+        if self.asked.rounds == 0 {
+            self.asked.wanted = self.rows_wanted();
+        }
+        self.asked.rounds += 1;
         let Some(search) = &self.search else {
             return Ok(());
         };
+        self.asked.rows.resize(search.tests.len(), Vec::new());
+        for read in &reads {
+            self.asked.rows[read.test].push(read.row);
+        }
         let filters = &self.segment.footer().filters;
         for (read, bytes) in reads.iter().zip(bytes) {
             let body = self.segment.verified(bytes, read.range.start)?;
@@ -72,33 +116,101 @@ impl Plan {
         let Some(search) = &self.search else {
             return Vec::new();
         };
-        let filters = &self.segment.footer().filters;
-        let specs = self
-            .chunks
-            .iter()
-            .map(|chunk| filters.specs[chunk.index as usize]);
-        let told = specs
-            .filter(|spec| !spec.is_none())
-            .map(|spec| spec.bits_told());
-        let Some(told) = told.min() else {
+        if self.specs().next().is_none() {
             return Vec::new();
+        }
+        match self.asked.rounds {
+            0 => self.first_reads(search),
+            1 => self.more_reads(search),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Of the tests of one clause each, what one request brings.
+    fn first_reads(&self, search: &Search) -> Vec<Read> {
+        let wanted = self.rows_wanted();
+        let tests = search.asked().into_iter().next().unwrap_or_default();
+        let near = |test: usize| {
+            let near = self.neighbours(search, test).into_iter().next();
+            near.into_iter().flatten().take(wanted)
         };
-        let rows_max = (BITS_TOLD.div_ceil(told) as usize).min(ROWS_MAX);
-        let tests = search.tests.iter().enumerate();
-        let tests = tests.filter(|(_, test)| !test.probes.is_empty());
-        let reads = tests.flat_map(|(at, test)| best(filters, at, test, rows_max));
-        reads.collect()
+        tests.flat_map(near).collect()
+    }
+
+    /// What is missing of all tests.
+    fn more_reads(&self, search: &Search) -> Vec<Read> {
+        let wanted = self.rows_wanted();
+        let more = |test: usize| {
+            let more = match self.asked.rows[test].len() {
+                0 => wanted,
+                asked if asked < self.asked.wanted => wanted.min(ROWS_MAX - asked),
+                _ => 0,
+            };
+            let rows = self.neighbours(search, test).into_iter().flatten();
+            rows.take(more)
+        };
+        search
+            .asked()
+            .into_iter()
+            .flatten()
+            .flat_map(more)
+            .collect()
+    }
+
+    /// The filters of the chunks.
+    fn specs(&self) -> impl Iterator<Item = &FilterSpec> {
+        let specs = &self.segment.footer().filters.specs;
+        let specs = self.chunks.iter().map(|chunk| &specs[chunk.index as usize]);
+        specs.filter(|spec| !spec.is_none())
+    }
+
+    /// How many rows of a test are enough.
+    fn rows_wanted(&self) -> usize {
+        let vain = |rows: &usize| -> f64 {
+            let wrong = self.specs().map(FilterSpec::wrong);
+            wrong.map(|wrong| wrong.powi(*rows as i32)).sum()
+        };
+        let enough = (1..ROWS_MAX).find(|rows| vain(rows) <= VAIN_MAX);
+        enough.unwrap_or(ROWS_MAX)
+    }
+
+    /// The rows in which a test could still look: those side by side together, and first those that
+    /// tell most, or that are more.
+    fn neighbours(&self, search: &Search, test: usize) -> Vec<Vec<Read>> {
+        let filters = &self.segment.footer().filters;
+        let of = &search.tests[test];
+        let mut reads = rows_of(filters, test, of);
+        if let Some(asked) = self.asked.rows.get(test) {
+            reads.retain(|read| !asked.contains(&read.row));
+        }
+        let rank = |read: &Read| of.probes[read.probes[0]].rank();
+        reads.sort_by_key(|read| (rank(read), read.row));
+        let mut groups: Vec<Vec<Read>> = Vec::new();
+        for read in reads {
+            let is_near = |last: &Read| {
+                rank(last) == rank(&read) && read.range.start <= last.range.end + GAP_BYTES_MAX
+            };
+            match groups.last_mut() {
+                Some(group) if group.last().is_some_and(is_near) => group.push(read),
+                _ => groups.push(vec![read]),
+            }
+        }
+        // Of groups that tell as much, first those of the first probes.
+        groups.sort_by_key(|group| {
+            let first = group.iter().map(|read| read.probes[0]).min();
+            (rank(&group[0]), usize::MAX - group.len(), first)
+        });
+        groups
     }
 }
 
-/// The rows of the first probes, each by itself.
-fn best(filters: &Filters, test: usize, of: &Test, rows_max: usize) -> Vec<Read> {
+/// The rows in which a test may look.
+fn rows_of(filters: &Filters, test: usize, of: &Test) -> Vec<Read> {
     let mut reads: Vec<Read> = Vec::new();
     for (at, probe) in of.probes.iter().enumerate() {
         let row = filters.row(probe.token);
         match reads.iter().position(|read| read.row == row) {
             Some(known) => reads[known].probes.push(at),
-            None if reads.len() == rows_max => break,
             None => reads.push(Read {
                 test,
                 row,

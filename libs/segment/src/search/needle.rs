@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use memchr::memmem::Finder;
 
 use super::Verdict;
-use crate::filter::{TokenHash, gram_hashes, token_hashes};
+use crate::filter::{TokenHash, decimal_grams, gram_hashes, token_hashes};
 use crate::footer::Templates;
 use crate::template::{RAW, Stamp, has_digit, is_token};
 
@@ -26,15 +26,17 @@ pub(crate) struct Probe {
     pub(crate) token: TokenHash,
     /// Bytes of the token that it is of.
     length: usize,
+    /// It is of a part of it that is digits and nothing else.
+    decimal: bool,
     /// The templates for which that holds; `None` for all.
     pub(super) templates: Option<Box<[bool]>>,
 }
 
 impl Probe {
     /// Probes with the least rank tell most: those for all templates, of them those of the longest
-    /// token, which is the least likely to be everywhere.
-    pub(super) fn rank(&self) -> (bool, Reverse<usize>) {
-        (self.templates.is_some(), Reverse(self.length))
+    /// token, which is the least likely to be everywhere, and of them those with a letter.
+    pub(crate) fn rank(&self) -> (bool, Reverse<usize>, bool) {
+        (self.templates.is_some(), Reverse(self.length), self.decimal)
     }
 }
 
@@ -143,10 +145,12 @@ impl Needle {
             if !has_digit(token) {
                 continue;
             }
+            let decimal = decimal_grams(token);
             let by_grams = gram_hashes(token, &mut |token| {
                 probes.push(Probe {
                     token,
                     length: run,
+                    decimal: decimal.contains(&token),
                     templates: None,
                 });
             });
@@ -162,6 +166,7 @@ impl Needle {
                     probes.push(Probe {
                         token,
                         length: run,
+                        decimal: false,
                         templates: holds.clone(),
                     });
                 });

@@ -3,6 +3,7 @@
 
 mod by_template;
 mod damage;
+mod filters;
 mod golden;
 mod merge;
 mod round_trip;

@@ -13,7 +13,7 @@ use segment::{ReadAt, ScanSpec, Scratch};
 use crate::round_trip::records;
 use crate::support::{Record, as_set, open, record, scan, write};
 
-fn contains(needle: &str) -> LineFilter {
+pub(crate) fn contains(needle: &str) -> LineFilter {
     LineFilter {
         clauses: vec![LineClause {
             negated: false,
@@ -72,7 +72,7 @@ impl TextMatcher for DigitAnd {
 }
 
 /// A xorshift generator: ids that look random, the same in every run.
-fn ids(count: usize) -> Vec<String> {
+pub(crate) fn ids(count: usize) -> Vec<String> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
         state ^= state << 13;

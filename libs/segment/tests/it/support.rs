@@ -155,8 +155,7 @@ fn scan_as(
             .map(|r| object.read(r).unwrap())
             .collect()
     };
-    let bytes = fetch(plan.filter_reads());
-    plan.apply_filters(&bytes)?;
+    plan.filter_with(|reads| Ok::<_, segment::Error>(fetch(reads)))?;
     let mut scratch = Scratch::default();
     let mut dropped = Vec::new();
     let chunks = plan.chunks().iter().enumerate();
