@@ -39,6 +39,11 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         Some(value)
     }
 
+    /// The value, if it is of the young generation.
+    pub(crate) fn get_young(&self, key: &K) -> Option<&V> {
+        self.young.get(key)
+    }
+
     pub(crate) fn insert(&mut self, key: K, value: V, weight: usize) {
         if self.weight + weight > self.weight_max {
             self.old = std::mem::take(&mut self.young);

@@ -1,12 +1,14 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use model::{LogBatch, Shard, TenantId, Timestamp};
 use proto::{Flaw, Receiver};
 
 use crate::Limits;
+use crate::heat::Heat;
 use crate::refusal::{Reason, Refusals};
 use crate::shard_batch::{Place, ShardBatch};
-use crate::streams::{Stream, StreamRefusal, Streams, excerpt};
+use crate::streams::{Stream, StreamRefusal, Streams, TextHasher, excerpt};
 
 /// Takes the records of one request: checks them, counts the bad ones, sorts the good ones by
 /// shard.
@@ -33,6 +35,9 @@ pub(crate) struct Session<'s> {
     full: bool,
     named_streams: bool,
     key: Vec<u8>,
+    hasher: TextHasher,
+    /// The streams that will be named next, those that are known.
+    ahead: VecDeque<Option<Stream>>,
 }
 
 /// About what naming a stream costs in labels and tables.
@@ -52,7 +57,7 @@ pub(crate) struct Request {
 /// What the records that come belong to.
 enum Current {
     Stream {
-        stream: Arc<Stream>,
+        heat: Option<Arc<Heat>>,
         /// Where this request's records of the stream go.
         shard: Shard,
         place: Place,
@@ -117,6 +122,8 @@ impl<'s> Session<'s> {
             full: false,
             named_streams: false,
             key: Vec::new(),
+            hasher: streams.text_hasher(tenant),
+            ahead: VecDeque::new(),
         }
     }
 
@@ -160,28 +167,26 @@ impl<'s> Session<'s> {
 
     /// Counts what the current stream got, if hot streams are spread.
     fn leave(&self) {
-        if let Current::Stream { stream, from, .. } = &self.current
-            && self.spreads()
+        if let Current::Stream {
+            heat: Some(heat),
+            from,
+            ..
+        } = &self.current
         {
-            stream.heat.add(self.bytes - from, self.now);
+            heat.add(self.bytes - from, self.now);
         }
-    }
-
-    fn spreads(&self) -> bool {
-        self.limits.shard_stream_bytes_per_second > 0 && self.batches.len() > 1
     }
 
     fn shard_of(&self, stream: &Stream) -> Shard {
-        if !self.spreads() {
+        let Some(heat) = &stream.heat else {
             return stream.shard;
-        }
+        };
         let rate_max = self.limits.shard_stream_bytes_per_second;
         let shards = self.batches.len() as u32;
-        let heat = &stream.heat;
         heat.shard(stream.shard, shards, rate_max, self.now)
     }
 
-    fn enter(&mut self, found: Result<Arc<Stream>, StreamRefusal>) {
+    fn enter(&mut self, found: Result<Stream, StreamRefusal>) {
         self.named_streams = true;
         self.leave();
         self.current = match found {
@@ -190,10 +195,10 @@ impl<'s> Session<'s> {
                 let batch = &mut self.batches[shard.0 as usize];
                 let batch =
                     batch.get_or_insert_with(|| ShardBatch::new(self.tenant, self.shard_bytes));
-                let place = batch.stream(&stream);
+                let place = batch.stream(stream.id, stream.labels);
                 let from = self.bytes;
                 Current::Stream {
-                    stream,
+                    heat: stream.heat,
                     shard,
                     place,
                     from,
@@ -226,12 +231,8 @@ impl<'s> Session<'s> {
 
     #[cold]
     fn refuse(&mut self, reason: Reason, timestamp: Timestamp, line: &[u8]) {
-        let Current::Stream { stream, .. } = &self.current else {
-            return;
-        };
-        let labels = &stream.labels;
         self.refusals.add(reason, || {
-            let stream = format!("stream '{}'", excerpt(&labels.to_string()));
+            let stream = format!("stream '{}'", shown_stream(&self.current, &self.batches));
             match reason {
                 Reason::LineTooLong => format!(
                     "max entry size '{}' bytes exceeded for {stream} while adding an entry with \
@@ -336,15 +337,10 @@ impl<'s> Session<'s> {
                 self.take(timestamp, line, &mut renamed);
             }
             Err((reason, problem)) => {
-                if let Current::Stream { stream, .. } = &self.current {
-                    let labels = &stream.labels;
-                    self.refusals.add(reason, || {
-                        format!(
-                            "entry for stream '{}' {problem}",
-                            excerpt(&labels.to_string())
-                        )
-                    });
-                }
+                self.refusals.add(reason, || {
+                    let stream = shown_stream(&self.current, &self.batches);
+                    format!("entry for stream '{stream}' {problem}")
+                });
             }
         }
     }
@@ -352,11 +348,20 @@ impl<'s> Session<'s> {
 
 impl Receiver for Session<'_> {
     fn stream_text(&mut self, labels: &[u8]) {
+        let known = self.ahead.pop_front().flatten();
         if !self.spend(STREAM_BYTES) {
             return;
         }
-        let found = self.streams.of_text(self.tenant, labels, &mut self.key);
+        let found = match known {
+            Some(stream) => Ok(stream),
+            None => self.streams.of_text(self.hasher, self.tenant, labels),
+        };
         self.enter(found);
+    }
+
+    fn streams_ahead(&mut self, labels: &[&[u8]]) {
+        self.ahead.clear();
+        self.streams.of_texts(self.hasher, labels, &mut self.ahead);
     }
 
     fn stream_pairs(&mut self, labels: &[(&str, &str)]) {
@@ -393,10 +398,10 @@ impl Receiver for Session<'_> {
         self.refusals
             .add(Reason::from(&flaw), || match &self.current {
                 _ if matches!(flaw, Flaw::Item { .. }) => flaw.to_string(),
-                Current::Stream { stream, .. } => format!(
-                    "entry for stream '{}': {flaw}",
-                    excerpt(&stream.labels.to_string())
-                ),
+                Current::Stream { .. } => {
+                    let stream = shown_stream(&self.current, &self.batches);
+                    format!("entry for stream '{stream}': {flaw}")
+                }
                 Current::Refused { .. } => flaw.to_string(),
             });
     }
@@ -404,6 +409,20 @@ impl Receiver for Session<'_> {
     fn is_full(&self) -> bool {
         self.full
     }
+}
+
+/// The labels of the current stream, for a message.
+fn shown_stream(current: &Current, batches: &[Option<ShardBatch>]) -> String {
+    let labels = match current {
+        Current::Stream { shard, place, .. } => {
+            let batch = batches[shard.0 as usize].as_ref();
+            batch.and_then(|batch| batch.labels(*place))
+        }
+        Current::Refused { .. } => None,
+    };
+    labels.map_or_else(String::new, |labels| {
+        excerpt(&labels.to_string()).into_owned()
+    })
 }
 
 /// Gives back memory that columns have taken in advance, if it is much: a batch may live for

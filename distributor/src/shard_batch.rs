@@ -1,7 +1,9 @@
-use hashbrown::HashMap;
-use model::{LogBatch, LogBatchBuilder, StreamId, StreamRows, TenantId};
+use std::hash::BuildHasher;
+use std::sync::Arc;
 
-use crate::streams::Stream;
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use model::{Labels, LogBatch, LogBatchBuilder, StreamId, StreamRows, TenantId};
 
 /// The records of one shard in one request. A [`LogBatchBuilder`] wants each stream in one piece;
 /// requests may name one as often as they like. So the first piece of each stream goes to the main
@@ -9,8 +11,13 @@ use crate::streams::Stream;
 pub(crate) struct ShardBatch {
     tenant: TenantId,
     main: LogBatchBuilder,
-    /// Where the pieces of each stream went, the last one.
-    seen: HashMap<StreamId, Place>,
+    /// The streams that were named, and their places in that list by id: numbers need so little memory
+    /// that they stay near.
+    named: Vec<StreamId>,
+    numbers: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// By stream, its place among the further builders.
+    again: HashMap<StreamId, usize>,
     further: Vec<LogBatchBuilder>,
     last: Option<(StreamId, Place)>,
 }
@@ -34,34 +41,46 @@ impl ShardBatch {
         ShardBatch {
             tenant: tenant.clone(),
             main,
-            seen: HashMap::new(),
+            named: Vec::new(),
+            numbers: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            again: HashMap::new(),
             further: Vec::new(),
             last: None,
         }
     }
 
     /// The records pushed next are of this stream; the builder at the place takes them.
-    pub(crate) fn stream(&mut self, stream: &Stream) -> Place {
-        if let Some((id, place)) = self.last
-            && id == stream.id
+    pub(crate) fn stream(&mut self, id: StreamId, labels: Arc<Labels>) -> Place {
+        if let Some((last, place)) = self.last
+            && last == id
         {
             return place;
         }
-        let place = match self.seen.get(&stream.id) {
-            None => {
-                self.main.stream(stream.id, &stream.labels);
+        let (named, hasher) = (&mut self.named, &self.hasher);
+        let found = self.numbers.entry(
+            hasher.hash_one(id),
+            |number| named[*number as usize] == id,
+            |number| hasher.hash_one(named[*number as usize]),
+        );
+        let place = match found {
+            Entry::Vacant(entry) => {
+                entry.insert(named.len() as u32);
+                named.push(id);
+                self.main.stream_of(id, labels);
                 Place::Main
             }
-            Some(Place::Further(index)) => Place::Further(*index),
-            Some(Place::Main) => {
-                let mut builder = LogBatchBuilder::new(self.tenant.clone());
-                builder.stream(stream.id, &stream.labels);
-                self.further.push(builder);
-                Place::Further(self.further.len() - 1)
+            Entry::Occupied(_) => {
+                let index = *self.again.entry(id).or_insert_with(|| {
+                    let mut builder = LogBatchBuilder::new(self.tenant.clone());
+                    builder.stream_of(id, labels);
+                    self.further.push(builder);
+                    self.further.len() - 1
+                });
+                Place::Further(index)
             }
         };
-        self.seen.insert(stream.id, place);
-        self.last = Some((stream.id, place));
+        self.last = Some((id, place));
         place
     }
 
@@ -70,6 +89,14 @@ impl ShardBatch {
         match place {
             Place::Main => &mut self.main,
             Place::Further(index) => &mut self.further[index],
+        }
+    }
+
+    /// The labels of the stream that was named last at the place.
+    pub(crate) fn labels(&self, place: Place) -> Option<&Arc<Labels>> {
+        match place {
+            Place::Main => self.main.labels(),
+            Place::Further(index) => self.further[index].labels(),
         }
     }
 

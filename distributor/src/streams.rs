@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use model::{Labels, LabelsError, Shard, Signal, StreamId, TenantId};
 use parking_lot::Mutex;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use proto::STREAMS_AHEAD;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use crate::Limits;
 use crate::cache::Cache;
@@ -14,13 +15,14 @@ const SERVICE_NAME: &str = "service_name";
 const UNKNOWN_SERVICE: &str = "unknown_service";
 
 /// A stream that has passed the limits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
     pub(crate) labels: Arc<Labels>,
+    /// If streams are spread when they are hot.
+    pub(crate) heat: Option<Arc<Heat>>,
     /// Its own; a hot stream has others as well.
     pub(crate) shard: Shard,
-    pub(crate) heat: Heat,
 }
 
 /// Why a stream is refused.
@@ -38,13 +40,25 @@ pub(crate) struct Streams {
     seed: u64,
     /// By the hash of tenant and labels as sent, so that these need not be read again. They are not kept: what
     /// has the hash counts as the same, as it does for the id of a stream.
-    known: Mutex<Cache<u128, Arc<Stream>>>,
+    known: Mutex<Cache<u128, Stream>>,
+}
+
+/// Labels as text, hashed with their tenant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TextHasher {
+    seed: u64,
+}
+
+impl TextHasher {
+    fn hash(self, text: &[u8]) -> u128 {
+        xxh3_128_with_seed(text, self.seed)
+    }
 }
 
 impl Streams {
     /// Of each generation of the cache, bytes of labels and entries: about 26,000 streams of usual size.
     const KNOWN_BYTES: usize = 8 << 20;
-    /// What an entry weighs beyond its labels: about what the stream and the table need.
+    /// What an entry weighs beyond its labels: about what the table needs.
     const ENTRY_BYTES: usize = 128;
     /// Longer keys are not kept.
     const KEY_BYTES_MAX: usize = 4 << 10;
@@ -59,18 +73,48 @@ impl Streams {
         }
     }
 
+    /// What hashes labels of the tenant.
+    pub(crate) fn text_hasher(&self, tenant: &TenantId) -> TextHasher {
+        TextHasher {
+            seed: xxh3_64_with_seed(tenant.as_str().as_bytes(), self.seed),
+        }
+    }
+
+    /// Those of the texts that are known, in their order, added to `found`; no more than [`STREAMS_AHEAD`]
+    /// texts are looked up. With many streams most of what is read here is far away: the first reads of all
+    /// of them do not depend on each other, so that the core waits for them together.
+    pub(crate) fn of_texts(
+        &self,
+        hasher: TextHasher,
+        texts: &[&[u8]],
+        found: &mut impl Extend<Option<Stream>>,
+    ) {
+        let mut hashes = [0; STREAMS_AHEAD];
+        for (hash, text) in hashes.iter_mut().zip(texts) {
+            *hash = hasher.hash(text);
+        }
+        let hashes = &hashes[..texts.len().min(STREAMS_AHEAD)];
+        let known = self.known.lock();
+        let mut streams = [None; STREAMS_AHEAD];
+        for (stream, hash) in streams.iter_mut().zip(hashes) {
+            *stream = known.get_young(hash);
+        }
+        let streams = &streams[..hashes.len()];
+        let labels = streams.iter().flatten().map(|stream| &stream.labels);
+        std::hint::black_box(labels.map(Arc::strong_count).sum::<usize>());
+        found.extend(streams.iter().map(|stream| stream.cloned()));
+    }
+
     /// The stream with these labels as text; no text is no label. Without any label at all, it is
-    /// a stream of `unknown_service` if such names are given, else refused. `key` is scratch
-    /// memory.
+    /// a stream of `unknown_service` if such names are given, else refused.
     pub(crate) fn of_text(
         &self,
+        hasher: TextHasher,
         tenant: &TenantId,
         text: &[u8],
-        key: &mut Vec<u8>,
-    ) -> Result<Arc<Stream>, StreamRefusal> {
-        begin_key(tenant, b't', key);
-        key.extend_from_slice(text);
-        self.lookup(key, || self.check_text(tenant, text))
+    ) -> Result<Stream, StreamRefusal> {
+        let keep = text.len() <= Self::KEY_BYTES_MAX;
+        self.lookup(hasher.hash(text), keep, || self.check_text(tenant, text))
     }
 
     /// The stream with these labels; of equal names the last counts. Without any label at all, it
@@ -81,15 +125,18 @@ impl Streams {
         pairs: &[(&str, &str)],
         unlabelled: bool,
         key: &mut Vec<u8>,
-    ) -> Result<Arc<Stream>, StreamRefusal> {
-        begin_key(tenant, if unlabelled { b'u' } else { b'p' }, key);
+    ) -> Result<Stream, StreamRefusal> {
+        key.clear();
+        key.extend_from_slice(tenant.as_str().as_bytes());
+        key.extend_from_slice(&[0, if unlabelled { b'u' } else { b'p' }]);
         for (name, value) in pairs {
             for text in [name, value] {
                 key.extend_from_slice(&(text.len() as u32).to_le_bytes());
                 key.extend_from_slice(text.as_bytes());
             }
         }
-        self.lookup(key, || {
+        let keep = key.len() <= Self::KEY_BYTES_MAX;
+        self.lookup(xxh3_128_with_seed(key, self.seed), keep, || {
             // The sort is stable, so the last of equal names stays the last.
             let mut sorted = pairs.to_vec();
             sorted.sort_by_key(|(name, _)| *name);
@@ -101,19 +148,20 @@ impl Streams {
         })
     }
 
+    /// The stream under the hash; else makes it, to be known from then on if `keep`.
     fn lookup(
         &self,
-        key: &[u8],
+        hash: u128,
+        keep: bool,
         make: impl FnOnce() -> Result<Stream, StreamRefusal>,
-    ) -> Result<Arc<Stream>, StreamRefusal> {
-        let weigh = |stream: &Arc<Stream>| stream.labels.memory_bytes() + Self::ENTRY_BYTES;
-        let hash = xxh3_128_with_seed(key, self.seed);
+    ) -> Result<Stream, StreamRefusal> {
+        let weigh = |stream: &Stream| stream.labels.memory_bytes() + Self::ENTRY_BYTES;
         if let Some(stream) = self.known.lock().get(&hash, weigh) {
             return Ok(stream);
         }
-        let stream = Arc::new(make()?);
-        if key.len() <= Self::KEY_BYTES_MAX {
-            let (value, weight) = (Arc::clone(&stream), weigh(&stream));
+        let stream = make()?;
+        if keep {
+            let (value, weight) = (stream.clone(), weigh(&stream));
             self.known.lock().insert(hash, value, weight);
         }
         Ok(stream)
@@ -217,21 +265,20 @@ impl Streams {
         names.find_map(value_of).unwrap_or(UNKNOWN_SERVICE)
     }
 
+    /// Whether streams are spread over several shards when they are hot.
+    fn spreads(&self) -> bool {
+        self.limits.shard_stream_bytes_per_second > 0 && self.shards > 1
+    }
+
     fn stream(&self, tenant: &TenantId, labels: Labels) -> Stream {
         let id = StreamId::of(tenant, Signal::Logs, &labels);
         Stream {
             id,
             labels: Arc::new(labels),
             shard: Shard::of(id, self.shards),
-            heat: Heat::default(),
+            heat: self.spreads().then(Arc::default),
         }
     }
-}
-
-fn begin_key(tenant: &TenantId, kind: u8, key: &mut Vec<u8>) {
-    key.clear();
-    key.extend_from_slice(tenant.as_str().as_bytes());
-    key.extend_from_slice(&[0, kind]);
 }
 
 /// The pairs as a label set, cut short.

@@ -10,8 +10,12 @@ fn streams() -> Streams {
     Streams::new(limits, 4, 7)
 }
 
-fn of_text(streams: &Streams, text: &[u8]) -> Result<Arc<Stream>, StreamRefusal> {
-    streams.of_text(&TenantId::default(), text, &mut Vec::new())
+fn of_text(streams: &Streams, text: &[u8]) -> Result<Stream, StreamRefusal> {
+    of_tenant(streams, &TenantId::default(), text)
+}
+
+fn of_tenant(streams: &Streams, tenant: &TenantId, text: &[u8]) -> Result<Stream, StreamRefusal> {
+    streams.of_text(streams.text_hasher(tenant), tenant, text)
 }
 
 #[test]
@@ -114,7 +118,10 @@ fn the_same_labels_are_the_same_stream_however_they_are_written() {
     let tenant = TenantId::default();
     let one = of_text(&streams, br#"{a="1", b="2"}"#).unwrap();
     let again = of_text(&streams, br#"{a="1", b="2"}"#).unwrap();
-    assert!(Arc::ptr_eq(&one, &again), "found in the cache");
+    assert!(
+        Arc::ptr_eq(&one.labels, &again.labels),
+        "found in the cache"
+    );
     let other = of_text(&streams, br#"{b="2",a="1"}"#).unwrap();
     let pairs = [("b", "0"), ("a", "1"), ("b", "2")];
     let pairs = streams
@@ -123,10 +130,31 @@ fn the_same_labels_are_the_same_stream_however_they_are_written() {
     assert_eq!((one.id, one.id), (other.id, pairs.id));
     assert_eq!(one.shard, Shard::of(one.id, 4));
     let team = TenantId::new("team").unwrap();
-    let foreign = streams
-        .of_text(&team, br#"{a="1", b="2"}"#, &mut Vec::new())
-        .unwrap();
+    let foreign = of_tenant(&streams, &team, br#"{a="1", b="2"}"#).unwrap();
     assert_ne!(one.id, foreign.id);
+}
+
+#[test]
+fn streams_are_looked_up_together_as_far_as_they_are_known() {
+    let streams = streams();
+    let texts: Vec<String> = (0..200).map(|n| format!("{{n=\"{n}\"}}")).collect();
+    for text in texts.iter().step_by(3) {
+        of_text(&streams, text.as_bytes()).unwrap();
+    }
+    let hasher = streams.text_hasher(&TenantId::default());
+    let wanted: Vec<&[u8]> = texts[..STREAMS_AHEAD]
+        .iter()
+        .map(|t| t.as_bytes())
+        .collect();
+    let mut found: Vec<Option<Stream>> = Vec::new();
+    streams.of_texts(hasher, &wanted, &mut found);
+    assert_eq!(found.len(), STREAMS_AHEAD);
+    for (n, stream) in found.iter().enumerate() {
+        assert_eq!(stream.is_some(), n % 3 == 0, "{n}");
+        let shown = stream.as_ref().map(|stream| stream.labels.to_string());
+        let want = format!("{{n=\"{n}\", service_name=\"unknown_service\"}}");
+        assert!(shown.is_none_or(|shown| shown == want));
+    }
 }
 
 #[test]

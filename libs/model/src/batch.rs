@@ -218,6 +218,19 @@ impl LogBatchBuilder {
 
     /// The records pushed next belong to this stream.
     pub fn stream(&mut self, id: StreamId, labels: &Arc<Labels>) {
+        if self.batch.streams.last().is_none_or(|last| last.id != id) {
+            self.stream_of(id, Arc::clone(labels));
+        }
+    }
+
+    /// The labels of the stream named last.
+    pub fn labels(&self) -> Option<&Arc<Labels>> {
+        self.batch.streams.last().map(|stream| &stream.labels)
+    }
+
+    /// As [`stream`](Self::stream), for who has no other use for the labels: what counts who shares them
+    /// is often far away in memory.
+    pub fn stream_of(&mut self, id: StreamId, labels: Arc<Labels>) {
         if self.batch.streams.last().is_some_and(|last| last.id == id) {
             return;
         }
@@ -229,7 +242,7 @@ impl LogBatchBuilder {
         }
         self.batch.streams.push(StreamRows {
             id,
-            labels: Arc::clone(labels),
+            labels,
             rows: row..row,
         });
     }

@@ -30,4 +30,4 @@ pub mod plain;
 
 pub use body::{Encoding, decompress};
 pub use error::{Error, JsonError, WireError};
-pub use receiver::{Flaw, Receiver};
+pub use receiver::{Flaw, Receiver, STREAMS_AHEAD};

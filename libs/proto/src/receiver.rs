@@ -9,6 +9,13 @@ pub trait Receiver {
     /// Not checked in any way, not even for UTF-8.
     fn stream_text(&mut self, labels: &[u8]);
 
+    /// Which labels [`stream_text`](Self::stream_text) will be given next, one call for each and in this
+    /// order, unless the body turns out to be malformed: so that they can be looked up together. At most
+    /// [`STREAMS_AHEAD`].
+    fn streams_ahead(&mut self, labels: &[&[u8]]) {
+        let _ = labels;
+    }
+
     /// The records that follow belong to the stream with these labels. Names are not checked, and
     /// may stand twice; then the last one counts.
     fn stream_pairs(&mut self, labels: &[(&str, &str)]);
@@ -26,6 +33,9 @@ pub trait Receiver {
         false
     }
 }
+
+/// How many streams are told of at once: enough that a core waits for memory once and not for each.
+pub const STREAMS_AHEAD: usize = 64;
 
 /// What is wrong with a single record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

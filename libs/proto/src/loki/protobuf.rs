@@ -1,7 +1,7 @@
 use model::{NANOS_PER_SECOND, Timestamp};
 
 use crate::wire::{Reader, WireType, wrong_layout};
-use crate::{Error, Flaw, Receiver, WireError};
+use crate::{Error, Flaw, Receiver, STREAMS_AHEAD, WireError};
 
 /// Key and value of one structured metadata pair.
 type Pair<'a> = (&'a str, &'a [u8]);
@@ -23,9 +23,22 @@ pub fn decode_protobuf(body: &[u8], receiver: &mut impl Receiver) -> Result<(), 
     let mut request = Reader::new(body);
     let mut pairs = Vec::new();
     let mut index = 0;
-    while let Some((number, wire_type)) = request.field()? {
+    let mut ahead = Vec::with_capacity(STREAMS_AHEAD);
+    let mut told = 0;
+    loop {
+        let here = request;
+        let Some((number, wire_type)) = request.field()? else {
+            return Ok(());
+        };
         match (number, wire_type) {
             (1, WireType::Bytes) => {
+                if told == 0 {
+                    ahead.clear();
+                    look_ahead(here, &mut ahead);
+                    receiver.streams_ahead(&ahead);
+                    told = ahead.len();
+                }
+                told = told.saturating_sub(1);
                 request
                     .message()
                     .and_then(|stream| decode_stream(stream, &mut pairs, receiver))
@@ -36,7 +49,23 @@ pub fn decode_protobuf(body: &[u8], receiver: &mut impl Receiver) -> Result<(), 
             _ => request.skip(number, wire_type)?,
         }
     }
-    Ok(())
+}
+
+/// The labels of the next streams, as far as they can be read.
+fn look_ahead<'a>(mut request: Reader<'a>, labels: &mut Vec<&'a [u8]>) {
+    while labels.len() < STREAMS_AHEAD
+        && let Ok(Some((number, wire_type))) = request.field()
+    {
+        let found = match (number, wire_type) {
+            (1, WireType::Bytes) => request.message().and_then(labels_of).map(Some),
+            (1, _) => return,
+            _ => request.skip(number, wire_type).map(|()| None),
+        };
+        match found {
+            Ok(found) => labels.extend(found),
+            Err(_) => return,
+        }
+    }
 }
 
 fn decode_stream<'a>(
