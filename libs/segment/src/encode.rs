@@ -1,34 +1,44 @@
 //! From batches to a segment: sort, drop copies, write.
 
+use std::hash::BuildHasher;
 use std::io::Write;
 use std::sync::Arc;
 
-use hashbrown::HashSet;
-use model::{LogBatch, Row, StreamId, StreamRows, TenantId, Timestamp};
+use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
+use model::{Labels, LogBatch, Row, StreamId, TenantId, Timestamp};
 
 use crate::footer::{Place, place};
 use crate::writer::SegmentWriter;
 use crate::{EncodeOptions, Encoded, Error};
 
-/// Rows of one stream in one batch. Tenants are numbered in their order.
+/// Rows of one stream in one batch, by numbers: with many streams there are many parts, each of a few
+/// rows, and what they refer to is far away.
 #[derive(Clone, Copy)]
-struct Part<'a> {
-    /// Beside the references, so that sorting follows none.
-    id: StreamId,
-    tenant: u32,
-    batch: &'a LogBatch,
-    stream: &'a StreamRows,
+struct Part {
+    stream: u32,
+    batch: u32,
+    /// First row, and the one behind the last.
+    rows: (u32, u32),
+    /// Where their lines stand in the batch's.
+    lines: (u32, u32),
 }
 
-impl<'a> Part<'a> {
-    fn key(&self) -> (u32, StreamId) {
-        (self.tenant, self.id)
-    }
+/// A stream over all batches. Tenants are numbered in their order.
+struct StreamParts<'a> {
+    tenant: u32,
+    id: StreamId,
+    labels: &'a Arc<Labels>,
+    parts: u32,
+}
 
+impl Part {
     /// The rows, each with its time at hand.
-    fn rows(&self) -> impl Iterator<Item = (Timestamp, Row<'a>)> + use<'a> {
-        let batch = self.batch;
-        let rows = self.stream.rows.start as usize..self.stream.rows.end as usize;
+    fn rows<'a>(
+        &self,
+        batches: &'a [Arc<LogBatch>],
+    ) -> impl Iterator<Item = (Timestamp, Row<'a>)> + use<'a> {
+        let batch: &LogBatch = &batches[self.batch as usize];
+        let rows = self.rows.0 as usize..self.rows.1 as usize;
         let times = &batch.timestamps[rows.clone()];
         times.iter().copied().zip(rows.map(|row| batch.row(row)))
     }
@@ -45,31 +55,30 @@ pub fn encode(
     options: &EncodeOptions,
     out: &mut dyn Write,
 ) -> Result<Encoded, Error> {
-    let parts = parts(batches);
+    let (streams, parts) = parts(batches);
     let mut writer = SegmentWriter::new(options, out)?;
     let mut rows: Vec<(Timestamp, Row<'_>)> = Vec::new();
     let mut metadata: Vec<(&str, &[u8])> = Vec::new();
     let mut seen = HashSet::new();
     let mut warm = 0;
     let mut begun = 0;
-    for stream in parts.chunk_by(|a, b| a.key() == b.key()) {
-        begun += stream.len();
+    for of_stream in parts.chunk_by(|a, b| a.stream == b.stream) {
+        begun += of_stream.len();
         while warm < begun {
             let next = &parts[warm..parts.len().min(warm + WARM_PARTS)];
-            bring_near(next);
+            bring_near(batches, next);
             warm += next.len();
         }
         rows.clear();
-        for part in stream {
-            rows.extend(part.rows());
+        for part in of_stream {
+            rows.extend(part.rows(batches));
         }
         if !rows.is_sorted_by_key(|row| row.0) {
             rows.sort_by_key(|row| row.0);
         }
-        let Part {
-            id, batch, stream, ..
-        } = stream[0];
-        writer.stream(&batch.tenant, id, &stream.labels);
+        let stream = &streams[of_stream[0].stream as usize];
+        let tenant = &batches[of_stream[0].batch as usize].tenant;
+        writer.stream(tenant, stream.id, stream.labels);
         for same_time in rows.chunk_by(|a, b| a.0 == b.0) {
             if same_time.len() > 1 {
                 seen.clear();
@@ -87,34 +96,75 @@ pub fn encode(
     writer.finish()
 }
 
-/// The streams of all batches, those of one stream side by side and in order of the batches.
-/// Streams come in order of their labels, so that similar lines meet in a chunk.
-fn parts(batches: &[Arc<LogBatch>]) -> Vec<Part<'_>> {
+/// The streams of all batches, and their parts: those of one stream side by side and in order of the
+/// batches, streams in order of their labels, so that similar lines meet in a chunk.
+fn parts(batches: &[Arc<LogBatch>]) -> (Vec<StreamParts<'_>>, Vec<Part>) {
+    let (streams, parts) = listed(batches);
+    let mut order: Vec<(Place<'_>, usize)> = streams
+        .iter()
+        .enumerate()
+        .map(|(number, of)| (place(of.tenant, of.labels, of.id), number))
+        .collect();
+    order.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    let mut next = 0;
+    let mut places = vec![0; streams.len()];
+    for (_, number) in order {
+        places[number] = next;
+        next += streams[number].parts as usize;
+    }
+    let mut sorted = parts.clone();
+    for part in parts {
+        let place = &mut places[part.stream as usize];
+        sorted[*place] = part;
+        *place += 1;
+    }
+    (streams, sorted)
+}
+
+/// The streams and their parts in order of appearance.
+fn listed(batches: &[Arc<LogBatch>]) -> (Vec<StreamParts<'_>>, Vec<Part>) {
     let mut tenants: Vec<&TenantId> = batches.iter().map(|batch| &batch.tenant).collect();
     tenants.sort_unstable();
     tenants.dedup();
+    let mut streams: Vec<StreamParts<'_>> = Vec::new();
+    let mut numbers: HashTable<u32> = HashTable::new();
+    let hasher = DefaultHashBuilder::default();
     let mut parts = Vec::with_capacity(batches.iter().map(|batch| batch.streams.len()).sum());
-    for batch in batches {
+    for (batch_number, batch) in batches.iter().enumerate() {
         let tenant = tenants.partition_point(|tenant| **tenant < batch.tenant) as u32;
-        let streams = batch
-            .streams
-            .iter()
-            .filter(|stream| !stream.rows.is_empty());
-        parts.extend(streams.map(|stream| Part {
-            id: stream.id,
-            tenant,
-            batch,
-            stream,
-        }));
+        for stream in &batch.streams {
+            let Some(last) = stream.rows.clone().last() else {
+                continue;
+            };
+            let found = numbers.entry(
+                hasher.hash_one(stream.id),
+                |number| {
+                    let other = &streams[*number as usize];
+                    other.id == stream.id && other.tenant == tenant
+                },
+                |number| hasher.hash_one(streams[*number as usize].id),
+            );
+            let number = *found.or_insert(streams.len() as u32).get();
+            if number as usize == streams.len() {
+                streams.push(StreamParts {
+                    tenant,
+                    id: stream.id,
+                    labels: &stream.labels,
+                    parts: 0,
+                });
+            }
+            streams[number as usize].parts += 1;
+            let first = stream.rows.start as usize;
+            let start = first.checked_sub(1).map_or(0, |row| batch.line_ends[row]);
+            parts.push(Part {
+                stream: number,
+                batch: batch_number as u32,
+                rows: (stream.rows.start, stream.rows.end),
+                lines: (start, batch.line_ends[last as usize]),
+            });
+        }
     }
-    // First by id, which is cheap to compare; then only one part of each stream by labels.
-    parts.sort_by_key(Part::key);
-    let of_stream = parts.chunk_by(|a, b| a.key() == b.key());
-    let mut streams: Vec<(Place<'_>, &[Part<'_>])> = of_stream
-        .map(|of| (place(of[0].tenant, &of[0].stream.labels, of[0].id), of))
-        .collect();
-    streams.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    streams.iter().flat_map(|(_, of)| *of).copied().collect()
+    (streams, parts)
 }
 
 /// Parts that are brought near at once: more than a core can load at a time.
@@ -125,17 +175,14 @@ const WARM_BYTES: usize = 512;
 /// Reads a little of every part. With many streams each part is a few lines somewhere in memory,
 /// and the core would wait for each in turn; these reads do not depend on each other, so it waits
 /// for all of them at once.
-fn bring_near(parts: &[Part<'_>]) {
+fn bring_near(batches: &[Arc<LogBatch>], parts: &[Part]) {
     const LINE_BYTES: usize = 64;
     let mut sum = 0;
-    for Part { batch, stream, .. } in parts {
-        let row = stream.rows.start as usize;
-        sum ^= batch.timestamps[row] as u32 ^ batch.line_ends[row] ^ stream.labels.len() as u32;
-    }
-    for Part { batch, stream, .. } in parts {
-        let row = stream.rows.start as usize;
-        let start = row.checked_sub(1).map_or(0, |row| batch.line_ends[row]) as usize;
-        let end = batch.line_ends[stream.rows.end as usize - 1] as usize;
+    for part in parts {
+        let batch = &batches[part.batch as usize];
+        let row = part.rows.0 as usize;
+        sum ^= batch.timestamps[row] as u32 ^ batch.line_ends[row];
+        let (start, end) = (part.lines.0 as usize, part.lines.1 as usize);
         let bytes = &batch.lines[start..end.min(start + WARM_BYTES)];
         for byte in bytes.iter().step_by(LINE_BYTES) {
             sum ^= u32::from(*byte);

@@ -152,10 +152,11 @@ fn put_text(
     mut number: impl FnMut(&StreamRows) -> u32,
 ) {
     out.extend_from_slice(batch.tenant.as_str().as_bytes());
+    out.reserve(batch.streams.len() * 8);
     for stream in &batch.streams {
         let number = number(stream);
-        out.extend_from_slice(&number.to_le_bytes());
-        out.extend_from_slice(&(stream.rows.len() as u32).to_le_bytes());
+        let both = u64::from(number) | (stream.rows.len() as u64) << 32;
+        out.extend_from_slice(&both.to_le_bytes());
         if number < known {
             continue;
         }

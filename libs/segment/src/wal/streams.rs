@@ -1,7 +1,8 @@
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use model::{Labels, StreamId, StreamRows};
 
 /// The streams that records of one file name by number. A stream stands in full where it first occurs
@@ -12,8 +13,11 @@ use model::{Labels, StreamId, StreamRows};
 /// which is sound in any place.
 #[derive(Debug, Default)]
 pub struct NamedStreams {
-    numbers: HashMap<StreamId, (u32, Arc<Labels>)>,
-    count: u32,
+    /// By number.
+    streams: Vec<(StreamId, Arc<Labels>)>,
+    /// By id; numbers alone, so that the table is small and stays near.
+    numbers: HashTable<u32>,
+    hasher: DefaultHashBuilder,
 }
 
 impl NamedStreams {
@@ -24,36 +28,39 @@ impl NamedStreams {
     /// Forgets all streams.
     pub fn clear(&mut self) {
         self.numbers.clear();
-        self.count = 0;
+        self.streams.clear();
     }
 
     /// Makes room for the streams of one record; how many are known before it.
     pub(super) fn begin_record(&mut self, streams: usize) -> u32 {
-        if self.count as usize + streams > Self::STREAMS_MAX {
+        if self.streams.len() + streams > Self::STREAMS_MAX {
             self.clear();
         }
-        self.count
+        self.streams.len() as u32
     }
 
     /// The stream's number, the next one if it is not known.
     pub(super) fn number(&mut self, stream: &StreamRows) -> u32 {
-        let next = self.count;
-        match self.numbers.entry(stream.id) {
-            // The same labels as a rule; an id that was given explicitly may come with others.
-            Entry::Occupied(known)
-                if Arc::ptr_eq(&known.get().1, &stream.labels)
-                    || known.get().1 == stream.labels =>
-            {
-                return known.get().0;
-            }
+        let (next, streams) = (self.streams.len() as u32, &mut self.streams);
+        let found = self.numbers.entry(
+            self.hasher.hash_one(stream.id),
+            |number| streams[*number as usize].0 == stream.id,
+            |number| self.hasher.hash_one(streams[*number as usize].0),
+        );
+        match found {
             Entry::Occupied(mut known) => {
-                known.insert((next, Arc::clone(&stream.labels)));
+                // The same labels as a rule; an id that was given explicitly may come with others.
+                let labels = &streams[*known.get() as usize].1;
+                if Arc::ptr_eq(labels, &stream.labels) || *labels == stream.labels {
+                    return *known.get();
+                }
+                *known.get_mut() = next;
             }
             Entry::Vacant(place) => {
-                place.insert((next, Arc::clone(&stream.labels)));
+                place.insert(next);
             }
         }
-        self.count += 1;
+        streams.push((stream.id, Arc::clone(&stream.labels)));
         next
     }
 }

@@ -1,7 +1,7 @@
 //! The footer and the trailer, written behind everything else.
 
 use hashbrown::HashMap;
-use model::{Signal, StreamId};
+use model::{Labels, Signal, StreamId};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::filter::Filters;
@@ -51,20 +51,12 @@ impl Footer<'_> {
         for tenant in self.tenants {
             put_bytes(out, tenant.tenant.as_str().as_bytes());
         }
-        let mut words: Vec<&str> = Vec::new();
-        let mut numbers: HashMap<&str, u64> = HashMap::new();
-        for (name, value) in self.streams.iter().flat_map(|stream| stream.labels.iter()) {
-            for word in [name, value] {
-                numbers.entry(word).or_insert_with(|| {
-                    words.push(word);
-                    words.len() as u64 - 1
-                });
-            }
-        }
+        let (words, numbers) = self.words();
         put_varint(out, words.len() as u64);
         words
             .iter()
             .for_each(|word| put_bytes(out, word.as_bytes()));
+        let mut numbers = numbers.into_iter();
         put_varint(out, self.streams.len() as u64);
         let mut tenant = 0;
         for stream in self.streams {
@@ -73,14 +65,43 @@ impl Footer<'_> {
             let of = &self.tenants[tenant as usize].tenant;
             let explicit = StreamId::of(of, Signal::Logs, &stream.labels) != stream.id;
             put_varint(out, (stream.labels.len() as u64) << 1 | u64::from(explicit));
-            for (name, value) in stream.labels.iter() {
-                put_varint(out, numbers[name]);
-                put_varint(out, numbers[value]);
-            }
+            let words = stream.labels.len() * 2;
+            numbers
+                .by_ref()
+                .take(words)
+                .for_each(|number| put_varint(out, u64::from(number)));
             if explicit {
                 out.extend_from_slice(&stream.id.0.to_le_bytes());
             }
         }
+    }
+
+    /// The names and values of all streams, each once, and which of them each stream has: name, value, name,
+    /// value, ... As streams come in order of their labels, most are those of the stream before.
+    fn words(&self) -> (Vec<&str>, Vec<u32>) {
+        let mut words: Vec<&str> = Vec::new();
+        let mut places: HashMap<&str, u32> = HashMap::new();
+        let mut numbers: Vec<u32> = Vec::new();
+        let (mut before, mut before_starts) = (None::<&Labels>, 0);
+        for stream in self.streams {
+            let starts = numbers.len();
+            let mut same = before.map(|labels| labels.iter()).into_iter().flatten();
+            for (at, (name, value)) in stream.labels.iter().enumerate() {
+                let other = same.next().unzip();
+                for (at, word, other) in [(2 * at, name, other.0), (2 * at + 1, value, other.1)] {
+                    if other == Some(word) {
+                        numbers.push(numbers[before_starts + at]);
+                        continue;
+                    }
+                    numbers.push(*places.entry(word).or_insert_with(|| {
+                        words.push(word);
+                        words.len() as u32 - 1
+                    }));
+                }
+            }
+            (before, before_starts) = (Some(&*stream.labels), starts);
+        }
+        (words, numbers)
     }
 
     fn put_chunks(&self, out: &mut Vec<u8>) {
