@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::{Labels, Timestamp};
-use query::logql::pipeline::level::{self, DETECTED_LEVEL, detect};
+use query::logql::pipeline::level::{self, DETECTED_LEVEL};
 use query::{Budget, BudgetError};
 use segment::{ClassRows, SlotValues, TemplateRows};
 use xxhash_rust::xxh3::Xxh3;
@@ -70,7 +70,7 @@ pub(super) enum Level {
     /// None is added.
     Off,
     /// The stream's labels tell.
-    Always(&'static str),
+    Labels,
     Lines,
 }
 
@@ -126,7 +126,7 @@ impl TemplateSink for FieldSink<'_> {
         };
         for (name, value) in labels.iter() {
             add(name);
-            if level::names_level(name) {
+            if level::label_names_level(name) {
                 add(value);
             }
         }
@@ -135,13 +135,13 @@ impl TemplateSink for FieldSink<'_> {
         if let Some(class) = templates.by_key.get(&key) {
             return *class;
         }
-        let told = labels.iter().any(|(name, _)| level::names_level(name));
+        let told = level::of_labels(labels).is_some();
         let off = !self.detector.detect_level
             || labels.get(DETECTED_LEVEL).is_some()
             || !self.found.wants(DETECTED_LEVEL);
         let level = match (off, told) {
             (true, _) => Level::Off,
-            (false, true) => Level::Always(detect(b"", labels, &[])),
+            (false, true) => Level::Labels,
             (false, false) => Level::Lines,
         };
         templates.classes.push(Class {
@@ -240,6 +240,7 @@ impl FieldSink<'_> {
         if numbers.is_empty() {
             return Ok(());
         }
+        let normal = self.detector.detect_level && labels.get(DETECTED_LEVEL).is_none();
         let mut done = Ok(());
         rows.each_metadata(|key, value| {
             let Some((name, number)) = numbers.get_mut(key) else {
@@ -250,7 +251,10 @@ impl FieldSink<'_> {
                     Some(number) => number,
                     None => *number.insert(found.number(name)?),
                 };
-                found.add_value(number, value)
+                match normal && key == DETECTED_LEVEL {
+                    true => found.add_value(number, level::normalise(value)),
+                    false => found.add_value(number, value),
+                }
             };
             if done.is_ok() {
                 done = add();
@@ -350,7 +354,7 @@ impl FieldSink<'_> {
             let at = rows.class.timestamp(*row);
             self.found.add_parsed(at, &line, parsed)?;
             if rows.wants_level(*row) {
-                self.add_level(detect(&line, &Labels::default(), &[]))?;
+                self.add_level(level::of_line(&line))?;
             }
         }
         self.templates.line = line;

@@ -1,7 +1,6 @@
 //! The levels of all lines of a template, found out by looking at a few.
 
-use model::Labels;
-use query::logql::pipeline::level::{detect, level_fields, level_words};
+use query::logql::pipeline::level::{level_fields, level_words, normalise, of_line};
 
 use super::shape::{Fixed, Template, marker};
 
@@ -16,11 +15,6 @@ pub(super) enum LevelRule {
     /// On the value of this variable, which is that of a level's field; if it names no level, on
     /// words as well.
     Slot(usize),
-}
-
-/// Of lines without metadata or labels that tell a level.
-fn of_line(line: &[u8]) -> &'static str {
-    detect(line, &Labels::default(), &[])
 }
 
 impl Template<'_> {
@@ -56,29 +50,27 @@ impl Template<'_> {
         if free().next().is_none() {
             return Some(LevelRule::Always(base));
         }
-        // Two numbers that stand for different levels.
-        let (error, trace) = (&b"17"[..], &b"1"[..]);
-        if self.level_with(fixed, |_| Some(error)) != self.level_with(fixed, |_| Some(trace)) {
-            let tells = |slot: &usize| {
-                self.level_of(fixed, *slot, error) != self.level_of(fixed, *slot, trace)
-            };
-            let slot = free().find(tells)?;
-            let before = (self.slots[slot] as usize).checked_sub(1);
-            // A sign belongs to the value, but not to the variable.
-            let signed = before.is_some_and(|at| self.text[at] == b'+');
-            return (!signed).then_some(LevelRule::Slot(slot));
-        }
-        // The first of all words counts wherever words do, if it stands nowhere else.
-        let word = &b"trace"[..];
         let is_bare = |slot: usize| bare.iter().any(|(bare, _)| *bare == slot);
-        let asked = self.level_with(fixed, |slot| (!is_bare(slot)).then_some(word));
+        // What JSON has without quotes is no text, and so no level.
+        let with = |word| self.level_with(fixed, |slot| (!is_bare(slot)).then_some(word));
+        // Two spellings that name different levels in fields, and are no words of lines.
+        let (warn, trace) = (&b"wrn"[..], &b"trc"[..]);
+        if with(warn) != with(trace) {
+            let tells = |slot: &usize| {
+                self.level_of(fixed, *slot, warn) != self.level_of(fixed, *slot, trace)
+            };
+            return free().find(tells).map(LevelRule::Slot);
+        }
+        // A word counts where it is the first one.
+        let word = &b"trace"[..];
         let fixed_text = fixed.iter().flatten();
         let stands = fixed_text.chain([&self.text]).any(|text| has(text, word));
-        let only_bare = free().all(is_bare);
-        Some(match asked == "trace" || stands || only_bare {
-            true => LevelRule::Words(base),
-            false => LevelRule::Always(base),
-        })
+        Some(
+            match with(word) == "trace" || stands || free().any(is_bare) {
+                true => LevelRule::Words(base),
+                false => LevelRule::Always(base),
+            },
+        )
     }
 
     /// Variables that may be the name of a level's field, or a part of it.
@@ -88,7 +80,7 @@ impl Template<'_> {
             let behind = &self.text[*slot as usize..];
             let is_key = match behind.first() {
                 Some(b'=') => true,
-                Some(b'.') => behind.starts_with(b".level"),
+                Some(b'.') => starts(behind, b".level"),
                 Some(b'"') => behind[1..].trim_ascii_start().first() == Some(&b':'),
                 _ => false,
             };
@@ -99,13 +91,16 @@ impl Template<'_> {
 
 /// Whether a value of a level's field names a level, so that nothing else of the line matters.
 pub(super) fn names_level(value: &[u8]) -> bool {
-    let value = std::str::from_utf8(value).unwrap_or_default();
-    detect(b"", &Labels::default(), &[("level", value)]) != "unknown"
+    let levels = [
+        "trace", "debug", "info", "warn", "error", "critical", "fatal",
+    ];
+    std::str::from_utf8(value).is_ok_and(|value| levels.contains(&normalise(value)))
 }
 
-/// Whether a text is the name of a level's field, or a part of one.
+/// Whether a text is the name of a level's field in any case, or a part of one.
 pub(super) fn is_level_key(key: &[u8]) -> bool {
-    level_fields().any(|field| field.split('.').any(|part| part.as_bytes() == key))
+    let is = |part: &str| part.as_bytes().eq_ignore_ascii_case(key);
+    level_fields().any(|field| field.split('.').any(is))
 }
 
 /// Whether a word that tells a level is in the text, in any case.

@@ -2,7 +2,7 @@
 
 use model::Labels;
 use query::BudgetError;
-use query::logql::pipeline::level::{self, DETECTED_LEVEL, detect};
+use query::logql::pipeline::level::{self, DETECTED_LEVEL};
 use segment::{ClassRows, SlotValues};
 
 use super::FieldSink;
@@ -22,7 +22,7 @@ impl FieldSink<'_> {
         let tells = |key: &str| key == DETECTED_LEVEL || level::names_level(key);
         if !rows.metadata_keys().any(tells) {
             return match level {
-                Level::Always(level) => self.add_level(level),
+                Level::Labels => self.add_level(level::of_labels(labels).unwrap_or_default()),
                 _ => Ok(()),
             };
         }
@@ -33,11 +33,11 @@ impl FieldSink<'_> {
             let pairs: Vec<(&str, &str)> = pairs.collect();
             if pairs.iter().any(|(key, _)| *key == DETECTED_LEVEL) {
                 mark(told, *row as usize);
+            } else if level == Level::Labels {
+                self.add_level(level::of_labels(labels).unwrap_or_default())?;
             } else if !pairs.is_empty() {
                 mark(told, *row as usize);
-                self.add_level(detect(b"", labels, &pairs))?;
-            } else if let Level::Always(level) = level {
-                self.add_level(level)?;
+                self.add_level(level::of_record(b"", &pairs))?;
             }
         }
         Ok(())
@@ -85,7 +85,7 @@ impl FieldSink<'_> {
             if tells(&keys, *row) || !names && tells(&words, *row) {
                 line.clear();
                 rows.of.append_line(*row, &mut line);
-                self.add_level(detect(&line, &Labels::default(), &[]))?;
+                self.add_level(level::of_line(&line))?;
                 continue;
             }
             if std::mem::replace(&mut done[value], true) {

@@ -1,6 +1,7 @@
 //! `patterns`: which kinds of lines there are, and how many of each, step by step.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -25,7 +26,7 @@ const FILTERS_ONLY: &str =
 /// A pattern and its level, how many lines there are in all, and of each step.
 struct Found {
     pattern: Box<str>,
-    level: &'static str,
+    level: Arc<str>,
     lines: u64,
     samples: BTreeMap<Timestamp, u64>,
 }
@@ -86,7 +87,7 @@ fn largest(counts: Counts, limit: u64) -> Vec<Found> {
     };
     let mut all: Vec<Found> = counts.into_iter().map(found).collect();
     all.sort_by(|a, b| {
-        let names = || (&a.pattern, a.level).cmp(&(&b.pattern, b.level));
+        let names = || (&a.pattern, &a.level).cmp(&(&b.pattern, &b.level));
         b.lines.cmp(&a.lines).then_with(names)
     });
     all.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -101,7 +102,7 @@ fn answer(found: &[Found]) -> Json {
             for found in found {
                 json.object(|json| {
                     json.key("pattern").line(found.pattern.as_bytes());
-                    json.key("level").string(found.level);
+                    json.key("level").string(&found.level);
                     json.key("samples").array(|json| {
                         for (at, lines) in &found.samples {
                             json.array(|json| {

@@ -1,6 +1,8 @@
 //! How many lines have which pattern, step by step. Segments answer from their dictionaries of
 //! templates; lines of heads, and lines that may have copies, are taken apart here in the same way.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use model::{
     Columns, Flow, LineColumn, LineFilter, LineRows, RowBlock, Selector, TimeRange, Timestamp,
@@ -20,7 +22,7 @@ const PATTERN_BYTES: u64 = 112;
 const COUNT_BYTES: u64 = 40;
 
 /// Lines of one pattern and level, by start of the step.
-pub(crate) type Counts = HashMap<(Box<str>, &'static str), HashMap<Timestamp, u64>>;
+pub(crate) type Counts = HashMap<(Box<str>, Arc<str>), HashMap<Timestamp, u64>>;
 
 impl SnapshotSource {
     /// Counts the lines of the selection by pattern, level and step. Steps start at multiples of
@@ -73,10 +75,10 @@ impl SnapshotSource {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     pattern: u32,
-    level: &'static str,
+    level: Arc<str>,
     step: Timestamp,
 }
 
@@ -149,7 +151,7 @@ impl PatternSink<'_> {
         let level = level::detect(block.lines.line(row), block.labels, pairs);
         let key = Key {
             pattern,
-            level,
+            level: level.into(),
             step,
         };
         self.add(key, 1)
@@ -159,14 +161,14 @@ impl PatternSink<'_> {
         &mut self,
         current: &mut Current,
         block: &RowBlock<'_>,
-        levels: &mut HashMap<u32, &'static str>,
+        levels: &mut HashMap<u32, Arc<str>>,
     ) -> Result<(), BudgetError> {
         for (pattern, row) in current.found.drain(..) {
             let lines = std::mem::take(&mut current.lines[pattern as usize]);
-            let detect = || level::detect(block.lines.line(row), block.labels, &[]);
+            let detect = || level::detect(block.lines.line(row), block.labels, &[]).into();
             let key = Key {
                 pattern,
-                level: levels.entry(pattern).or_insert_with(detect),
+                level: levels.entry(pattern).or_insert_with(detect).clone(),
                 step: current.step,
             };
             self.add(key, lines)?;

@@ -267,6 +267,7 @@ impl Pipeline {
             scratch: Scratch::new(&self.inner.steps),
             series: SeriesTable::new(grouping),
             level,
+            stream_level: runner::StreamLevel::default(),
             trivial: self.inner.steps.is_empty() && self.inner.unwrap.is_none() && by_stream,
             pipeline: Arc::clone(&self.inner),
         }

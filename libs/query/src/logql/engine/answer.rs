@@ -92,8 +92,7 @@ pub struct Sample {
 }
 
 /// The streams as clients see them that do not tell label categories apart: parsed labels win over
-/// metadata, metadata over stream labels, and labels whose value is empty are left out. Streams by
-/// labels, or by their first entry if the query sorts; entries in the order asked for, also where
+/// metadata, metadata over stream labels. Streams by labels, or by their first entry if the query sorts; entries in the order asked for, also where
 /// several streams become one.
 pub fn merged(streams: &[StreamResult]) -> Vec<MergedStream<'_>> {
     let mut index: HashMap<LabelSet, usize> = HashMap::new();
@@ -101,7 +100,6 @@ pub fn merged(streams: &[StreamResult]) -> Vec<MergedStream<'_>> {
     let mut sorts = false;
     for (entry, labels) in in_place(streams) {
         sorts |= entry.place.is_some();
-        let labels = labels.without_empty();
         let at = *index.entry(labels).or_insert_with_key(|labels| {
             out.push(MergedStream {
                 labels: labels.clone(),

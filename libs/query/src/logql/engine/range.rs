@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use model::{LineColumn, MatchOp, Timestamp};
 
 use super::super::ast::{
-    Grouping, LogExpr, LogRange, MetricExpr, RangeAggregation, RangeInput, RangeOp, Stage,
+    Grouping, LogExpr, LogRange, Matcher, MetricExpr, RangeAggregation, RangeInput, RangeOp, Stage,
 };
 use super::super::pipeline::idle_formats;
 use super::EngineError;
@@ -392,15 +392,20 @@ fn refuse_ordering(log: &LogExpr) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Labels of which the selector names the one value; a label that it names twice is left out.
+/// Labels of which the selector names the one value; a label that it names twice is left out. As in
+/// Loki, `name=""` says nothing yet, but takes away what stood before it.
 fn absent_labels(aggregation: &RangeAggregation) -> LabelSet {
     let RangeInput::Logs(logs) = &aggregation.over else {
         return LabelSet::default();
     };
     let matchers = &logs.log.selector;
-    let only = |name: &str| matchers.iter().filter(|m| m.name == name).count() == 1;
-    let equal = matchers
-        .iter()
-        .filter(|m| m.op == MatchOp::Equal && only(&m.name) && !m.value.is_empty());
-    LabelSet::new(equal.map(|m| (m.name.as_str(), m.value.as_str())))
+    let equal = matchers.iter().enumerate().filter(|(at, matcher)| {
+        let says_nothing = |m: &Matcher| m.op == MatchOp::Equal && m.value.is_empty();
+        let others = matchers.iter().enumerate();
+        let mut others = others.filter(|(other, m)| other != at && m.name == matcher.name);
+        matcher.op == MatchOp::Equal
+            && !matcher.value.is_empty()
+            && others.all(|(other, m)| other < *at && says_nothing(m))
+    });
+    LabelSet::new(equal.map(|(_, m)| (m.name.as_str(), m.value.as_str())))
 }

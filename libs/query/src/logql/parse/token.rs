@@ -422,7 +422,6 @@ fn units_end(text: &str, letters: &str) -> usize {
 fn negative(text: &str) -> Option<(i64, usize)> {
     let end = units_end(text, DURATION_UNITS);
     let number = &text[..end];
-    let has_unit = number.contains(|c| DURATION_UNITS.contains(c));
-    let nanos = go_duration(number).filter(|_| has_unit)?;
+    let nanos = go_duration(number)?;
     Some((-nanos, end))
 }

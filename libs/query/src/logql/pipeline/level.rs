@@ -1,34 +1,48 @@
-//! `detected_level`: how bad a record says it is.
+//! `detected_level`: how bad a record says it is, found as Loki's distributor finds it.
 //!
-//! Looked for in this order: labels and metadata that name a level, fields of the line (JSON or
-//! logfmt), words of the line. Texts that name no known level give `unknown`.
+//! Looked for in this order: labels of the stream that name a level, then structured metadata, then
+//! OpenTelemetry's number, fields of the line (JSON or logfmt), words of the line. Labels and
+//! metadata may say anything; lines that name no known level give `unknown`.
 
 use model::Labels;
 
 use super::json_scan::{JsonValue, Scanner};
+use super::logfmt;
 
 /// The label under which the level is shown.
 pub const DETECTED_LEVEL: &str = "detected_level";
 
-/// Names that hold a level, most telling first: in the line, and as a label.
-const FIELDS: [(&str, &str); 15] = [
-    ("level", "level"),
-    ("LEVEL", "LEVEL"),
-    ("Level", "Level"),
-    ("log.level", "log_level"),
-    ("severity", "severity"),
-    ("SEVERITY", "SEVERITY"),
-    ("Severity", "Severity"),
-    ("SeverityText", "SeverityText"),
-    ("lvl", "lvl"),
-    ("LVL", "LVL"),
-    ("Lvl", "Lvl"),
-    ("severity_text", "severity_text"),
-    ("Severity_Text", "Severity_Text"),
-    ("SEVERITY_TEXT", "SEVERITY_TEXT"),
-    ("severity_number", "severity_number"),
+/// The metadata in which OpenTelemetry's number is kept.
+const SEVERITY_NUMBER: &str = "severity_number";
+
+/// Names of labels, metadata and fields that hold a level, most telling first.
+const FIELDS: [&str; 14] = [
+    "level",
+    "LEVEL",
+    "Level",
+    "log.level",
+    "severity",
+    "SEVERITY",
+    "Severity",
+    "SeverityText",
+    "lvl",
+    "LVL",
+    "Lvl",
+    "severity_text",
+    "Severity_Text",
+    "SEVERITY_TEXT",
 ];
-/// Words of a line, in the order in which they count, with the level they stand for.
+
+/// The names as they may end in any case, before the `=` of a pair.
+const KEYS: [&[u8]; 5] = [
+    b"level",
+    b"severity",
+    b"severitytext",
+    b"lvl",
+    b"severity_text",
+];
+
+/// Words of a line, with the level they stand for. The one that stands first counts.
 const WORDS: [(&str, &str); 9] = [
     ("trace", "trace"),
     ("debug", "debug"),
@@ -41,17 +55,22 @@ const WORDS: [(&str, &str); 9] = [
     ("info", "info"),
 ];
 
+/// So deep in a JSON line fields are looked for: those at the top, and those of objects there.
+const JSON_DEPTH: usize = 2;
+
 /// Names of fields that hold a level as a text, most telling first.
 pub fn level_fields() -> impl Iterator<Item = &'static str> {
-    let names = FIELDS.iter().map(|(raw, _)| *raw);
-    names.filter(|name| *name != "severity_number")
+    FIELDS.iter().copied()
 }
 
-/// Whether a label or a metadata key of this name holds a level.
+/// Whether a label of a stream of this name holds a level.
+pub fn label_names_level(name: &str) -> bool {
+    FIELDS.contains(&name)
+}
+
+/// Whether a metadata key of this name holds a level, or a number that stands for one.
 pub fn names_level(name: &str) -> bool {
-    FIELDS
-        .iter()
-        .any(|(raw, label)| name == *raw || name == *label)
+    label_names_level(name) || name == SEVERITY_NUMBER
 }
 
 /// Words of a line, in lower case, that may tell its level when no field of it does.
@@ -59,139 +78,171 @@ pub fn level_words() -> impl Iterator<Item = &'static str> {
     WORDS.iter().map(|(word, _)| *word)
 }
 
-/// The level of a record: one of `trace debug info warn error critical fatal unknown`.
-pub fn detect(line: &[u8], labels: &Labels, metadata: &[(&str, &str)]) -> &'static str {
-    let from_metadata = |name: &str| {
-        metadata
-            .iter()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| *value)
-    };
-    for (raw, label) in FIELDS {
-        let value = labels
-            .get(label)
-            .or_else(|| from_metadata(label))
-            .or_else(|| from_metadata(raw));
-        if let Some(value) = value {
-            return normalise(value);
-        }
-    }
-    of_line(line)
+/// The level of a record: one of `trace debug info warn error critical fatal unknown`, or what its
+/// labels or metadata say instead.
+pub fn detect<'a>(line: &[u8], labels: &'a Labels, metadata: &[(&str, &'a str)]) -> &'a str {
+    of_labels(labels).unwrap_or_else(|| of_record(line, metadata))
 }
 
-fn of_line(line: &[u8]) -> &'static str {
-    let found = match line.iter().find(|b| !b.is_ascii_whitespace()) {
-        Some(b'{') => json_field(line),
+/// The level that the labels of a stream tell; it is that of all its records.
+pub fn of_labels(labels: &Labels) -> Option<&str> {
+    let value = FIELDS.iter().find_map(|name| labels.get(name));
+    value.map(normalise)
+}
+
+/// The level of a record whose stream tells none.
+pub fn of_record<'a>(line: &[u8], metadata: &[(&str, &'a str)]) -> &'a str {
+    let told = |name: &str| {
+        let found = metadata.iter().find(|(key, _)| *key == name);
+        found.map(|(_, value)| *value)
+    };
+    if let Some(value) = FIELDS.iter().find_map(|name| told(name)) {
+        return normalise(value);
+    }
+    match told(SEVERITY_NUMBER).filter(|number| !number.is_empty()) {
+        Some(number) => of_number(number),
+        None => of_line(line),
+    }
+}
+
+/// A level in the spelling that is shown; a text that names none stays as it is.
+pub fn normalise(value: &str) -> &str {
+    known(value.as_bytes()).unwrap_or(value)
+}
+
+fn of_number(number: &str) -> &'static str {
+    match number.parse::<i64>() {
+        Err(_) => "info",
+        Ok(0) => "unknown",
+        Ok(..=4) => "trace",
+        Ok(..=8) => "debug",
+        Ok(..=12) => "info",
+        Ok(..=16) => "warn",
+        Ok(..=20) => "error",
+        Ok(..=24) => "fatal",
+        Ok(_) => "unknown",
+    }
+}
+
+/// The level of a line whose record has no labels or metadata that tell it.
+pub fn of_line(line: &[u8]) -> &'static str {
+    let is_blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
+    let first = line.iter().find(|byte| !is_blank(byte));
+    let last = || line.iter().rfind(|byte| !is_blank(byte));
+    let found = match first {
+        Some(b'{') if last() == Some(&b'}') => json_field(line, 0).unwrap_or_default(),
         _ => logfmt_field(line),
     };
-    match found.and_then(known) {
-        Some(level) => level,
-        None => word_level(line),
-    }
+    found.and_then(known).unwrap_or_else(|| word_level(line))
 }
 
-/// The value of the first member, at the top, that names a level.
-fn json_field(line: &[u8]) -> Option<&str> {
-    let mut scanner = Scanner::new(line);
-    scanner.take(b'{');
+/// The value of the first text that is named as a level; an error where the JSON ends early.
+fn json_field(object: &[u8], depth: usize) -> Result<Option<&[u8]>, ()> {
+    let mut scanner = Scanner::new(object);
+    if depth >= JSON_DEPTH || !scanner.take(b'{') {
+        return Ok(None);
+    }
     let mut first = true;
-    while let Ok(Some((key, _))) = scanner.member(first) {
+    while let Some((key, _)) = scanner.member(first).map_err(|_| ())? {
         first = false;
-        let value = scanner.value().ok()?;
-        let (JsonValue::Text(value, _) | JsonValue::Plain(value)) = value else {
-            continue;
-        };
-        if is_field(key) {
-            return std::str::from_utf8(value).ok();
+        match scanner.value().map_err(|_| ())? {
+            JsonValue::Text(value, _) if is_field(key) => return Ok(Some(value)),
+            JsonValue::Object(inner) => {
+                if let Some(value) = json_field(inner, depth + 1)? {
+                    return Ok(Some(value));
+                }
+            }
+            _ => {}
         }
     }
-    None
-}
-
-fn logfmt_field(line: &[u8]) -> Option<&str> {
-    let mut from = 0;
-    while let Some(found) = memchr::memchr(b'=', &line[from..]) {
-        let at = from + found;
-        let start = line[..at]
-            .iter()
-            .rposition(|b| *b <= b' ')
-            .map_or(0, |before| before + 1);
-        if is_field(&line[start..at]) {
-            let value = &line[at + 1..];
-            let value = value.strip_prefix(b"\"").unwrap_or(value);
-            let end = value
-                .iter()
-                .position(|b| *b <= b' ' || *b == b'"')
-                .unwrap_or(value.len());
-            return std::str::from_utf8(&value[..end]).ok();
-        }
-        from = at + 1;
-    }
-    None
+    Ok(None)
 }
 
 fn is_field(key: &[u8]) -> bool {
-    FIELDS.iter().any(|(raw, _)| raw.as_bytes() == key)
+    FIELDS.iter().any(|name| name.as_bytes() == key)
 }
 
-fn word_level(line: &[u8]) -> &'static str {
-    WORDS
-        .iter()
-        .find(|(word, _)| has_word(line, word.as_bytes()))
-        .map_or("unknown", |(_, level)| *level)
+/// The value of the most telling key, in any case, of the pairs before the first that is wrong.
+fn logfmt_field(line: &[u8]) -> Option<&[u8]> {
+    if !memchr::memchr_iter(b'=', line).any(|at| ends_as_field(&line[..at])) {
+        return None;
+    }
+    let mut best: Option<(usize, &[u8])> = None;
+    for pair in logfmt::pairs(line) {
+        let Some((key, value)) = pair else { break };
+        let rank = FIELDS
+            .iter()
+            .position(|name| name.as_bytes().eq_ignore_ascii_case(key));
+        match rank {
+            Some(0) => return Some(value),
+            Some(rank) if best.is_none_or(|(best, _)| rank < best) => best = Some((rank, value)),
+            _ => {}
+        }
+    }
+    best.map(|(_, value)| value)
 }
 
-/// Whether the word stands alone at its first appearance, in any case.
-fn has_word(text: &[u8], word: &[u8]) -> bool {
-    let (lower, upper) = (word[0], word[0].to_ascii_uppercase());
-    let found = memchr::memchr2_iter(lower, upper, text).find(|at| {
-        text[*at..]
-            .get(..word.len())
-            .is_some_and(|part| part.eq_ignore_ascii_case(word))
-    });
-    let of_word = |byte: Option<&u8>| {
-        byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_' || !b.is_ascii())
-    };
-    found.is_some_and(|at| {
-        let before = at.checked_sub(1).and_then(|before| text.get(before));
-        !of_word(before) && !of_word(text.get(at + word.len()))
+fn ends_as_field(text: &[u8]) -> bool {
+    KEYS.iter().any(|key| {
+        let start = text.len().checked_sub(key.len());
+        start.is_some_and(|start| text[start..].eq_ignore_ascii_case(key))
     })
 }
 
-fn normalise(value: &str) -> &'static str {
-    known(value).unwrap_or("unknown")
+/// Bytes that may stand before a word, and behind it.
+const BEFORE: [bool; 256] = table(b" \t\n[({\"'=|");
+const BEHIND: [bool; 256] = table(b" \t\n[](){}:,!\"'=|");
+/// First letters of words.
+const FIRST: [bool; 256] = table(b"tdfcewiTDFCEWI");
+
+const fn table(bytes: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < bytes.len() {
+        table[bytes[at] as usize] = true;
+        at += 1;
+    }
+    table
 }
 
-/// The level that a text names in one of its usual spellings, or by its OpenTelemetry number.
-fn known(value: &str) -> Option<&'static str> {
-    if let Ok(number) = value.parse::<u32>() {
-        return Some(match number {
-            1..=4 => "trace",
-            5..=8 => "debug",
-            9..=12 => "info",
-            13..=16 => "warn",
-            17..=20 => "error",
-            21..=24 => "fatal",
-            _ => return None,
-        });
+/// The level of the first word of the line that stands for one, in any case.
+fn word_level(line: &[u8]) -> &'static str {
+    let mut before = true;
+    for (at, byte) in line.iter().enumerate() {
+        if before
+            && FIRST[usize::from(*byte)]
+            && let Some(level) = word_at(&line[at..])
+        {
+            return level;
+        }
+        before = BEFORE[usize::from(*byte)];
     }
+    "unknown"
+}
+
+fn word_at(text: &[u8]) -> Option<&'static str> {
+    let found = WORDS.iter().find(|(word, _)| {
+        let part = text.get(..word.len());
+        part.is_some_and(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+            && text
+                .get(word.len())
+                .is_none_or(|byte| BEHIND[usize::from(*byte)])
+    });
+    found.map(|(_, level)| *level)
+}
+
+/// The level that a text names in one of its usual spellings.
+fn known(value: &[u8]) -> Option<&'static str> {
     let names: [(&[&str], &'static str); 7] = [
         (&["trace", "trc"], "trace"),
         (&["debug", "dbg"], "debug"),
-        (
-            &["info", "inf", "information", "informational", "notice"],
-            "info",
-        ),
+        (&["info", "inf", "information"], "info"),
         (&["warn", "wrn", "warning"], "warn"),
-        (&["error", "err", "eror"], "error"),
-        (
-            &["critical", "crit", "emerg", "emergency", "alert"],
-            "critical",
-        ),
-        (&["fatal", "panic"], "fatal"),
+        (&["error", "err"], "error"),
+        (&["critical"], "critical"),
+        (&["fatal"], "fatal"),
     ];
-    names
-        .iter()
-        .find(|(spellings, _)| spellings.iter().any(|s| s.eq_ignore_ascii_case(value)))
-        .map(|(_, level)| *level)
+    let is = |spelling: &&str| value.eq_ignore_ascii_case(spelling.as_bytes());
+    let found = names.iter().find(|(spellings, _)| spellings.iter().any(is));
+    found.map(|(_, level)| *level)
 }

@@ -124,6 +124,15 @@ pub(super) fn parse_fields(
     }
 }
 
+/// Keys and values as they stand in the line; `None` for a pair that is wrong.
+pub(super) fn pairs(line: &[u8]) -> impl Iterator<Item = Option<(&[u8], &[u8])>> {
+    let mut scanner = Scanner { line, at: 0 };
+    std::iter::from_fn(move || {
+        let pair = scanner.next()?;
+        Some(pair.ok().map(|pair| (pair.key, pair.value)))
+    })
+}
+
 fn label_of(row: &mut Row, raw: &[u8], key: &mut String) -> Option<NameId> {
     let clean = raw.first().is_some_and(|b| !b.is_ascii_digit())
         && raw.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_');

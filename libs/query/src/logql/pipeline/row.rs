@@ -440,10 +440,6 @@ impl Row {
         self.any_hidden
     }
 
-    pub(super) fn labels(&self) -> &Arc<Labels> {
-        &self.stream
-    }
-
     /// Stream labels that are neither dropped nor replaced: position, id, value.
     pub(super) fn visible_base(&self) -> impl Iterator<Item = (usize, NameId, &str)> {
         self.stream

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::Labels;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::level::{DETECTED_LEVEL, detect};
+use super::level::{self, DETECTED_LEVEL};
 use super::row::{Category, ERROR_DETAILS_LABEL, ERROR_LABEL, Row};
 use super::series::{LabelPairs, Series, SeriesId, SeriesTable};
 use super::stage::{LineState, Scratch, Work};
@@ -22,8 +22,30 @@ pub struct Runner {
     pub(super) series: SeriesTable,
     /// Whether `detected_level` is added.
     pub(super) level: bool,
+    /// What the labels of the stream say of it.
+    pub(super) stream_level: StreamLevel,
     /// Rows pass unchanged, with their stream's labels.
     pub(super) trivial: bool,
+}
+
+/// What the labels of a stream say of the level of its records.
+#[derive(Debug, Default)]
+pub(super) struct StreamLevel {
+    /// `detected_level` is one of them, so that none is added.
+    is_shown: bool,
+    /// One of them names a level: this one.
+    is_told: bool,
+    text: String,
+}
+
+impl StreamLevel {
+    fn read(&mut self, labels: &Labels) {
+        let level = level::of_labels(labels);
+        self.is_shown = labels.get(DETECTED_LEVEL).is_some();
+        self.is_told = level.is_some();
+        self.text.clear();
+        self.text.push_str(level.unwrap_or_default());
+    }
 }
 
 /// A row that passed.
@@ -63,6 +85,9 @@ impl Runner {
     pub fn stream(&mut self, labels: &Arc<Labels>) {
         self.row.begin();
         self.row.stream(labels);
+        if self.level {
+            self.stream_level.read(labels);
+        }
         self.series.next_stream();
     }
 
@@ -155,12 +180,16 @@ impl Runner {
     }
 
     fn add_level(&mut self, line: &[u8], metadata: &[(&str, &str)]) {
-        let known = metadata.iter().any(|(name, _)| *name == DETECTED_LEVEL)
-            || self.row.labels().get(DETECTED_LEVEL).is_some();
-        if !known {
-            let level = detect(line, self.row.labels(), metadata);
-            self.row.add_metadata_pair(DETECTED_LEVEL, level);
-        }
+        let stream = &self.stream_level;
+        let told = metadata.iter().find(|(name, _)| *name == DETECTED_LEVEL);
+        let level = match told {
+            _ if stream.is_shown => return,
+            Some((_, level)) if level::normalise(level) == *level => return,
+            Some((_, level)) => level::normalise(level),
+            None if stream.is_told => &stream.text,
+            None => level::of_record(line, metadata),
+        };
+        self.row.add_metadata_pair(DETECTED_LEVEL, level);
     }
 }
 
