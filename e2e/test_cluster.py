@@ -30,11 +30,14 @@ def test_nothing_is_lost_or_doubled_on_hosts_when(scenario):
 
 
 def test_queries_fail_after_the_loss_of_a_majority_until_somebody_accepts_that(tmp_path):
-    cluster = Cluster(tmp_path, ingesters=5, distributors=1, queriers=1, options=OPTIONS).start()
+    # Of so many shards some are sure to have both lost ingesters among their three owners.
+    options = [*OPTIONS[:OPTIONS.index("--shards") + 1], "64", *OPTIONS[OPTIONS.index("--shards") + 2:]]
+    cluster = Cluster(tmp_path, ingesters=5, distributors=1, queriers=1, options=options).start()
     try:
         def is_whole():
             ring = cluster.ring()
-            return ring if len(ring["voters"]) == 3 and not ring["past_rings"] else None
+            active = [member for member in ring["members"] if "ingester" in member["roles"] and member["state"] == "active"]
+            return ring if len(active) == 5 and len(ring["voters"]) == 3 and not ring["past_rings"] else None
 
         ring = wait_until(is_whole, "a whole cluster")
         assert cluster.request("POST", "/loki/api/v1/push", body(0, 0), {"Content-Type": "application/json"})[0] == 204
@@ -52,7 +55,8 @@ def test_queries_fail_after_the_loss_of_a_majority_until_somebody_accepts_that(t
         assert "--accept-loss" in pharos(cluster, "ring")
         again = "".join(pharos(cluster, "ring", "forget", past["lost"][0]) for past in stuck)
         assert "was off the list already" in again and "--accept-loss" in again, again
-        assert [past["lost"] for past in cluster.ring()["past_rings"]] == [past["lost"] for past in stuck], "saying it again accepts nothing"
+        waits = [past["version"] for past in cluster.ring()["past_rings"]]
+        assert all(past["version"] in waits for past in stuck), "saying it again accepts nothing"
         with pytest.raises(RuntimeError, match="query: 503"):
             found_lines(cluster.queriers[0])
         said = "".join(pharos(cluster, "ring", "forget", past["lost"][0], "--accept-loss") for past in stuck)

@@ -52,13 +52,17 @@ impl Core {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why a process must not join yet: an ingester with its address may be alive. A leader that is
-    /// new has heard of nobody, and waits.
-    pub(super) fn address_in_use(&self, proposal: &Proposal) -> Option<String> {
+    /// Why a process must not join yet: the maker of the cluster, which votes as number 1, has not
+    /// joined itself, or an ingester with its address may be alive. A leader that is new has heard of
+    /// nobody, and waits.
+    pub(super) fn join_refused(&self, proposal: &Proposal) -> Option<String> {
         let Ok(Command::Join(newcomer)) = wire::decode_command(proposal.command_bytes()) else {
             return None;
         };
         let catalog = self.catalog();
+        if catalog.last_node == 0 {
+            return Some("the cluster is being made: ask again".to_owned());
+        }
         let mut ingesters = catalog.cluster.ingesters();
         let same = ingesters.find(|member| member.address == newcomer.address)?;
         let since = (*self.leads_since()).unwrap_or_else(Instant::now);

@@ -30,7 +30,7 @@ impl MetaPeerApi for Node {
                 let ask: ProposeAsk = peer::decode_question(&body)?;
                 core.check_cluster(&ask.cluster)?;
                 if call == MetaCall::Join
-                    && let Some(text) = core.address_in_use(&ask.proposal)
+                    && let Some(text) = core.join_refused(&ask.proposal)
                 {
                     let version = core.catalog().version;
                     let refused = Applied::Invalid { text, version };

@@ -1,6 +1,9 @@
 //! Clusters that are made, grow, and shrink.
 
 use super::*;
+use crate::peer::{self, PROTOCOL, ProposeAnswer, ProposeAsk};
+use crate::raft::{Applied, Proposal};
+use crate::testing::join;
 
 #[tokio::test(start_paused = true)]
 async fn three_that_start_together_make_one_cluster_and_vote() {
@@ -43,6 +46,35 @@ async fn a_lost_answer_to_a_join_gives_no_second_number() {
     assert!(!world.wires.lose_answers.load(Ordering::SeqCst));
     assert_eq!(b.id(), Some(NodeId(2)));
     assert_eq!(a.catalog().last_node, 2);
+}
+
+/// The maker votes under number 1 before its catalog has any member.
+#[tokio::test(start_paused = true)]
+async fn the_maker_has_the_first_number_however_early_others_ask() {
+    let mut world = World::new(&["a"]);
+    let a = world.open("a", INGESTER).await;
+    let early = async {
+        let proposal = Proposal::new(&join("b"), None);
+        loop {
+            if let Some(cluster) = a.status().cluster {
+                let ask = ProposeAsk {
+                    protocol: PROTOCOL,
+                    cluster,
+                    proposal: proposal.clone(),
+                };
+                let ask = peer::encode(&ask).unwrap();
+                if let Ok(answer) = a.call(MetaCall::Join, ask).await
+                    && let Ok(ProposeAnswer::Applied(Applied::Node { id, .. })) =
+                        peer::decode(&answer)
+                {
+                    return id;
+                }
+            }
+            tokio::time::sleep(Duration::from_micros(10)).await;
+        }
+    };
+    let (made, joined) = tokio::join!(a.join(), early);
+    assert_eq!((made.unwrap(), joined), (NodeId(1), 2));
 }
 
 #[tokio::test(start_paused = true)]
