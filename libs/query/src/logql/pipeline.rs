@@ -59,6 +59,7 @@ pub(crate) use self::order::idle_formats;
 pub use self::row::{Category, ERROR_DETAILS_LABEL, ERROR_LABEL, PRESERVE_ERROR_LABEL};
 pub use self::runner::{Output, RowLabels, Runner, Sample};
 pub use self::series::{LabelPairs, Series, SeriesId};
+pub use self::template::{AlertData, AlertQueries, AlertSample, AlertTemplate};
 
 /// Compiled stages: immutable and cheap to clone.
 #[derive(Clone, Debug)]

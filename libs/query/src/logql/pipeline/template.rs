@@ -3,6 +3,7 @@
 //! Templates of texts and plain labels, which most are, are copied together without the template
 //! engine.
 
+mod alert;
 mod builtins;
 mod check;
 mod compare;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use gotmpl::parse::{CommandNode, Expr, ListNode, Node, PipeNode};
 
+pub use self::alert::{AlertData, AlertQueries, AlertSample, AlertTemplate};
 pub(super) use self::math::seconds;
 use self::run::Program;
 use self::value::Value;
@@ -150,11 +152,7 @@ impl Template {
         Ok(Template {
             body: match parts {
                 Some(parts) => Body::Parts(parts.into()),
-                None => Body::Go(Arc::new(Program {
-                    kind,
-                    source: text.to_owned(),
-                    trees,
-                })),
+                None => Body::Go(Arc::new(Program::of_lines(kind, text, trees))),
             },
             fields,
             plain: seen

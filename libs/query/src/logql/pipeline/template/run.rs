@@ -14,7 +14,7 @@ use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, Number, PipeN
 pub(super) use self::call::Param;
 use self::limits::Cost;
 use self::place::{At, literal};
-use super::functions::Failure;
+use super::functions::{Failure, Outcome};
 use super::value::Value;
 use super::{OUTPUT_BYTES_MAX, TURNS_MAX, methods};
 
@@ -24,10 +24,36 @@ const DEPTH_MAX: usize = 100;
 /// The trees of a template and of those that it defines.
 pub(super) struct Program {
     /// What errors call it.
-    pub(super) kind: &'static str,
+    pub(super) kind: Arc<str>,
+    /// Which functions it has.
+    pub(super) dialect: Dialect,
     pub(super) source: String,
     pub(super) trees: BTreeMap<String, ListNode>,
 }
+
+impl Program {
+    /// A template of `line_format` or `label_format`.
+    pub(super) fn of_lines(kind: &str, source: &str, trees: BTreeMap<String, ListNode>) -> Self {
+        Program {
+            kind: kind.into(),
+            dialect: Dialect::Lines,
+            source: source.to_owned(),
+            trees,
+        }
+    }
+}
+
+/// Which functions a template may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// Those of `line_format` and `label_format`.
+    Lines,
+    /// Those of alerts.
+    Alerts,
+}
+
+/// Answers the queries of a template.
+pub(super) type Queries<'a> = dyn Fn(&[Value]) -> Outcome + 'a;
 
 /// Why a template stopped.
 pub(super) enum Stop {
@@ -52,12 +78,25 @@ struct Run<'p, 'o> {
     /// The node that was reached last, where errors are.
     at: At<'p>,
     variables: Vec<(&'p str, Value)>,
+    /// What the main template was given.
+    root: &'o Value,
+    queries: &'o Queries<'o>,
 }
 
 /// Runs the main template over the labels; what it writes is appended to `out`.
 pub(super) fn run(program: &Program, dot: &Value, out: &mut String) -> Result<(), String> {
-    let Some((name, tree)) = program.trees.get_key_value(program.kind) else {
-        let kind = program.kind;
+    run_with(program, dot, &super::alert::no_queries, out)
+}
+
+/// As [`run`], with answers to the queries that the template contains.
+pub(super) fn run_with(
+    program: &Program,
+    dot: &Value,
+    queries: &Queries<'_>,
+    out: &mut String,
+) -> Result<(), String> {
+    let kind = &*program.kind;
+    let Some((name, tree)) = program.trees.get_key_value(kind) else {
         return Err(format!(
             "template: {kind}: {kind:?} is an incomplete or empty template"
         ));
@@ -73,6 +112,8 @@ pub(super) fn run(program: &Program, dot: &Value, out: &mut String) -> Result<()
         name,
         at: At::Start,
         variables: vec![("$", dot.clone())],
+        root: dot,
+        queries,
     };
     match run.list(dot, tree) {
         Err(Stop::Failed(message)) => Err(message),

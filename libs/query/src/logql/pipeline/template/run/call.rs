@@ -2,10 +2,10 @@
 
 use gotmpl::parse::{Expr, Number};
 
-use super::super::functions;
 use super::super::value::Value;
+use super::super::{alert, functions};
 use super::place::At;
-use super::{Run, Step};
+use super::{Dialect, Run, Step};
 
 /// What a parameter takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,11 @@ impl<'p> Run<'p, '_> {
         piped: Option<Value>,
     ) -> Step<Value> {
         self.at = word;
-        let Some((params, more)) = functions::signature(name) else {
+        let signature = match self.program.dialect {
+            Dialect::Lines => functions::signature(name),
+            Dialect::Alerts => alert::signature(name),
+        };
+        let Some((params, more)) = signature else {
             return self.fail(format!("{name:?} is not a defined function"));
         };
         let got = args.len() + usize::from(piped.is_some());
@@ -51,7 +55,12 @@ impl<'p> Run<'p, '_> {
         }
         let values = self.arguments(dot, params, more, args, piped)?;
         self.before_call(name, &values)?;
-        self.after_call(name, whole, functions::call(name, &values))
+        let outcome = match (self.program.dialect, name) {
+            (Dialect::Lines, _) => functions::call(name, &values),
+            (Dialect::Alerts, "query") => (self.queries)(&values),
+            (Dialect::Alerts, _) => alert::call(name, &values, self.root),
+        };
+        self.after_call(name, whole, outcome)
     }
 
     /// `and` and `or` stop at the first value that decides.

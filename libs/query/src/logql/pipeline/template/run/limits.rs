@@ -56,6 +56,7 @@ impl<'p> Run<'p, '_> {
         let bytes: usize = args.iter().map(bytes).sum();
         let more = match name {
             "regexReplaceAll" | "regexReplaceAllLiteral" | "count" => REGEX_STEPS,
+            "reReplaceAll" | "match" => REGEX_STEPS,
             _ => 0,
         };
         self.steps(bytes / BYTES_OF_STEP + more)?;
