@@ -38,5 +38,25 @@ runtime::options! {
         tail_duration_max: Duration as DurationText = "1h",
         /// Entries kept for a tail client that reads slowly; older ones are dropped, and it is told.
         tail_entries_max: usize = "10000",
+        /// Alertmanagers that are told of alerts, with commas between: URLs such as `http://alertmanager:9093`, without
+        /// `/api/v2/alerts`. Empty: nobody is told.
+        alertmanager_url: String = "",
+        /// Where recording rules write to: the URL of a Prometheus remote write endpoint. Empty: groups with recording
+        /// rules are refused, since this server stores no metrics.
+        rules_remote_write_url: String = "",
+        /// Where people reach this server or its Grafana: links in alerts begin with it.
+        rules_external_url: String = "",
+        /// How often rule groups are evaluated that do not say it.
+        rules_interval: Duration as DurationText = "1m",
+        /// How often Alertmanagers are told again of an alert.
+        rules_resend_delay: Duration as DurationText = "1m",
+        /// Rule groups of one tenant; 0 means no limit.
+        rules_groups_max: usize = "0",
+        /// Rules of one group; 0 means no limit.
+        rules_per_group_max: usize = "0",
+        /// Rule groups that are evaluated at once.
+        rules_groups_at_once: usize = "4",
+        /// After so long another querier evaluates the rules when the one that did is gone.
+        rules_lease: Duration as DurationText = "30s",
     }
 }

@@ -25,6 +25,8 @@ mod tail;
 mod volume;
 mod watch;
 
+pub(crate) use duration::{parse_duration, print_duration};
+
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -146,14 +148,16 @@ fn routes() -> Vec<(&'static [&'static str], MethodRouter<Querier>)> {
                 "/loki/api/v1/rules/{namespace}",
                 "/api/prom/rules/{namespace}",
             ],
-            get(rules::list).post(rules::change).delete(rules::change),
+            get(rules::namespace)
+                .post(rules::set)
+                .delete(rules::remove_namespace),
         ),
         (
             &[
                 "/loki/api/v1/rules/{namespace}/{group}",
                 "/api/prom/rules/{namespace}/{group}",
             ],
-            get(rules::group).delete(rules::change),
+            get(rules::group).delete(rules::remove_group),
         ),
         (&["/prometheus/api/v1/rules"], get(rules::groups)),
         (&["/prometheus/api/v1/alerts"], get(rules::alerts)),

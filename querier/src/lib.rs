@@ -24,6 +24,7 @@ mod fields;
 mod http;
 mod metrics;
 mod peers;
+mod rules;
 mod run;
 mod segments;
 mod share;
@@ -45,6 +46,7 @@ pub use error::Error;
 pub use http::http_router;
 pub use metrics::Metrics;
 pub use peers::Peers;
+pub use rules::Ruler;
 
 /// Says what time it is, nanoseconds since 1970.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -133,6 +135,7 @@ impl Querier {
                 clock,
                 tails: tail::Tails::default(),
                 shares: admission::Admission::new(shares_max, shares_waiting_max),
+                rules: rules::Reports::default(),
             }),
             discovery: Arc::default(),
         }

@@ -1,3 +1,4 @@
+use crate::rules::RuleMetrics;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
@@ -18,6 +19,7 @@ pub struct Metrics {
     pub(crate) shares: ShareMetrics,
     pub(crate) shares_done: IntCounter,
     pub(crate) recent: RecentMetrics,
+    pub(crate) rules: RuleMetrics,
 }
 
 /// Slices of spread queries, by what became of them.
@@ -75,6 +77,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(failures.clone()))?;
         Ok(Metrics {
+            rules: RuleMetrics::new(registry)?,
             shares: ShareMetrics::new(registry)?,
             shares_done: counter(
                 "pharos_querier_shares_total",

@@ -59,6 +59,13 @@ impl Peers {
         self.shared.own
     }
 
+    /// One of the members, whoever it is; `None` when it is none.
+    pub(crate) fn port(&self, id: NodeId) -> Option<Arc<dyn QueryApi>> {
+        let catalog = self.shared.meta.catalog();
+        let member = catalog.cluster.members.get(&id)?;
+        Some(self.shared.network.query(&member.address))
+    }
+
     /// Those that may be asked now, by number.
     pub(crate) fn ready(&self, now: Instant) -> Vec<Peer> {
         let catalog = self.shared.meta.catalog();

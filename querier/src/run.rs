@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Permit};
+use crate::rules::Reports;
 use crate::source::{Backend, SnapshotSource, Tally};
 use crate::tail::Tails;
 use crate::tenants::{Tenants, TenantsSource};
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) tails: Tails,
     /// The line of other queriers' shares.
     pub(crate) shares: Admission,
+    /// How rules are that are evaluated here.
+    pub(crate) rules: Reports,
 }
 
 /// How long a query waited and worked, and where its records came from.

@@ -7,7 +7,7 @@ use crate::run::{Guard, Shared, after, scopeguard};
 use crate::source::{Hidden, Seen, Snapshot, SnapshotSource, Tally};
 use async_trait::async_trait;
 use bytes::Bytes;
-use model::Kind;
+use model::{Kind, TenantId};
 use parking_lot::Mutex;
 use query::logql::engine::{EngineError, run_share};
 use query::{Budget, BudgetError, ScanStats, SourceError};
@@ -88,6 +88,10 @@ impl QueryApi for Querier {
                 "a share of a query took longer than the query may".to_owned(),
             )),
         }
+    }
+
+    async fn rules(&self, tenant: TenantId) -> Result<Bytes, Error> {
+        self.shared.told_rules(&tenant)
     }
 }
 

@@ -34,6 +34,11 @@ impl Tenants {
         Ok(Tenants(tenants))
     }
 
+    /// Just one.
+    pub(crate) fn of(tenant: TenantId) -> Tenants {
+        Tenants(vec![tenant])
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &TenantId> {
         self.0.iter()
     }

@@ -188,6 +188,8 @@ impl Settings {
             ("query_timeout", !self.querier.query_timeout.is_zero()),
             ("query_reads_max", self.querier.query_reads_max > 0),
             ("entries_max", self.querier.entries_max > 0),
+            ("rules_interval", !self.querier.rules_interval.is_zero()),
+            ("rules_lease", !self.querier.rules_lease.is_zero()),
         ];
         match positive.iter().find(|(_, positive)| !positive) {
             Some((name, _)) => {

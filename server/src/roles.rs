@@ -7,7 +7,7 @@ use distributor::{ClusterIngest, Distributor};
 use ingester::{Ingester, StorageClock};
 use model::NodeId;
 use prometheus::Registry;
-use querier::{ClusterSearch, Peers, Querier};
+use querier::{ClusterSearch, Peers, Querier, Ruler};
 use rpc::{IngestApi, MetaApi, SearchApi};
 use runtime::{clock, explained};
 use store::ObjectStorage;
@@ -26,6 +26,7 @@ pub(crate) struct Roles {
     ingester: Option<Ingester>,
     pub(crate) distributor: Option<Distributor>,
     querier: Option<Querier>,
+    ruler: Option<Ruler>,
     objects: ObjectStorage,
     orphan_age: std::time::Duration,
 }
@@ -77,10 +78,12 @@ impl Roles {
             }
             false => None,
         };
+        let ruler = querier.as_ref().map(Querier::start_rules).transpose()?;
         Ok(Roles {
             ingester,
             distributor,
             querier,
+            ruler,
             objects: parts.objects,
             orphan_age,
         })
@@ -127,6 +130,9 @@ impl Roles {
     }
 
     pub(crate) async fn shutdown(&self) -> Result<(), rpc::Error> {
+        if let Some(ruler) = &self.ruler {
+            ruler.stop().await;
+        }
         match &self.ingester {
             Some(ingester) => ingester.shutdown().await,
             None => Ok(()),

@@ -197,7 +197,7 @@ fn seconds(json: &mut Json, at: Timestamp) {
 
 impl Querier {
     /// Asks the coordinator for a change, no longer than a query may take.
-    async fn propose(&self, command: Command) -> Result<(), Error> {
+    pub(super) async fn propose(&self, command: Command) -> Result<(), Error> {
         let shared = &self.shared;
         let patience = shared.config.query_timeout.max(Duration::from_secs(1));
         match tokio::time::timeout(patience, shared.backend.meta.propose(command)).await {

@@ -75,7 +75,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("zstd", &["segment", "proto"]),
     ("pco", &["segment"]),
     ("gotmpl", &["query"]),
-    ("serde-saphyr", &["runtime"]),
+    ("serde-saphyr", &["runtime", "querier"]),
 ];
 
 /// The pure crates: same input, same output. They never see these.
