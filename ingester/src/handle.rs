@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::{BatchId, HeadKey, NodeId};
+use model::{BatchId, HeadKey, NodeId, RingVersion};
 use parking_lot::Mutex;
 use rpc::{
     Command, Error, HeldBatch, IngestApi, IngestRequest, MemberState, MetaApi, OwnerApi, Recent,
@@ -75,8 +75,9 @@ impl Ingester {
         self.shared.maintenance.clean_now().await
     }
 
-    /// Leaves the cluster: others own its shards from now on, it refuses batches and answers reads,
-    /// and when all that it holds is stored, the coordinator forgets it. What fails is tried again
+    /// Leaves the cluster: takes batches until others own its shards, which is when enough ingesters know
+    /// of that; then it refuses them and answers reads, and when all that it holds is stored, the
+    /// coordinator forgets it. What fails is tried again
     /// until the future is dropped; calling it again, after a restart too, goes on where it ended.
     /// Then [`shutdown`](Self::shutdown) has nothing left to do.
     ///
@@ -90,12 +91,27 @@ impl Ingester {
         let leaving = Command::SetState(node, MemberState::Leaving);
         meta.propose(leaving).await?;
         // No ring from here on has this ingester in it.
-        let ring = meta.catalog().cluster.ring.version;
+        let ring = self.replaced().await;
         self.ask(|reply| Message::Leave { reply }).await?;
         meta.propose(Command::Drained(node, ring)).await?;
         match meta.propose(Command::Forget(node)).await {
             Err(error) if meta.catalog().cluster.members.contains_key(&node) => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    /// Waits until the current ring is one without this ingester, and returns its version.
+    async fn replaced(&self) -> RingVersion {
+        let (node, meta) = (NodeId(self.shared.id), &self.shared.meta);
+        let mut catalog = meta.catalog();
+        loop {
+            let cluster = &catalog.cluster;
+            let is_owner = cluster.ring.members.contains_key(&node);
+            // Who was forgotten meanwhile is not waited for by anybody.
+            if !is_owner || !cluster.members.contains_key(&node) {
+                return cluster.ring.version;
+            }
+            catalog = meta.changed(catalog.version).await;
         }
     }
 

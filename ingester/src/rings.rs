@@ -22,6 +22,8 @@ pub(crate) struct Rings {
     placements: BTreeMap<RingVersion, Arc<dyn Owners>>,
     /// Past rings whose heads it has not announced as drained.
     undrained: BTreeSet<RingVersion>,
+    /// A next ring of which the coordinator does not know that it is known here.
+    untold: Option<RingVersion>,
 }
 
 /// What to do with a batch that was sent to an owner of some ring.
@@ -44,6 +46,7 @@ impl Rings {
             alone: true,
             placements: BTreeMap::new(),
             undrained: BTreeSet::new(),
+            untold: None,
         }
     }
 
@@ -58,9 +61,13 @@ impl Rings {
         let past = cluster.past_rings.values();
         let undrained = past.filter(|past| past.undrained.contains(&self.node));
         let undrained: BTreeSet<RingVersion> = undrained.map(|past| past.ring.version).collect();
+        let is_untold = cluster.unaware().any(|(id, _)| id == self.node);
+        let next = cluster.next_ring.as_ref().filter(|_| is_untold);
+        let untold = next.map(|next| next.ring.version);
         let known = cluster.readable_rings().map(|ring| ring.version);
         if self.current == Some(cluster.ring.version)
             && self.undrained == undrained
+            && self.untold == untold
             && known.eq(self.placements.keys().copied())
         {
             return None;
@@ -78,6 +85,7 @@ impl Rings {
             alone: members.len() == usize::from(member),
             placements: placements.collect(),
             undrained,
+            untold,
         })
     }
 
@@ -91,6 +99,11 @@ impl Rings {
 
     pub(crate) fn undrained(&self) -> impl DoubleEndedIterator<Item = RingVersion> + '_ {
         self.undrained.iter().copied()
+    }
+
+    /// A next ring that waits for this ingester, among others, to say that it knows it.
+    pub(crate) fn untold(&self) -> Option<RingVersion> {
+        self.untold
     }
 
     /// Whether a batch for this ring may be taken, when all rings up to `fenced` are closed here. A
@@ -142,6 +155,7 @@ impl fmt::Debug for Rings {
             .field("node", &self.node)
             .field("current", &self.current)
             .field("undrained", &self.undrained)
+            .field("untold", &self.untold)
             .finish_non_exhaustive()
     }
 }

@@ -192,13 +192,13 @@ async fn replay(
 }
 
 /// Waits until the catalog here has all that was committed before: heads that it covers, and whose
-/// log is gone, must not be taken for free.
+/// log is gone, must not be taken for free, and no reader may be told of an older catalog than before.
+/// What is proposed for that says which ring is known here, and that is so from here on.
 async fn catch_up(deps: &Deps) {
-    let nothing = Command::ReleaseLease {
-        name: "start".into(),
-        holder: deps.node,
-    };
-    while let Err(error) = deps.meta.propose(nothing.clone()).await {
+    let cluster = &deps.meta.catalog().cluster;
+    let next = cluster.next_ring.as_ref().map(|next| &next.ring);
+    let ring = next.unwrap_or(&cluster.ring).version;
+    while let Err(error) = deps.meta.propose(Command::Knows(deps.node, ring)).await {
         tracing::warn!(%error, "the coordinator does not answer; the ingester starts when it does");
         tokio::time::sleep(CATCH_UP_PAUSE).await;
     }

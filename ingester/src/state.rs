@@ -132,6 +132,8 @@ pub(crate) enum Action {
     },
     /// So many heads are covered by other owners' commits.
     CoveredByOthers(u64),
+    /// The catalog here has this next ring, and no older one will be told to readers.
+    Knows(RingVersion),
     /// This ingester holds no head of this ring or an older one, and takes no more for them.
     Drained(RingVersion),
     /// This log file and all older ones feed no head any more.
@@ -208,6 +210,8 @@ pub(crate) struct State {
     fenced: RingVersion,
     /// Since when each past ring is known to be one.
     past_since: BTreeMap<RingVersion, Timestamp>,
+    /// The ring that was last said to be known, and when to say so again.
+    told: (RingVersion, Timestamp),
     /// The ring that was last said to be drained, and when to say so again.
     drained: (RingVersion, Timestamp),
     leaving: bool,
@@ -304,6 +308,7 @@ impl State {
             rings: start.rings,
             fenced,
             past_since: BTreeMap::new(),
+            told: (RingVersion(0), Timestamp::MIN),
             drained: (RingVersion(0), Timestamp::MIN),
             leaving: false,
         }
@@ -331,6 +336,7 @@ impl State {
         self.answer_reconciling(out);
         self.start_flushes(now, out);
         self.answer_flush_waiters(out);
+        self.tell(now, out);
         if !self.replaying {
             self.drain(now, out);
             out.extend(self.files.take_unused().map(Action::RemoveLogFilesThrough));

@@ -232,9 +232,22 @@ impl Task {
                 }
             }
             Action::CoveredByOthers(heads) => self.metrics.covered_heads.inc_by(heads),
+            Action::Knows(ring) => self.knows(ring),
             Action::Drained(ring) => self.drained(ring),
         }
         None
+    }
+
+    fn knows(&self, ring: RingVersion) {
+        let (meta, node) = (Arc::clone(&self.meta), self.node);
+        tokio::spawn(async move {
+            match meta.propose(Command::Knows(node, ring)).await {
+                Ok(_) => tracing::debug!(ring = ring.0, "said that the next ring is known"),
+                Err(error) => {
+                    tracing::warn!(ring = ring.0, %error, "cannot say that the next ring is known; it is said again");
+                }
+            }
+        });
     }
 
     fn drained(&self, ring: RingVersion) {

@@ -127,6 +127,14 @@ fn table(status: &Status) -> String {
         "\nring {}, catalog version {}, {} segments, term {}\n",
         status.ring, status.version, status.segments, status.term
     );
+    if let Some(next) = &status.next_ring {
+        text += &format!(
+            "ring {} comes into use when enough of ring {} know of it: waiting for {}\n",
+            next.version,
+            status.ring,
+            numbers(&next.unaware)
+        );
+    }
     for past in &status.past_rings {
         text += &match (past.undrained.as_slice(), past.lost.as_slice()) {
             ([], lost) => unstored(past.version, lost),
@@ -156,8 +164,13 @@ fn unstored(ring: u64, lost: &[u64]) -> String {
 /// The rings under which the node had not stored what it held, with all who had not.
 fn lost_to(node: u64, status: &Status) -> Vec<(u64, Vec<u64>)> {
     let rings = status.past_rings.iter();
-    let lost = rings.filter(|past| past.lost.contains(&node));
-    lost.map(|past| (past.version, past.lost.clone())).collect()
+    let rings = rings.map(|past| (past.version, &past.lost));
+    // It may be in use still.
+    let current = status.next_ring.iter();
+    let rings = rings.chain(current.map(|next| (status.ring, &next.lost)));
+    let lost = rings.filter(|(_, lost)| lost.contains(&node));
+    lost.map(|(version, lost)| (version, lost.clone()))
+        .collect()
 }
 
 /// Whether nobody is left who may store what was held under the ring.
@@ -256,6 +269,23 @@ ring 4, catalog version 7, 5 segments, term 3
 ring 3 is not stored yet: waiting for 1, 2; lost 9
 ";
         assert_eq!(table(&serde_json::from_str(text).unwrap()), expected);
+    }
+
+    #[test]
+    fn a_ring_that_waits_is_shown_with_those_for_whom_it_does() {
+        let text = r#"{"protocol":1,"cluster":"00","node":1,"address":"a:1","ingester":true,"leader":null,"term":3,
+            "voters":[1],"learners":[],"last_log":9,"applied":9,"snapshot":null,"version":7,"last_node":12,"segments":5,
+            "ring":4,"next_ring":{"version":6,"unaware":[2,5],"lost":[3]},"past_rings":[],"members":[]}"#;
+        let status: Status = serde_json::from_str(text).unwrap();
+        let shown = table(&status);
+        let last = shown.lines().last();
+        let expected = "ring 6 comes into use when enough of ring 4 know of it: waiting for 2, 5";
+        assert_eq!(last, Some(expected));
+        let text = forgotten(3, &status, &status);
+        assert!(
+            text.ends_with("under ring 4; what only 3 had is lost\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -7,6 +7,9 @@ use super::head::Stage;
 use super::{Action, Asked, RETRY_NANOS, Reconciling, State, Ticket, Waiting};
 use crate::rings::{Rings, Verdict};
 
+/// When to say again that a ring is known: a cluster waits for it.
+const TELL_AGAIN_NANOS: i64 = 5_000_000_000;
+
 impl State {
     pub(super) fn judge(&self, request: &IngestRequest) -> Verdict {
         self.rings.judge(request.ring, self.fenced)
@@ -176,6 +179,19 @@ impl State {
         self.leaving = true;
         self.close(now);
         self.flush(now, ticket, Asked::Everything);
+    }
+
+    /// Says that the next ring is known, also while the log is read: readers are answered after that
+    /// only, and by the same catalog or a newer one.
+    pub(super) fn tell(&mut self, now: Timestamp, out: &mut Vec<Action>) {
+        let Some(ring) = self.rings.untold() else {
+            return;
+        };
+        let (said, again) = self.told;
+        if ring > said || again <= now {
+            self.told = (ring, now.saturating_add(TELL_AGAIN_NANOS));
+            out.push(Action::Knows(ring));
+        }
     }
 
     /// Closes past rings a slot after they became past, when senders have learnt of the new one, and

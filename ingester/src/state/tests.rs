@@ -111,6 +111,7 @@ fn describe(action: Action) -> String {
             Err(error) => format!("refuse {ticket} {:?}", error.kind()),
         },
         Action::CoveredByOthers(heads) => format!("covered {heads}"),
+        Action::Knows(ring) => format!("knows {}", ring.0),
         Action::Drained(ring) => format!("drained {}", ring.0),
     }
 }

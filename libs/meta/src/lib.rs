@@ -54,5 +54,5 @@ pub use memory::MemoryMeta;
 pub use node::{Config, Node, Timings, random_seed};
 pub use rebuild::{Rebuilt, rebuild};
 pub use state::{Rejected, StateMachine};
-pub use status::{Contact, MemberStatus, PastRingStatus, Status};
+pub use status::{Contact, MemberStatus, NextRingStatus, PastRingStatus, Status};
 pub use voters::{Candidate, Electorate, VoterChange, VoterRules, plan_voters};

@@ -10,6 +10,7 @@ use rpc::{
 
 mod cluster;
 mod deletes;
+mod rings;
 mod rules;
 
 pub use deletes::{ACTIVE_DELETES_MAX, PAST_DELETES_MAX};
@@ -72,9 +73,9 @@ impl StateMachine {
     /// reversed, with a path that is in use, a negative retention, or a delete request without
     /// times or over its tenant's limit.
     pub fn apply(&mut self, command: &Command) -> Result<Outcome, Rejected> {
+        // tidy: long because it is one arm for each command
         self.check(command)?;
         let catalog = Arc::make_mut(&mut self.catalog);
-        // tidy: long because it is one arm for each command
         catalog.version += 1;
         let version = catalog.version;
         match command {
@@ -87,6 +88,7 @@ impl StateMachine {
             Command::SetState(id, state) => {
                 cluster::set_state(&mut catalog.cluster, *id, *state);
             }
+            Command::Knows(id, ring) => cluster::knows(&mut catalog.cluster, *id, *ring),
             Command::Drained(id, ring) => cluster::drained(&mut catalog.cluster, *id, *ring),
             Command::Forget(id) => cluster::forget(&mut catalog.cluster, *id),
             Command::AcceptLoss(id) => cluster::accept_loss(&mut catalog.cluster, *id),
@@ -136,9 +138,6 @@ impl StateMachine {
                 deletes::pass(catalog, deletes, segments);
             }
             Command::FinishDelete(id) => deletes::finish(catalog, *id),
-        }
-        Ok(Outcome::Done { version })
-    }
             Command::SetRules { group, definition } => rules::set(catalog, group, definition),
             Command::DeleteRules {
                 tenant,
@@ -146,6 +145,9 @@ impl StateMachine {
                 name,
             } => rules::delete(catalog, tenant, namespace, name.as_deref()),
             Command::SaveRuleStates { holder: _, groups } => rules::progress(catalog, groups),
+        }
+        Ok(Outcome::Done { version })
+    }
 
     fn check(&self, command: &Command) -> Result<(), Rejected> {
         match command {
@@ -163,9 +165,10 @@ impl StateMachine {
                 run_out,
                 until: _,
             } => cluster::check_lease(&self.catalog.cluster, name, *holder, *run_out),
-            Command::Drained(..) | Command::ReleaseLease { .. } | Command::ForgetObjects(_) => {
-                Ok(())
-            }
+            Command::Knows(..)
+            | Command::Drained(..)
+            | Command::ReleaseLease { .. }
+            | Command::ForgetObjects(_) => Ok(()),
             Command::CommitFlush(commit) => self.check_flush(commit),
             Command::SwapSegments(commit) => self.check_swap(commit),
             Command::SetTenant(tenant, settings) => check_settings(tenant, settings),
@@ -173,10 +176,6 @@ impl StateMachine {
             Command::CancelDelete(id) => deletes::check_active(&self.catalog, *id).map(drop),
             Command::PassDeletes { .. } => Ok(()),
             Command::FinishDelete(id) => deletes::check_finish(&self.catalog, *id),
-        }
-    }
-
-    fn check_flush(&self, commit: &FlushCommit) -> Result<(), Rejected> {
             Command::SetRules { group, .. } => rules::check_set(group),
             Command::DeleteRules {
                 tenant,
@@ -184,6 +183,10 @@ impl StateMachine {
                 name,
             } => rules::check_delete(&self.catalog, tenant, namespace, name.as_deref()),
             Command::SaveRuleStates { holder, .. } => rules::check_progress(&self.catalog, *holder),
+        }
+    }
+
+    fn check_flush(&self, commit: &FlushCommit) -> Result<(), Rejected> {
         if commit.heads.is_empty() {
             let text = "a flush that covers no head says nothing".to_owned();
             return Err(Rejected::Invalid(text));

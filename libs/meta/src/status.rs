@@ -1,5 +1,6 @@
 //! What a coordinator says of itself and of the cluster.
 
+use model::NodeId;
 use rpc::{Catalog, MemberState, RoleSet};
 use serde::{Deserialize, Serialize};
 
@@ -48,10 +49,24 @@ pub struct Status {
     pub segments: u64,
     /// The version of the ring.
     pub ring: u64,
+    /// The ring that is to replace it, where members have come, gone or moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_ring: Option<NextRingStatus>,
     /// Replaced rings that may have uncovered heads, oldest first.
     pub past_rings: Vec<PastRingStatus>,
     /// All members, by number.
     pub members: Vec<MemberStatus>,
+}
+
+/// A ring that is to come into use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextRingStatus {
+    /// Its version.
+    pub version: u64,
+    /// Members of the current ring that have not said that they know it: it waits until they are few.
+    pub unaware: Vec<u64>,
+    /// Members of the current ring that were forgotten before they had drained it.
+    pub lost: Vec<u64>,
 }
 
 /// A replaced ring.
@@ -93,6 +108,18 @@ impl Status {
         self.last_node = catalog.last_node;
         self.segments = catalog.segments.len() as u64;
         self.ring = cluster.ring.version.0;
+        let is_lost = |id: &&NodeId| !cluster.members.contains_key(id);
+        self.next_ring = cluster.next_ring.as_ref().map(|next| NextRingStatus {
+            version: next.ring.version.0,
+            unaware: cluster.unaware().map(|(id, _)| id.0).collect(),
+            lost: cluster
+                .ring
+                .members
+                .keys()
+                .filter(is_lost)
+                .map(|id| id.0)
+                .collect(),
+        });
         let past = cluster.past_rings.values().map(|past| PastRingStatus {
             version: past.ring.version.0,
             undrained: past.undrained.iter().map(|id| id.0).collect(),

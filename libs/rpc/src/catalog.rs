@@ -133,10 +133,14 @@ pub enum Command {
     /// A known process has another address, zone or set of roles since its restart; its `state` is
     /// ignored. Refused as a conflict when there is no such member or another has the address.
     Update(Member),
-    /// How far a member is. An ingester that becomes active or ceases to be changes the ring. Refused
+    /// How far a member is. An ingester that becomes active or ceases to be makes a next ring. Refused
     /// as a conflict when there is no such member, or when it was further already: what leaves never
     /// becomes active again.
     SetState(NodeId, MemberState),
+    /// The member's catalog has this ring, and it tells nobody of an older catalog any more, after a
+    /// restart either. When enough members of the current ring know the next one, that becomes the
+    /// current one; of any other ring this says nothing.
+    Knows(NodeId, RingVersion),
     /// The member holds no uncovered head of this ring version or an older one, and takes no batch
     /// for them any more.
     Drained(NodeId, RingVersion),
@@ -194,10 +198,6 @@ pub enum Command {
     /// No head holds records of the request any more. Refused as a conflict when it is not active
     /// or a segment is still pending.
     FinishDelete(DeleteId),
-}
-
-/// What a command brought.
-#[derive(Clone, Debug, PartialEq, Eq)]
     /// Adds a rule group, or replaces the one of that name; what its evaluation left stays.
     SetRules {
         /// Its names.
@@ -222,6 +222,10 @@ pub enum Command {
         /// Groups whose state is another than before.
         groups: Vec<RuleProgress>,
     },
+}
+
+/// What a command brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing to say but the version at which it is in force.
     Done {

@@ -65,6 +65,16 @@ pub struct Ring {
     pub members: BTreeMap<NodeId, Arc<str>>,
 }
 
+/// A ring that is to replace the current one, as soon as enough members of that one know of it: then
+/// a reader that has heard of neither finds one of them among those that it asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NextRing {
+    /// What is to come; nobody writes under it yet.
+    pub ring: Ring,
+    /// Members of the current ring that tell nobody of a catalog without this one any more.
+    pub known: BTreeSet<NodeId>,
+}
+
 /// A ring that was replaced, and of which heads may be left that no segment covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PastRing {
@@ -107,8 +117,17 @@ pub struct Cluster {
     pub shape: Option<ClusterShape>,
     /// Every process that joined and has not left, by number.
     pub members: BTreeMap<NodeId, Member>,
-    /// The active ingesters: new batches go to owners of this ring.
+    /// New batches go to owners of this ring.
     pub ring: Ring,
+    /// What replaces it, where other ingesters are active than those of `ring`, or in other zones.
+    pub next_ring: Option<NextRing>,
+    /// The newest version that a ring was given, also one that never came into use: no version means
+    /// two rings. 0 in catalogs of older programs, where the current ring has the newest.
+    pub last_ring: RingVersion,
+    /// Whether a ring waits until members of the one before it know of it: from when the first
+    /// ingester said that it knows one. Programs before that had no such word, and changed rings at
+    /// once; so do their logs.
+    pub rings_wait: bool,
     /// Replaced rings with uncovered heads, oldest first.
     pub past_rings: BTreeMap<RingVersion, PastRing>,
     /// Jobs by name. Those of a segment are given up with it, whoever has them.
@@ -129,6 +148,16 @@ impl ClusterShape {
 }
 
 impl Cluster {
+    /// Members of the current ring that may still tell somebody of a catalog without the next one.
+    /// Who was forgotten is none of them: whoever forgot it said that it does not come back.
+    pub fn unaware(&self) -> impl Iterator<Item = (NodeId, &Arc<str>)> {
+        let members = self.next_ring.iter().flat_map(|next| {
+            let members = self.ring.members.iter();
+            members.filter(|(id, _)| !next.known.contains(id) && self.members.contains_key(id))
+        });
+        members.map(|(id, zone)| (*id, zone))
+    }
+
     /// The rings of which heads may be uncovered: the past ones, then the current one.
     pub fn readable_rings(&self) -> impl Iterator<Item = &Ring> {
         let past = self.past_rings.values().map(|past| &past.ring);

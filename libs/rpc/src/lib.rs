@@ -28,7 +28,9 @@ pub use catalog::{
     Catalog, Command, CoveredHeads, FlushCommit, Outcome, SegmentId, SegmentMeta, SwapCommit,
     TenantSegment, TenantSettings,
 };
-pub use cluster::{Cluster, ClusterShape, Lease, Member, MemberState, PastRing, Ring, RoleSet};
+pub use cluster::{
+    Cluster, ClusterShape, Lease, Member, MemberState, NextRing, PastRing, Ring, RoleSet,
+};
 pub use deletes::{ActiveDelete, DeleteId, DeleteRequest};
 pub use error::Error;
 pub use network::{Changes, MetaCall, MetaPeerApi, Network};
@@ -36,6 +38,6 @@ pub use ports::{
     HeadBatches, HeldBatch, IngestApi, IngestRequest, MetaApi, OwnerApi, Recent, RecentRequest,
     ReconcileRequest, Reconciled, SealedHead, SearchApi,
 };
+pub use rules::{RuleGroup, RuleGroupId, RuleProgress};
 pub use share::{QueryApi, ShareRequest, ShareSegment};
 pub use tail::{TailError, TailReceiver, TailSender};
-pub use rules::{RuleGroup, RuleGroupId, RuleProgress};

@@ -13,7 +13,7 @@ pub(super) struct Quorum {
     rings: Vec<Readable>,
 }
 
-/// One ring of which heads may be uncovered.
+/// One ring of which heads may be uncovered, or that may be in use soon.
 struct Readable {
     version: RingVersion,
     placement: Arc<Placement>,
@@ -43,12 +43,16 @@ impl Quorum {
             let members = ring.members.iter().map(|(id, zone)| (*id, zone));
             placements.of(ring.version, members, shape.shards, shape.replicas)
         };
-        let current = Readable {
-            version: cluster.ring.version,
-            placement: place(&cluster.ring),
+        // The next one may be in use already where nobody who was asked has heard of that. Whoever writes
+        // under a ring after it waited until a quorum of its owners knew of that ring, and then one of
+        // those who answer tells a newer catalog.
+        let next = cluster.next_ring.iter().map(|next| &next.ring);
+        let used = next.chain([&cluster.ring]).map(|ring| Readable {
+            version: ring.version,
+            placement: place(ring),
             drained: BTreeSet::new(),
-        };
-        let mut rings = vec![current];
+        });
+        let mut rings: Vec<Readable> = used.collect();
         for past in cluster.past_rings.values() {
             let members = past.ring.members.keys();
             let drained =

@@ -2,6 +2,8 @@
 //! segments of the catalog, or there is no answer. Method: fake ingesters and a fake coordinator;
 //! tables for each rule, then random histories of a cluster.
 
+mod rings;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -159,6 +159,10 @@ impl Cluster {
         self.start(at).await;
         let active = Command::SetState(NodeId(at as u64 + 1), MemberState::Active);
         self.meta().propose(active).await.unwrap();
+        let mut catalog = self.meta().catalog();
+        while catalog.cluster.next_ring.is_some() {
+            catalog = self.meta().changed(catalog.version).await;
+        }
     }
 
     fn meta(&self) -> &Flaky {

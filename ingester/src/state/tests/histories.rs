@@ -76,9 +76,10 @@ impl World {
                     assert!(heads.all(|head| self.committed.contains(head)));
                 }
                 Action::Publish(_) | Action::Duplicate => {}
-                Action::Reconciled { .. } | Action::CoveredByOthers(_) | Action::Drained(_) => {
-                    panic!("there is nobody else");
-                }
+                Action::Reconciled { .. }
+                | Action::CoveredByOthers(_)
+                | Action::Knows(_)
+                | Action::Drained(_) => panic!("there is nobody else"),
             }
         }
     }

@@ -148,6 +148,9 @@ impl World {
         for _ in 0..nodes {
             world.join();
         }
+        // Rings wait from here on.
+        let knows = Command::Knows(number(0), RingVersion(0));
+        world.meta.apply(&knows).unwrap();
         for node in 0..nodes {
             world.start(node);
         }
@@ -227,6 +230,10 @@ impl World {
             }
             Action::Reconciled { ticket, result } => {
                 this.told.insert(ticket, result);
+            }
+            Action::Knows(ring) => {
+                let knows = Command::Knows(number(node), ring);
+                self.meta.apply(&knows).unwrap();
             }
             Action::Drained(ring) => {
                 let catalog = self.meta.catalog();
@@ -361,6 +368,21 @@ impl World {
         let covered = catalog.covered.get(&number(node).0);
         let covered = covered.cloned().unwrap_or_default();
         self.on(node, Event::Catalog { covered, rings });
+        self.go(node, &catalog);
+    }
+
+    /// Who is to leave goes on when it has heard of a ring without it.
+    fn go(&mut self, node: usize, heard: &rpc::Catalog) {
+        let cluster = &heard.cluster;
+        let member = cluster.members.get(&number(node));
+        if member.is_some_and(|member| member.state == MemberState::Leaving)
+            && !cluster.ring.members.contains_key(&number(node))
+            && self.nodes[node].leaving.is_none()
+        {
+            let ticket = self.ticket();
+            self.nodes[node].leaving = Some(ticket);
+            self.on(node, Event::Leave { ticket });
+        }
     }
 
     fn leave(&mut self, node: usize) {
@@ -370,9 +392,6 @@ impl World {
         let leaving = Command::SetState(number(node), MemberState::Leaving);
         if self.meta.apply(&leaving).is_ok() {
             self.hear(node);
-            let ticket = self.ticket();
-            self.nodes[node].leaving = Some(ticket);
-            self.on(node, Event::Leave { ticket });
         }
     }
 
@@ -474,12 +493,7 @@ impl World {
             self.on(node, Event::Replayed { ticket, record });
         }
         self.on(node, Event::ReplayDone);
-        let member = catalog.cluster.members.get(&number(node));
-        if member.is_some_and(|member| member.state == MemberState::Leaving) {
-            let ticket = self.ticket();
-            self.nodes[node].leaving = Some(ticket);
-            self.on(node, Event::Leave { ticket });
-        }
+        self.go(node, &catalog);
     }
 
     fn reaches(&self, a: usize, b: usize) -> bool {

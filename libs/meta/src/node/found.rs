@@ -468,6 +468,7 @@ mod tests {
             last_node: 0,
             segments: 0,
             ring: 0,
+            next_ring: None,
             past_rings: Vec::new(),
             members: Vec::new(),
         }

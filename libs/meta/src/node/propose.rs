@@ -179,6 +179,7 @@ fn harmless_twice(command: &Command) -> bool {
         Command::FormCluster(_)
         | Command::Update(_)
         | Command::SetState(..)
+        | Command::Knows(..)
         | Command::Drained(..)
         | Command::Forget(_)
         | Command::TakeLease { .. }

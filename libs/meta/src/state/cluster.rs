@@ -1,12 +1,12 @@
 //! Members, rings and leases.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{NodeId, RingVersion, Timestamp};
-use rpc::{Catalog, Cluster, ClusterShape, Lease, Member, MemberState, PastRing, Ring, SegmentId};
+use rpc::{Catalog, Cluster, ClusterShape, Lease, Member, MemberState, SegmentId};
 
 use super::Rejected;
+use super::rings::renew_ring;
 
 pub(super) fn check_form(cluster: &Cluster, shape: &ClusterShape) -> Result<(), Rejected> {
     if shape.shards == 0 || shape.replicas == 0 || shape.slot_nanos < 1 {
@@ -97,6 +97,16 @@ pub(super) fn check_state(
 pub(super) fn set_state(cluster: &mut Cluster, id: NodeId, state: MemberState) {
     if let Some(member) = cluster.members.get_mut(&id) {
         member.state = state;
+    }
+    renew_ring(cluster);
+}
+
+pub(super) fn knows(cluster: &mut Cluster, id: NodeId, ring: RingVersion) {
+    cluster.rings_wait = true;
+    if let Some(next) = &mut cluster.next_ring
+        && next.ring.version == ring
+    {
+        next.known.insert(id);
     }
     renew_ring(cluster);
 }
@@ -213,28 +223,6 @@ pub(super) fn drop_leases(cluster: &mut Cluster, gone: &[SegmentId]) {
     for segment in gone {
         cluster.leases.remove(Lease::of_merge(*segment).as_str());
         cluster.leases.remove(Lease::of_delete(*segment).as_str());
-    }
-}
-
-/// Makes a new ring when other ingesters than before are active, or in other zones.
-fn renew_ring(cluster: &mut Cluster) {
-    let active = cluster
-        .ingesters()
-        .filter(|member| member.state == MemberState::Active)
-        .map(|member| (member.id, Arc::clone(&member.zone)));
-    let members: BTreeMap<NodeId, Arc<str>> = active.collect();
-    if members == cluster.ring.members {
-        return;
-    }
-    let version = RingVersion(cluster.ring.version.0 + 1);
-    let ring = std::mem::replace(&mut cluster.ring, Ring { version, members });
-    if !ring.members.is_empty() {
-        let past = PastRing {
-            undrained: ring.members.keys().copied().collect(),
-            lost: Default::default(),
-            ring,
-        };
-        cluster.past_rings.insert(past.ring.version, past);
     }
 }
 

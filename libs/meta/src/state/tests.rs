@@ -262,6 +262,7 @@ impl Twin {
             Command::Join(_)
             | Command::Update(_)
             | Command::SetState(..)
+            | Command::Knows(..)
             | Command::Drained(..)
             | Command::Forget(_)
             | Command::AcceptLoss(_)

@@ -38,6 +38,10 @@ pub(super) enum Command {
         node: u64,
         state: MemberState,
     },
+    Knows {
+        node: u64,
+        ring: u64,
+    },
     Drained {
         node: u64,
         ring: u64,
@@ -69,10 +73,6 @@ pub(super) enum Command {
         segments: BTreeSet<u64>,
     },
     FinishDelete(u64),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
     SetRules {
         group: RuleGroupId,
         definition: String,
@@ -87,6 +87,10 @@ pub(super) enum Command {
         holder: u64,
         groups: Vec<RuleProgress>,
     },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct FlushCommit {
     shard: u32,
     slot: i64,
@@ -160,12 +164,12 @@ pub(super) struct Catalog {
     deletes: Vec<ActiveDelete>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     past_deletes: Vec<PastDelete>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rules: Vec<RuleGroup>,
 }
 
 #[expect(
     clippy::trivially_copy_pass_by_ref,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    rules: Vec<RuleGroup>,
     reason = "serde gives fields by reference"
 )]
 fn is_zero(number: &u64) -> bool {
@@ -174,6 +178,7 @@ fn is_zero(number: &u64) -> bool {
 
 impl From<&rpc::Command> for Command {
     fn from(command: &rpc::Command) -> Self {
+        // tidy: long because it is one arm for each command
         match command {
             rpc::Command::FormCluster(shape) => Command::FormCluster(shape.into()),
             rpc::Command::Join(member) => Command::Join(member.into()),
@@ -181,6 +186,10 @@ impl From<&rpc::Command> for Command {
             rpc::Command::SetState(node, state) => Command::SetState {
                 node: node.0,
                 state: (*state).into(),
+            },
+            rpc::Command::Knows(node, ring) => Command::Knows {
+                node: node.0,
+                ring: ring.0,
             },
             rpc::Command::Drained(node, ring) => Command::Drained {
                 node: node.0,
@@ -224,14 +233,6 @@ impl From<&rpc::Command> for Command {
                 segments: segments.iter().map(|id| id.0).collect(),
             },
             rpc::Command::FinishDelete(id) => Command::FinishDelete(id.0),
-        }
-    }
-}
-
-impl TryFrom<Command> for rpc::Command {
-    type Error = ShapeError;
-
-    fn try_from(command: Command) -> Result<Self, ShapeError> {
             rpc::Command::SetRules { group, definition } => Command::SetRules {
                 group: group.into(),
                 definition: definition.to_string(),
@@ -249,15 +250,24 @@ impl TryFrom<Command> for rpc::Command {
                 holder: holder.0,
                 groups: groups.iter().map(RuleProgress::from).collect(),
             },
+        }
+    }
+}
+
+impl TryFrom<Command> for rpc::Command {
+    type Error = ShapeError;
+
+    fn try_from(command: Command) -> Result<Self, ShapeError> {
+        // tidy: long because it is one arm for each command
         Ok(match command {
             Command::FormCluster(shape) => rpc::Command::FormCluster(shape.into()),
             Command::Join(member) => rpc::Command::Join(member.into()),
             Command::Update(member) => rpc::Command::Update(member.into()),
             Command::SetState { node, state } => rpc::Command::SetState(NodeId(node), state.into()),
+            Command::Knows { node, ring } => rpc::Command::Knows(NodeId(node), RingVersion(ring)),
             Command::Drained { node, ring } => {
                 rpc::Command::Drained(NodeId(node), RingVersion(ring))
             }
-        // tidy: long because it is one arm for each command
             Command::Forget(node) => rpc::Command::Forget(NodeId(node)),
             Command::AcceptLoss(node) => rpc::Command::AcceptLoss(NodeId(node)),
             Command::TakeLease {
@@ -295,15 +305,6 @@ impl TryFrom<Command> for rpc::Command {
                 segments: segments.into_iter().map(SegmentId).collect(),
             },
             Command::FinishDelete(id) => rpc::Command::FinishDelete(DeleteId(id)),
-        })
-    }
-}
-
-impl From<&rpc::FlushCommit> for FlushCommit {
-    fn from(commit: &rpc::FlushCommit) -> Self {
-        let heads = commit.heads.iter();
-        FlushCommit {
-            shard: commit.key.shard.0,
             Command::SetRules { group, definition } => rpc::Command::SetRules {
                 group: group.try_into()?,
                 definition: definition.into(),
@@ -324,6 +325,15 @@ impl From<&rpc::FlushCommit> for FlushCommit {
                     .map(rpc::RuleProgress::try_from)
                     .collect::<Result<_, ShapeError>>()?,
             },
+        })
+    }
+}
+
+impl From<&rpc::FlushCommit> for FlushCommit {
+    fn from(commit: &rpc::FlushCommit) -> Self {
+        let heads = commit.heads.iter();
+        FlushCommit {
+            shard: commit.key.shard.0,
             slot: commit.key.slot.0,
             ring: commit.key.ring.0,
             heads: heads.map(|head| (head.ingester, head.sequence)).collect(),
@@ -466,6 +476,7 @@ impl From<&rpc::Catalog> for Catalog {
             last_delete: catalog.last_delete,
             deletes: deletes::active(&catalog.deletes),
             past_deletes: deletes::past(&catalog.past_deletes),
+            rules: rules::groups(&catalog.rules),
         }
     }
 }
@@ -475,7 +486,6 @@ impl TryFrom<Catalog> for rpc::Catalog {
 
     fn try_from(catalog: Catalog) -> Result<Self, ShapeError> {
         let mut tenants = BTreeMap::new();
-            rules: rules::groups(&catalog.rules),
         for (tenant, settings) in catalog.tenants {
             tenants.insert(TenantId::new(&tenant)?, settings.into());
         }
@@ -502,7 +512,7 @@ impl TryFrom<Catalog> for rpc::Catalog {
             last_delete: catalog.last_delete,
             deletes: deletes::read_active(catalog.deletes)?,
             past_deletes: deletes::read_past(catalog.past_deletes)?,
+            rules: rules::read_groups(catalog.rules)?,
         })
     }
 }
-            rules: rules::read_groups(catalog.rules)?,

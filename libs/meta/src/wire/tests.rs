@@ -8,8 +8,8 @@ use std::sync::Arc;
 use model::{NodeId, RingVersion, TenantId, TimeRange, Timestamp};
 use rpc::{
     ActiveDelete, Catalog, Cluster, Command, CoveredHeads, DeleteId, DeleteRequest, Lease, Member,
-    MemberState, PastRing, Ring, RoleSet, RuleGroup, RuleGroupId, RuleProgress, SegmentId,
-    SegmentMeta, TenantSettings,
+    MemberState, NextRing, PastRing, Ring, RoleSet, RuleGroup, RuleGroupId, RuleProgress,
+    SegmentId, SegmentMeta, TenantSettings,
 };
 
 use super::*;
@@ -36,6 +36,7 @@ fn commands() -> Vec<(&'static str, Command)> {
             "set_state",
             Command::SetState(NodeId(3), MemberState::Leaving),
         ),
+        ("knows", Command::Knows(NodeId(3), RingVersion(9))),
         ("drained", Command::Drained(NodeId(3), RingVersion(9))),
         ("forget", Command::Forget(NodeId(3))),
         ("accept_loss", Command::AcceptLoss(NodeId(3))),
@@ -197,11 +198,27 @@ fn catalog_with_cluster() -> Catalog {
         ring: ring(9, 3),
         past_rings: BTreeMap::from([(RingVersion(8), past)]),
         leases: BTreeMap::from([(Arc::from("merge/7"), lease)]),
+        ..Cluster::default()
     };
     Catalog {
         cluster,
         ..catalog()
     }
+}
+
+fn catalog_with_next_ring() -> Catalog {
+    let mut catalog = catalog_with_cluster();
+    let ring = Ring {
+        version: RingVersion(12),
+        members: BTreeMap::from([(NodeId(3), Arc::from("z")), (NodeId(5), Arc::from("y"))]),
+    };
+    catalog.cluster.next_ring = Some(NextRing {
+        ring,
+        known: [NodeId(3)].into(),
+    });
+    catalog.cluster.last_ring = RingVersion(12);
+    catalog.cluster.rings_wait = true;
+    catalog
 }
 
 fn catalog_with_deletes() -> Catalog {
@@ -255,6 +272,7 @@ fn a_catalog_has_the_form_of_the_golden_file() {
     for (name, catalog) in [
         ("catalog", catalog()),
         ("catalog_cluster", catalog_with_cluster()),
+        ("catalog_next_ring", catalog_with_next_ring()),
         ("catalog_deletes_begun", begun),
         ("catalog_deletes", catalog_with_deletes()),
         ("catalog_rules", catalog_with_rules()),

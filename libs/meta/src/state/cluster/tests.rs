@@ -1,6 +1,6 @@
 //! Each rule by itself, then what must be true of any sequence of commands.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use rpc::{Command, Outcome, RoleSet};

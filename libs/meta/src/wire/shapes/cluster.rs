@@ -49,6 +49,13 @@ struct Ring {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct NextRing {
+    ring: Ring,
+    known: BTreeSet<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct PastRing {
     ring: Ring,
     undrained: BTreeSet<u64>,
@@ -70,6 +77,12 @@ pub(in crate::wire) struct Cluster {
     shape: Option<ClusterShape>,
     members: Vec<Member>,
     ring: Ring,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next_ring: Option<NextRing>,
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    last_ring: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    rings_wait: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     past_rings: Vec<PastRing>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -176,6 +189,10 @@ impl From<Ring> for rpc::Ring {
 
 impl From<&rpc::Cluster> for Cluster {
     fn from(cluster: &rpc::Cluster) -> Self {
+        let next = |next: &rpc::NextRing| NextRing {
+            ring: (&next.ring).into(),
+            known: next.known.iter().map(|id| id.0).collect(),
+        };
         let past = |past: &rpc::PastRing| PastRing {
             ring: (&past.ring).into(),
             undrained: past.undrained.iter().map(|id| id.0).collect(),
@@ -189,6 +206,9 @@ impl From<&rpc::Cluster> for Cluster {
             shape: cluster.shape.as_ref().map(ClusterShape::from),
             members: cluster.members.values().map(Member::from).collect(),
             ring: (&cluster.ring).into(),
+            next_ring: cluster.next_ring.as_ref().map(next),
+            last_ring: cluster.last_ring.0,
+            rings_wait: cluster.rings_wait,
             past_rings: cluster.past_rings.values().map(past).collect(),
             leases: cluster
                 .leases
@@ -201,6 +221,10 @@ impl From<&rpc::Cluster> for Cluster {
 
 impl From<Cluster> for rpc::Cluster {
     fn from(cluster: Cluster) -> Self {
+        let next = |next: NextRing| rpc::NextRing {
+            ring: next.ring.into(),
+            known: next.known.into_iter().map(NodeId).collect(),
+        };
         let past = |past: PastRing| rpc::PastRing {
             ring: past.ring.into(),
             undrained: past.undrained.into_iter().map(NodeId).collect(),
@@ -216,6 +240,9 @@ impl From<Cluster> for rpc::Cluster {
             shape: cluster.shape.map(rpc::ClusterShape::from),
             members: members.map(|member| (member.id, member)).collect(),
             ring: cluster.ring.into(),
+            next_ring: cluster.next_ring.map(next),
+            last_ring: RingVersion(cluster.last_ring),
+            rings_wait: cluster.rings_wait,
             past_rings: past_rings.map(|past| (past.ring.version, past)).collect(),
             leases: cluster
                 .leases
