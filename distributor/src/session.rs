@@ -269,7 +269,7 @@ impl<'s> Session<'s> {
         let mut plain = true;
         for (name, value) in metadata {
             bytes += name.len() + value.len();
-            plain &= model::is_valid_label_name(name);
+            plain &= !value.is_empty() && proto::otlp::is_plain_name(name);
             if let Err(error) = std::str::from_utf8(value) {
                 let at = error.valid_up_to();
                 let name = excerpt(name);
@@ -325,13 +325,14 @@ impl<'s> Session<'s> {
         match self.check_metadata(metadata) {
             Ok(true) => self.take(timestamp, line, metadata),
             Ok(false) => {
-                let names: Vec<String> = metadata
-                    .iter()
+                // As in Loki, what says nothing is not kept.
+                let said = || metadata.iter().filter(|(_, value)| !value.is_empty());
+                let names: Vec<String> = said()
                     .map(|(name, _)| proto::otlp::sanitize_name(name))
                     .collect();
                 let mut renamed: Vec<(&str, &[u8])> = names
                     .iter()
-                    .zip(&*metadata)
+                    .zip(said())
                     .map(|(name, (_, value))| (name.as_str(), *value))
                     .collect();
                 self.take(timestamp, line, &mut renamed);

@@ -181,10 +181,11 @@ fn a_request_whose_records_are_too_much_is_refused_whole() {
 }
 
 #[test]
-fn metadata_names_that_are_no_label_names_are_replaced() {
+fn metadata_names_that_are_no_label_names_are_replaced_and_values_that_are_empty_left_out() {
     let sorted = sorted(&Limits::default(), 1, |session| {
         session.stream_text(br#"{app="x"}"#);
-        session.record(NOW, b"x", &mut [("user.id", b"7"), ("a", b"b")]);
+        let metadata: &mut [(&str, &[u8])] = &mut [("user..id", b"7"), ("a", b"b"), ("c", b"")];
+        session.record(NOW, b"x", metadata);
     });
     let row = sorted.batches[0].1.row(0);
     let metadata: Vec<_> = row.metadata().collect();

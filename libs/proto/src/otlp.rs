@@ -13,8 +13,8 @@
 //! | `traceId`, `spanId` | metadata `trace_id`, `span_id` in lowercase hex; invalid ones count as absent |
 //! | `body` | the line; lists, maps as JSON text, bytes as base64 |
 //!
-//! In names every character that a label name cannot have becomes `_`, and a leading digit gets
-//! `key_` in front. Attributes that are maps are flattened: `a: {b: 1}` becomes `a_b="1"`. When a
+//! In names each run of `_` and of characters that a label name cannot have becomes one `_`, and a
+//! leading digit gets `key_` in front. Attributes that are maps are flattened: `a: {b: 1}` becomes `a_b="1"`. When a
 //! name occurs twice, the narrower one wins: record over scope over resource.
 
 mod json;
@@ -24,7 +24,7 @@ mod response;
 mod value;
 
 pub use json::decode_json;
-pub use mapping::sanitize_name;
+pub use mapping::{is_plain_name, sanitize_name};
 pub use protobuf::decode_protobuf;
 pub use response::{PartialSuccess, RetryInfo, Status};
 

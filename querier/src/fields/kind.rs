@@ -1,5 +1,7 @@
 //! What values of a field look like.
 
+use query::logql::pipeline::{parse_bytes, parse_duration, parse_float};
+
 /// The narrowest type that reads all values of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FieldKind {
@@ -20,15 +22,19 @@ impl FieldKind {
         if value.is_empty() {
             return None;
         }
-        Some(if value.parse::<i64>().is_ok() {
+        // Numbers begin so; that is cheaper than to hear why another text is none.
+        let begins = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b' ');
+        let number = value.as_bytes().first().is_some_and(begins);
+        let word = matches!(value.as_bytes()[0], b'i' | b'I' | b'n' | b'N');
+        Some(if number && value.parse::<i64>().is_ok() {
             FieldKind::Int
-        } else if value.parse::<f64>().is_ok() {
+        } else if (number || word) && parse_float(value).is_ok() {
             FieldKind::Float
         } else if BOOLEANS.contains(&value) {
             FieldKind::Boolean
-        } else if query::logql::parse::parse_duration(value).is_some() {
+        } else if number && parse_duration(value).is_ok() {
             FieldKind::Duration
-        } else if query::logql::parse::parse_bytes(value).is_some() {
+        } else if number && parse_bytes(value).is_ok() {
             FieldKind::Bytes
         } else {
             FieldKind::Text
@@ -75,6 +81,10 @@ mod tests {
             (&["true", "F"], Some("boolean")),
             (&["1m30s", "", "2ms"], Some("duration")),
             (&["10KB"], Some("bytes")),
+            (&["1 GiB", "1B ", "1,000"], Some("bytes")),
+            (&["1_000", "0x1p4", "NaN", "-Inf"], Some("float")),
+            (&["1d"], Some("string")),
+            (&["nil"], Some("string")),
             (&["10KB", "10"], Some("string")),
             (&["ten"], Some("string")),
             (&[""], None),

@@ -292,8 +292,9 @@ fn add_entries(
     }
 }
 
-/// Makes a label name of any text: characters that a label name cannot have become `_`, a leading
-/// digit gets `key_` in front, the empty text becomes `_`. A label name stays as it is.
+/// Makes a label name of any text, as Loki does: each run of `_` and of characters that a label name
+/// cannot have becomes one `_`, but not the ends of `__name__`; a leading digit gets `key_` in front,
+/// the empty text becomes `_`.
 pub fn sanitize_name(text: &str) -> String {
     let mut name = String::with_capacity(text.len() + 4);
     write_name(text, &mut name);
@@ -301,7 +302,7 @@ pub fn sanitize_name(text: &str) -> String {
 }
 
 fn write_name(text: &str, out: &mut String) {
-    if is_valid_label_name(text) {
+    if is_plain_name(text) {
         out.push_str(text);
         return;
     }
@@ -310,10 +311,29 @@ fn write_name(text: &str, out: &mut String) {
         Some(first) if first.is_ascii_digit() => out.push_str("key_"),
         Some(_) => {}
     }
-    out.extend(text.chars().map(|c| match c {
-        c if c.is_ascii_alphanumeric() => c,
-        _ => '_',
-    }));
+    let inner = text
+        .strip_prefix("__")
+        .and_then(|text| text.strip_suffix("__"));
+    if inner.is_some() {
+        out.push_str("__");
+    }
+    let mut run = false;
+    for c in inner.unwrap_or(text).chars() {
+        let plain = c.is_ascii_alphanumeric();
+        if plain || !run {
+            out.push(if plain { c } else { '_' });
+        }
+        run = !plain;
+    }
+    if inner.is_some() {
+        out.push_str("__");
+    }
+}
+
+/// Whether [`sanitize_name`] leaves a name as it is, told without making it: some of which it does
+/// are not among them.
+pub fn is_plain_name(name: &str) -> bool {
+    is_valid_label_name(name) && !name.contains("__")
 }
 
 /// The vector's memory as an empty vector of slices that live otherwise.
@@ -334,7 +354,12 @@ mod tests {
             ("already_fine", "already_fine"),
             ("_x", "_x"),
             ("1st", "key_1st"),
-            ("größe", "gr__e"),
+            ("größe", "gr_e"),
+            ("a__b...c", "a_b_c"),
+            ("__x", "_x"),
+            ("__a.b__c__", "__a_b_c__"),
+            ("___", "_"),
+            ("____", "____"),
             ("", "_"),
         ] {
             assert_eq!(sanitize_name(text), want);

@@ -54,7 +54,7 @@ use self::stage::{LineState, Scratch, Step};
 use self::unwrap::UnwrapStep;
 use super::ast::{Stage, Unwrap};
 
-pub(crate) use self::convert::parse_float;
+pub use self::convert::{parse_bytes, parse_duration, parse_float};
 pub(crate) use self::order::idle_formats;
 pub use self::row::{Category, ERROR_DETAILS_LABEL, ERROR_LABEL, PRESERVE_ERROR_LABEL};
 pub use self::runner::{Output, RowLabels, Runner, Sample};

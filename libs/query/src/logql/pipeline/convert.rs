@@ -4,7 +4,7 @@
 use crate::logql::parse::{quote, underscores_are_right};
 
 /// `strconv.ParseFloat`.
-pub(crate) fn parse_float(text: &str) -> Result<f64, String> {
+pub fn parse_float(text: &str) -> Result<f64, String> {
     let syntax = || {
         format!(
             "strconv.ParseFloat: parsing {}: invalid syntax",
@@ -60,7 +60,7 @@ fn parse_hex_float(text: &str) -> Option<f64> {
 }
 
 /// `time.ParseDuration`: nanoseconds.
-pub(super) fn parse_duration(text: &str) -> Result<i64, String> {
+pub fn parse_duration(text: &str) -> Result<i64, String> {
     let invalid = || format!("time: invalid duration {}", quote_time(text));
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
@@ -156,7 +156,7 @@ fn unit_nanos(unit: &str) -> Option<u64> {
 }
 
 /// `humanize.ParseBytes`: `42 MB`, `1.5GiB`, `1,000`.
-pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits_end = text
         .find(|c: char| !c.is_numeric() && c != '.' && c != ',')
         .unwrap_or(text.len());
