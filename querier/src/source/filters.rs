@@ -19,6 +19,9 @@ const SAVED_BYTES_MIN: u64 = 4 << 20;
 /// Values that are held at one time, as they are stored; those of one chunk may be more.
 const BATCH_BYTES: u64 = 32 << 20;
 
+/// Values that are read first, at most, where a few rows may be enough.
+const ORDERED_BYTES_MAX: u64 = 64 << 20;
+
 /// A chunk whose values are to be looked at.
 struct Look {
     /// Among the plans.
@@ -69,6 +72,18 @@ impl<'b> Rooms<'b> {
     }
 }
 
+/// How many bytes of values may be read to leave out more chunks, when filters leave `left` of `before`;
+/// `vain` of these are expected to hold nothing.
+fn look_bytes_max(order: ScanOrder, before: usize, left: usize, vain: f64) -> u64 {
+    let (is_rare, bytes_max) = match order {
+        // What most chunks do not hold is rare, and most of the others do not hold it either.
+        ScanOrder::Any => (left <= before / 2, u64::MAX),
+        // Where a few rows are enough the first chunk may have them, unless that is unlikely for any.
+        ScanOrder::Backward | ScanOrder::Forward => (vain > left as f64 * 0.75, ORDERED_BYTES_MAX),
+    };
+    if is_rare { bytes_max } else { 0 }
+}
+
 /// In pieces of so many bytes, or of one look.
 fn batches(looks: &[Look]) -> impl Iterator<Item = &[Look]> {
     let mut rest = looks;
@@ -102,11 +117,10 @@ impl SnapshotSource {
         };
         let before = chunks(planned);
         while self.ask_filters(planned, budget, stats)? {}
-        // What most chunks do not hold is rare, and most of the others do not hold it either. Where a
-        // few rows may be enough, the rest is not looked at before these are found.
-        let is_whole = order == ScanOrder::Any;
-        if is_remote && is_whole && chunks(planned) <= before / 2 {
-            self.look_at_values(planned, budget, stats)?;
+        let vain = planned.iter().map(|planned| planned.plan.chunks_in_vain());
+        let bytes_max = look_bytes_max(order, before, chunks(planned), vain.sum());
+        if is_remote && bytes_max > 0 {
+            self.look_at_values(planned, bytes_max, budget, stats)?;
         }
         for planned in &*planned {
             stats.chunks_skipped += planned.plan.chunks_skipped() as u64;
@@ -150,10 +164,12 @@ impl SnapshotSource {
         Ok(true)
     }
 
-    /// Reads the values of the chunks and leaves out those that do not hold what is looked for.
+    /// Reads the values of the chunks, unless these are too many bytes, and leaves out chunks that do not
+    /// hold what is looked for.
     fn look_at_values(
         &self,
         planned: &mut [Planned],
+        bytes_max: u64,
         budget: &Budget,
         stats: &mut ScanStats,
     ) -> Result<(), SourceError> {
@@ -169,7 +185,8 @@ impl SnapshotSource {
                 }
             }
         }
-        if saved < SAVED_BYTES_MIN {
+        let bytes: u64 = looks.iter().map(Look::bytes).sum();
+        if saved < SAVED_BYTES_MIN || bytes > bytes_max {
             return Ok(());
         }
         let mut dropped: Vec<Vec<usize>> = vec![Vec::new(); planned.len()];
@@ -241,6 +258,17 @@ mod tests {
         let sizes: Vec<usize> = batches(&looks).map(<[Look]>::len).collect();
         assert_eq!(sizes, [2, 1, 1, 2]);
         assert_eq!(batches(&[]).count(), 0);
+    }
+
+    #[test]
+    fn where_few_rows_are_enough_values_are_looked_at_only_if_hardly_a_chunk_has_one() {
+        let forward = |left, vain| look_bytes_max(ScanOrder::Forward, 1_000, left, vain);
+        assert_eq!(forward(20, 19.0), ORDERED_BYTES_MAX);
+        assert_eq!(forward(20, 10.0), 0);
+        assert_eq!(forward(900, 0.0), 0);
+        let any = |left| look_bytes_max(ScanOrder::Any, 1_000, left, 0.0);
+        assert_eq!(any(500), u64::MAX);
+        assert_eq!(any(501), 0);
     }
 
     #[test]

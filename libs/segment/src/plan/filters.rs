@@ -28,6 +28,8 @@ pub(super) struct Asked {
     wanted: usize,
     /// By test.
     rows: Vec<Vec<usize>>,
+    /// Chunks that the last round leaves although they hold nothing, on average.
+    vain: f64,
 }
 
 /// A row of the filters, in which one test looks.
@@ -83,6 +85,8 @@ impl Plan {
             self.asked.wanted = self.rows_wanted();
         }
         self.asked.rounds += 1;
+        let rows = reads.chunk_by(|a, b| a.test == b.test).map(<[Read]>::len);
+        self.asked.vain = rows.max().map_or(0.0, |rows| self.vain(rows));
         let Some(search) = &self.search else {
             return Ok(());
         };
@@ -110,6 +114,12 @@ impl Plan {
         }
         self.drop_decided();
         Ok(())
+    }
+
+    /// How many of the chunks are left only because filters are wrong sometimes: about, on average, and 0
+    /// before they were applied. If that is most of them, then hardly any holds a matching line.
+    pub fn chunks_in_vain(&self) -> f64 {
+        self.asked.vain.min(self.chunks.len() as f64)
     }
 
     fn reads_of_tests(&self) -> Vec<Read> {
@@ -166,12 +176,14 @@ impl Plan {
 
     /// How many rows of a test are enough.
     fn rows_wanted(&self) -> usize {
-        let vain = |rows: &usize| -> f64 {
-            let wrong = self.specs().map(FilterSpec::wrong);
-            wrong.map(|wrong| wrong.powi(*rows as i32)).sum()
-        };
-        let enough = (1..ROWS_MAX).find(|rows| vain(rows) <= VAIN_MAX);
+        let enough = (1..ROWS_MAX).find(|rows| self.vain(*rows) <= VAIN_MAX);
         enough.unwrap_or(ROWS_MAX)
+    }
+
+    /// How many chunks so many rows leave although they hold nothing, on average.
+    fn vain(&self, rows: usize) -> f64 {
+        let wrong = self.specs().map(FilterSpec::wrong);
+        wrong.map(|wrong| wrong.powi(rows as i32)).sum()
     }
 
     /// The rows in which a test could still look: those side by side together, and first those that
