@@ -23,6 +23,7 @@ mod saved;
 mod schedule;
 mod task;
 mod wire;
+pub(crate) mod yaml;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use alerts::Phase;
 pub(crate) use check::{Allowed, refusal};
-pub(crate) use group::{Group, Rule, namespaces_to_yaml};
+pub(crate) use group::{Group, Rule};
 pub(crate) use metrics::RuleMetrics;
 pub(crate) use report::{AlertReport, GroupReport, RuleReport};
 

@@ -13,7 +13,7 @@ use rpc::{Command, RuleGroup, RuleGroupId};
 use super::call::Call;
 use super::json::Json;
 use crate::rules::{
-    AlertReport, Allowed, Group, GroupReport, Phase, Rule, RuleReport, namespaces_to_yaml, refusal,
+    AlertReport, Allowed, Group, GroupReport, Phase, Rule, RuleReport, refusal, yaml as written,
 };
 use crate::{Error, Querier};
 
@@ -92,7 +92,7 @@ fn listed(
     if namespaces.is_empty() {
         return Err(missing(NO_GROUPS));
     }
-    yaml(namespaces_to_yaml(&namespaces))
+    Ok(yaml(written::of_namespaces(&namespaces)))
 }
 
 fn read(kept: &Arc<RuleGroup>) -> Result<Group, Refusal> {
@@ -103,10 +103,8 @@ fn read(kept: &Arc<RuleGroup>) -> Result<Group, Refusal> {
     })
 }
 
-fn yaml(text: Result<String, String>) -> Result<Response, Refusal> {
-    let text = text.map_err(broken)?;
-    let kind = [(header::CONTENT_TYPE, "application/yaml")];
-    Ok((kind, text).into_response())
+fn yaml(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/yaml")], text).into_response()
 }
 
 /// `GET /loki/api/v1/rules/{namespace}/{group}`
@@ -119,7 +117,7 @@ pub(super) async fn group(
     let catalog = querier.shared.backend.meta.catalog();
     let kept = catalog.rules.get(&id);
     let kept = kept.ok_or_else(|| missing(NO_GROUP))?;
-    yaml(read(kept)?.to_yaml())
+    Ok(yaml(written::of_group(&read(kept)?)))
 }
 
 fn id(tenant: TenantId, namespace: &str, name: &str) -> RuleGroupId {

@@ -130,10 +130,6 @@ impl Group {
         }
     }
 
-    pub(crate) fn to_yaml(&self) -> Result<String, String> {
-        yaml(self)
-    }
-
     /// Reads a group as the catalog keeps it.
     pub(crate) fn from_kept(text: &str) -> Result<Group, String> {
         serde_json::from_str(text).map_err(|error| error.to_string())
@@ -158,22 +154,6 @@ impl Group {
         labels.extend(rule.labels.clone());
         labels
     }
-}
-
-/// Groups by namespace, as Loki lists them.
-pub(crate) fn namespaces_to_yaml(groups: &BTreeMap<String, Vec<Group>>) -> Result<String, String> {
-    yaml(groups)
-}
-
-fn yaml(value: &impl Serialize) -> Result<String, String> {
-    let options = serde_saphyr::ser_options! {
-        indent_step: 4,
-        compact_list_indent: false,
-    };
-    let mut text = String::new();
-    serde_saphyr::to_fmt_writer_with_options(&mut text, value, options)
-        .map_err(|error| error.to_string())?;
-    Ok(text)
 }
 
 #[cfg(test)]
@@ -213,28 +193,11 @@ rules:
         assert_eq!(rule.labels["no"], "");
         assert_eq!(rule.labels["yes"], "true");
         assert_eq!(rule.annotations["lines"], "a\nb");
-        let shown = group.to_yaml().unwrap();
+        let shown = super::super::yaml::of_group(&group);
         assert!(shown.contains("interval: 1m30s\n"), "{shown}");
         assert!(shown.contains("for: 9d\n"), "{shown}");
         assert_eq!(Group::from_yaml(&shown), Ok(group.clone()), "{shown}");
         assert_eq!(Group::from_kept(&group.kept().unwrap()), Ok(group));
-    }
-
-    #[test]
-    fn a_list_of_groups_is_a_map_of_namespaces() {
-        let group = Group::from_yaml("name: g\nrules:\n- alert: A\n  expr: vector(1)\n").unwrap();
-        let empty = Group::from_yaml("name: h\n").unwrap();
-        let groups = BTreeMap::from([("ns".to_owned(), vec![group, empty])]);
-        let want = "\
-ns:
-    - name: g
-      rules:
-            - alert: A
-              expr: vector(1)
-    - name: h
-      rules: []
-";
-        assert_eq!(namespaces_to_yaml(&groups).as_deref(), Ok(want));
     }
 
     #[test]
