@@ -18,12 +18,27 @@ pub(in super::super) struct Total {
     sum: Wide,
 }
 
-/// How many numbers, their sum and the sum of their squares.
+/// How many numbers, their sum and the sum of their squares, and between which numbers they are.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in super::super) struct Moments {
     rows: u64,
     sum: Wide,
     squares: Wide,
+    least: f64,
+    most: f64,
+}
+
+impl Moments {
+    fn widen(&mut self, least: f64, most: f64) {
+        let first = self.rows == 0;
+        self.least = if first { least } else { self.least.min(least) };
+        self.most = if first { most } else { self.most.max(most) };
+    }
+
+    /// Whether all are one number, whose square and whose sum may be too large to be told.
+    fn are_equal(&self) -> bool {
+        self.least == self.most && self.least.is_finite() && !self.squares.high.is_nan()
+    }
 }
 
 /// The largest number; NaN only when all are.
@@ -167,6 +182,7 @@ impl Part for Total {
 
 impl Part for Moments {
     fn add(&mut self, _at: Timestamp, value: f64) {
+        self.widen(value, value);
         self.rows += 1;
         self.sum.add(value, 0.0);
         self.squares.add_square(value);
@@ -177,6 +193,9 @@ impl Part for Moments {
     }
 
     fn merge(&mut self, other: &Self) {
+        if other.rows > 0 {
+            self.widen(other.least, other.most);
+        }
         self.rows += other.rows;
         self.sum.add_wide(&other.sum);
         self.squares.add_wide(&other.squares);
@@ -186,6 +205,8 @@ impl Part for Moments {
         out.number(self.rows);
         self.sum.save(out);
         self.squares.save(out);
+        out.f64(self.least);
+        out.f64(self.most);
     }
 
     fn load(from: &mut Reader<'_>) -> Option<Self> {
@@ -193,6 +214,8 @@ impl Part for Moments {
             rows: from.number()?,
             sum: Wide::load(from)?,
             squares: Wide::load(from)?,
+            least: from.f64()?,
+            most: from.f64()?,
         })
     }
 
@@ -201,7 +224,7 @@ impl Part for Moments {
             return None;
         }
         let count = self.rows as f64;
-        let variance = if self.rows == 1 && self.sum.high.is_finite() {
+        let variance = if self.are_equal() {
             0.0
         } else if self.squares.high.is_infinite() && self.sum.high.is_finite() {
             // The values are finite, their squares are not: so far apart are they.
@@ -346,6 +369,26 @@ mod tests {
             moments.add(0, value);
         }
         assert_eq!(moments.value(&finish), Some(f64::INFINITY));
+    }
+
+    #[test]
+    fn equal_numbers_do_not_vary_however_large_they_are() {
+        let finish = Finish {
+            op: RangeOp::Stdvar,
+            param: 0.0,
+            range: 1,
+        };
+        let of = |values: &[f64]| {
+            let mut moments = Moments::default();
+            values.iter().for_each(|value| moments.add(0, *value));
+            moments
+        };
+        let mut both = of(&[1e308, 1e308]);
+        both.merge(&Moments::default());
+        both.merge(&of(&[1e308]));
+        assert_eq!(both.value(&finish), Some(0.0));
+        assert!(of(&[f64::NAN, 1.0]).value(&finish).unwrap().is_nan());
+        assert!(of(&[f64::INFINITY; 2]).value(&finish).unwrap().is_nan());
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Functions on texts: those of Go's `strings` under their own names, and those of sprig, which
 //! take the text last.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
+
+use regex::Regex;
 
 use super::functions::{Bodies, Failure, Outcome, add, fail, int, string, text};
 use super::text::{Text, replaced, replaced_literally, replaced_matches};
@@ -162,9 +166,39 @@ fn register_layout(map: &mut Bodies) {
     });
 }
 
+/// Regular expressions that a thread keeps: a template has few, and needs them for every row.
+const REGEXES_KEPT: usize = 4;
+/// Longest one that is kept; what it is compiled to grows with it.
+const KEPT_BYTES_MAX: usize = 1024;
+
+thread_local! {
+    /// The one used last comes first.
+    static REGEXES: RefCell<Vec<(Box<str>, Rc<Regex>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Compiles a regular expression, unless this thread did so lately.
+pub(super) fn regex_of(pattern: &str) -> Result<Rc<Regex>, Failure> {
+    let kept = REGEXES.with_borrow_mut(|kept| {
+        let at = kept.iter().position(|(of, _)| **of == *pattern)?;
+        kept[..=at].rotate_right(1);
+        Some(Rc::clone(&kept[0].1))
+    });
+    if let Some(regex) = kept {
+        return Ok(regex);
+    }
+    let regex = Rc::new(compile(pattern).map_err(|error| fail(error.to_string()))?);
+    if pattern.len() <= KEPT_BYTES_MAX {
+        REGEXES.with_borrow_mut(|kept| {
+            kept.truncate(REGEXES_KEPT - 1);
+            kept.insert(0, (pattern.into(), Rc::clone(&regex)));
+        });
+    }
+    Ok(regex)
+}
+
 fn register_regex(map: &mut Bodies) {
     add(map, "regexReplaceAll", |a| {
-        let regex = compile(text(a, 0)?).map_err(|error| fail(error.to_string()))?;
+        let regex = regex_of(text(a, 0)?)?;
         let (source, new) = (text(a, 1)?, text(a, 2)?);
         match new.contains('$') {
             true => replaced_matches(&regex, source, new)?.done(),
@@ -172,11 +206,11 @@ fn register_regex(map: &mut Bodies) {
         }
     });
     add(map, "regexReplaceAllLiteral", |a| {
-        let regex = compile(text(a, 0)?).map_err(|error| fail(error.to_string()))?;
+        let regex = regex_of(text(a, 0)?)?;
         replaced_literally(&regex, text(a, 1)?, text(a, 2)?)?.done()
     });
     add(map, "count", |a| {
-        let regex = compile(text(a, 0)?).map_err(|error| fail(error.to_string()))?;
+        let regex = regex_of(text(a, 0)?)?;
         Ok(Value::Int(regex.find_iter(text(a, 1)?).count() as i64))
     });
 }

@@ -194,3 +194,18 @@ fn a_chain_of_conditions_is_not_deep() {
         assert_eq!(render(&template, text).as_deref(), Ok(want));
     }
 }
+
+#[test]
+fn regular_expressions_that_are_kept_are_not_mistaken_for_one_another() {
+    let calls: String = ["a", "b+", "[ab]", "c", "^", "(b)(c)", "a"]
+        .iter()
+        .map(|of| format!("{{{{regexReplaceAll `{of}` .text `<$0>`}}}}{{{{count `{of}` .text}}}} "))
+        .collect();
+    let want = "<a>bbc1 a<bb>c1 <a><b><b>c3 abb<c>1 <>abbc1 ab<bc>1 <a>bbc1 ";
+    for _ in 0..2 {
+        assert_eq!(render(&calls, "abbc").as_deref(), Ok(want));
+    }
+    for _ in 0..2 {
+        check_fails("{{count `(` .text}}", "a", "missing closing ): `(`");
+    }
+}

@@ -8,11 +8,10 @@ use super::super::functions::{call as call_shared, signature as shared};
 use super::super::layout::GoTime;
 use super::super::printf::sprintf;
 use super::super::run::Param;
-use super::super::strings::url_encode;
+use super::super::strings::{regex_of, url_encode};
 use super::super::text::replaced_matches;
 use super::super::value::Value;
 use crate::logql::parse::parse_duration;
-use crate::logql::regex::compile;
 
 /// Functions that all templates have.
 const SHARED: [&str; 20] = [
@@ -105,11 +104,11 @@ fn texts(map: &mut Bodies) {
         Ok(Value::Float(nanos as f64 / 1e9))
     });
     add(map, "match", |a| {
-        let regex = compile(text(a, 0)?).map_err(|error| fail(error.to_string()))?;
+        let regex = regex_of(text(a, 0)?)?;
         Ok(Value::Bool(regex.is_match(text(a, 1)?)))
     });
     add(map, "reReplaceAll", |a| {
-        let regex = compile(text(a, 0)?).map_err(|error| fail(error.to_string()))?;
+        let regex = regex_of(text(a, 0)?)?;
         replaced_matches(&regex, text(a, 2)?, text(a, 1)?)?.done()
     });
 }
