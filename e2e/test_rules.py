@@ -239,6 +239,20 @@ def test_an_alert_is_pending_then_fires_and_is_resolved(server, receiver):
     assert series >= {"ALERTS", "ALERTS_FOR_STATE"}, series
 
 
+def test_a_process_that_is_killed_goes_on_where_it_was(server, receiver):
+    assert post(server, group(hold="1h"))[0] == 202
+    version = server.storage()["version"]
+    errors(server)
+    before = wait_until(lambda: alert(server), "a pending alert")
+    wait_until(lambda: server.storage()["version"] > version, "what is to be remembered in the catalog")
+    server.kill()
+    server.start()
+    after = wait_until(lambda: alert(server), "the alert")
+    assert (after["state"], after["activeAt"]) == ("pending", before["activeAt"])
+    wait_until(lambda: told(server)["groups"][0]["rules"][0]["health"] == "ok", "an evaluation after the restart")
+    assert alert(server)["activeAt"] == before["activeAt"]
+
+
 def now():
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
@@ -274,6 +288,21 @@ def test_another_querier_goes_on_and_for_does_not_begin_anew(tmp_path, receiver)
         assert alert(left)["activeAt"] == first["activeAt"] and alert(left)["state"] == "firing"
         # Alertmanagers are told milliseconds.
         assert seconds(fired["startsAt"]) - seconds(first["activeAt"]) > 7.99, (first, fired)
+    finally:
+        cluster.stop()
+
+
+def test_a_querier_that_is_stopped_lets_another_go_on_at_once(tmp_path, receiver):
+    options = ["--alertmanager-url", receiver.url, "--rules-lease", "1h", "--shards", "2", "--replicas", "1"]
+    cluster = Cluster(tmp_path, ingesters=1, distributors=1, queriers=2, options=options)
+    try:
+        cluster.start()
+        assert post(cluster.queriers[1], group())[0] == 202
+        errors(cluster)
+        wait_until(lambda: receiver.of("Errors"), "a firing alert")
+        evaluating(cluster).stop()
+        wait_until(lambda: evaluating(cluster) is cluster.queriers[0], "another evaluator")
+        assert alert(cluster.queriers[0])["state"] == "firing"
     finally:
         cluster.stop()
 

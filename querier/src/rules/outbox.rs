@@ -7,6 +7,7 @@ use bytes::Bytes;
 use prometheus::IntCounter;
 use reqwest::{Client, StatusCode, Url};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Requests that wait for one server; more are dropped, and counted.
@@ -25,6 +26,8 @@ pub(crate) struct Post {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Bytes,
     pub(crate) items: u64,
+    /// How long it is worth sending; what is old says something that is not so any more.
+    pub(crate) fresh_for: Duration,
 }
 
 /// What became of alerts or samples.
@@ -41,7 +44,7 @@ pub(crate) struct OutboxMetrics {
 /// The line before one server.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox {
-    sender: mpsc::Sender<Post>,
+    sender: mpsc::Sender<(Post, Instant)>,
     metrics: OutboxMetrics,
 }
 
@@ -70,12 +73,12 @@ impl Outbox {
         metrics: OutboxMetrics,
         stop: CancellationToken,
     ) -> Outbox {
-        let (sender, mut waiting) = mpsc::channel(WAITING_MAX);
+        let (sender, mut waiting) = mpsc::channel::<(Post, Instant)>(WAITING_MAX);
         let counts = metrics.clone();
         tokio::spawn(async move {
             let work = async {
-                while let Some(post) = waiting.recv().await {
-                    deliver(&client, &url, &post, &counts).await;
+                while let Some((post, stale)) = waiting.recv().await {
+                    deliver(&client, &url, &post, stale, &counts).await;
                 }
             };
             tokio::select! {
@@ -88,15 +91,20 @@ impl Outbox {
 
     /// Puts a request into the line.
     pub(crate) fn put(&self, post: Post) {
-        if let Err(error) = self.sender.try_send(post) {
-            self.metrics.lost.inc_by(error.into_inner().items);
+        let stale = Instant::now() + post.fresh_for;
+        if let Err(error) = self.sender.try_send((post, stale)) {
+            self.metrics.lost.inc_by(error.into_inner().0.items);
         }
     }
 }
 
-async fn deliver(client: &Client, url: &Url, post: &Post, metrics: &OutboxMetrics) {
+async fn deliver(client: &Client, url: &Url, post: &Post, stale: Instant, metrics: &OutboxMetrics) {
     let host = url.host_str().unwrap_or_default();
     for try_number in 1..=TRIES_MAX {
+        if Instant::now() >= stale {
+            tracing::debug!(host, items = post.items, "too old to be sent");
+            break;
+        }
         let mut request = client.post(url.clone()).body(post.body.clone());
         for (name, value) in &post.headers {
             request = request.header(*name, value);

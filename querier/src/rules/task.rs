@@ -22,6 +22,8 @@ use crate::run::Shared;
 
 /// A clock that is set is noticed after this time.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// Alerts are worth sending for so long at least.
+const ALERTS_FRESH_FOR_MIN: Duration = Duration::from_secs(30);
 /// How long to wait when states cannot be saved.
 const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -256,7 +258,10 @@ impl Task {
 
     fn send(&self, id: &RuleGroupId, decision: &Decision) {
         let url = external_url(&self.shared.config.rules_external_url);
-        for post in wire::alerts(&id.tenant, &decision.notices, url) {
+        // After two tellings a newer one is in the line.
+        let fresh_for = self.shared.config.rules_resend_delay.saturating_mul(2);
+        let fresh_for = fresh_for.max(ALERTS_FRESH_FOR_MIN);
+        for post in wire::alerts(&id.tenant, &decision.notices, url, fresh_for) {
             for alertmanager in &self.places.alertmanagers {
                 alertmanager.put(post.clone());
             }

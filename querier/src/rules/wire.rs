@@ -1,5 +1,7 @@
 //! Alerts as Alertmanagers take them, samples as Prometheus' remote write takes them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use model::{NANOS_PER_MILLI, TenantId, Timestamp};
 use prost::Message;
@@ -13,6 +15,8 @@ use super::outbox::Post;
 const ALERTS_PER_POST: usize = 64;
 /// Most samples of one request.
 const SAMPLES_PER_POST: usize = 2000;
+/// Samples say when they were taken.
+const SAMPLES_FRESH_FOR: Duration = Duration::from_secs(3600);
 const TENANT_HEADER: &str = "X-Scope-OrgID";
 
 #[derive(Serialize)]
@@ -27,7 +31,12 @@ struct AlertBody<'a> {
 }
 
 /// Requests for `POST /api/v2/alerts`.
-pub(crate) fn alerts(tenant: &TenantId, notices: &[Notice], external_url: &str) -> Vec<Post> {
+pub(crate) fn alerts(
+    tenant: &TenantId,
+    notices: &[Notice],
+    external_url: &str,
+    fresh_for: Duration,
+) -> Vec<Post> {
     let body = |notice: &'_ Notice| {
         serde_json::to_value(AlertBody {
             labels: &notice.labels,
@@ -48,6 +57,7 @@ pub(crate) fn alerts(tenant: &TenantId, notices: &[Notice], external_url: &str) 
             ],
             body: body.unwrap_or_default().into(),
             items: notices.len() as u64,
+            fresh_for,
         }
     });
     posts.collect()
@@ -129,6 +139,7 @@ pub(crate) fn samples(tenant: &TenantId, written: &[Written]) -> Vec<Post> {
             ],
             body: snappy(&request.encode_to_vec()),
             items: written.len() as u64,
+            fresh_for: SAMPLES_FRESH_FOR,
         }
     });
     posts.collect()
@@ -168,7 +179,7 @@ mod tests {
             expr: "vector(1) > 0".to_owned(),
         };
         let notices = vec![notice; ALERTS_PER_POST + 1];
-        let posts = alerts(&TenantId::default(), &notices, "http://g");
+        let posts = alerts(&TenantId::default(), &notices, "http://g", Duration::ZERO);
         assert_eq!(
             posts.iter().map(|post| post.items).collect::<Vec<_>>(),
             [64, 1]
