@@ -20,8 +20,9 @@ pub(crate) struct Rings {
     member: bool,
     alone: bool,
     placements: BTreeMap<RingVersion, Arc<dyn Owners>>,
-    /// Past rings whose heads it has not announced as drained.
-    undrained: BTreeSet<RingVersion>,
+    /// Past rings whose heads it has not announced as drained, and who has not: only those may still
+    /// flush some, not who has drained and not who was forgotten.
+    undrained: BTreeMap<RingVersion, BTreeSet<NodeId>>,
     /// A next ring of which the coordinator does not know that it is known here.
     untold: Option<RingVersion>,
 }
@@ -45,7 +46,7 @@ impl Rings {
             member: true,
             alone: true,
             placements: BTreeMap::new(),
-            undrained: BTreeSet::new(),
+            undrained: BTreeMap::new(),
             untold: None,
         }
     }
@@ -60,7 +61,8 @@ impl Rings {
         let shape = cluster.shape?;
         let past = cluster.past_rings.values();
         let undrained = past.filter(|past| past.undrained.contains(&self.node));
-        let undrained: BTreeSet<RingVersion> = undrained.map(|past| past.ring.version).collect();
+        let undrained = undrained.map(|past| (past.ring.version, past.undrained.clone()));
+        let undrained: BTreeMap<_, _> = undrained.collect();
         let is_untold = cluster.unaware().any(|(id, _)| id == self.node);
         let next = cluster.next_ring.as_ref().filter(|_| is_untold);
         let untold = next.map(|next| next.ring.version);
@@ -98,7 +100,7 @@ impl Rings {
     }
 
     pub(crate) fn undrained(&self) -> impl DoubleEndedIterator<Item = RingVersion> + '_ {
-        self.undrained.iter().copied()
+        self.undrained.keys().copied()
     }
 
     /// A next ring that waits for this ingester, among others, to say that it knows it.
@@ -116,7 +118,7 @@ impl Rings {
             RingVersion(0) => self.alone && self.member,
             ring if ring > current => return Verdict::Later,
             ring if ring == current => self.member && ring > fenced,
-            ring => self.undrained.contains(&ring) && ring > fenced,
+            ring => self.undrained.contains_key(&ring) && ring > fenced,
         };
         match open {
             true => Verdict::Take,
@@ -138,9 +140,11 @@ impl Rings {
 
     /// How many owners of the key are to flush it before this one does.
     pub(crate) fn position(&self, key: &HeadKey) -> usize {
-        let owners = self.owners(key);
-        let own = owners.iter().position(|owner| *owner == self.node);
-        own.unwrap_or(owners.len())
+        let left = self.undrained.get(&key.ring);
+        let owners = self.owners(key).iter();
+        let before = owners.take_while(|owner| **owner != self.node);
+        let flushing = before.filter(|owner| left.is_none_or(|left| left.contains(owner)));
+        flushing.count()
     }
 
     fn owners(&self, key: &HeadKey) -> &[NodeId] {

@@ -17,7 +17,8 @@
 //!
 //! With other owners all heads of a key are flushed together, by one owner after the other: the
 //! first at the end of the slot, each later one `takeover_delay` after the one before it, unless the
-//! catalog covers its heads by then.
+//! catalog covers its heads by then. Nobody waits for owners that have drained a past ring or were
+//! forgotten.
 //!
 //! Invariants:
 //! - A batch is in a head only after its record is durable, and is answered only after that.

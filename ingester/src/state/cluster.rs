@@ -74,6 +74,7 @@ impl State {
             let undrained = self.rings.undrained();
             let since = undrained.map(|ring| (ring, *self.past_since.get(&ring).unwrap_or(&now)));
             self.past_since = since.collect();
+            self.move_up(now);
             for early in std::mem::take(&mut self.early) {
                 self.waiting_bytes -= early.bytes;
                 self.ingest(now, early.ticket, early.requests, out);
@@ -96,6 +97,20 @@ impl State {
                 self.drop_covered(sequence, now);
             }
             self.go_on_reading(out);
+        }
+    }
+
+    /// Heads of past rings wait no longer for owners that have nothing more to flush.
+    fn move_up(&mut self, now: Timestamp) {
+        for sequence in &self.sealed {
+            if let Some(head) = self.heads.get(sequence)
+                && head.key.ring < self.rings.current()
+            {
+                let due = self.turn(&head.key, now.max(self.slot_over(&head.key)));
+                if let Some(head) = self.heads.get_mut(sequence) {
+                    head.due = head.due.min(due);
+                }
+            }
         }
     }
 

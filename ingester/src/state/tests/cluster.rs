@@ -34,10 +34,14 @@ fn ring(version: u64, member: bool) -> Ring {
 /// Rings 1 to `version`, of which those from `past` on have heads left; node 9 may not be in the
 /// newest.
 fn rings(past: u64, version: u64, member: bool) -> Rings {
+    rings_undrained(past, version, member, &[7, 8, 9])
+}
+
+fn rings_undrained(past: u64, version: u64, member: bool, undrained: &[u64]) -> Rings {
     let past = (past..version).map(|version| {
         let past = PastRing {
             ring: ring(version, true),
-            undrained: [NodeId(9)].into(),
+            undrained: undrained.iter().copied().map(NodeId).collect(),
             lost: Default::default(),
         };
         (RingVersion(version), past)
@@ -376,6 +380,28 @@ fn a_past_ring_is_closed_a_slot_later_and_drained_when_its_heads_are_stored() {
 }
 
 #[test]
+fn nobody_waits_for_owners_of_a_past_ring_that_have_nothing_more_to_flush() {
+    let mut m = owner();
+    m.take(1, 2, 0);
+    assert!(m.at(65 * SECOND).is_empty(), "sealed");
+    assert!(m.rings(rings(1, 2, true)).is_empty());
+    assert!(m.at(105 * SECOND - 1).is_empty(), "the third of three");
+    let forgotten = rings_undrained(1, 2, true, &[8, 9]);
+    assert_eq!(
+        m.rings(forgotten),
+        Vec::<String>::new(),
+        "the second of two"
+    );
+    let forgotten = rings_undrained(1, 2, true, &[9]);
+    assert_eq!(m.rings(forgotten), ["flush 4 of 1"]);
+    let mut m = owner();
+    m.take(1, 2, 0);
+    assert!(m.rings(rings_undrained(1, 2, true, &[8, 9])).is_empty());
+    assert!(m.at(85 * SECOND - 1).is_empty());
+    assert_eq!(m.at(85 * SECOND), ["flush 4 of 1"], "the second of two");
+}
+
+#[test]
 fn rings_that_were_past_at_the_start_are_closed() {
     let start = Start {
         ingester: 9,
@@ -416,7 +442,7 @@ fn who_leaves_takes_nothing_more_and_flushes_everything_however_often_it_fails()
 #[test]
 fn rings_are_told_apart_once() {
     let known = rings(1, 2, true);
-    let cluster = Cluster {
+    let mut cluster = Cluster {
         shape: Some(ClusterShape {
             shards: 3,
             replicas: 3,
@@ -427,16 +453,19 @@ fn rings_are_told_apart_once() {
             RingVersion(1),
             PastRing {
                 ring: ring(1, true),
-                undrained: [NodeId(7), NodeId(9)].into(),
+                undrained: [7, 8, 9].map(NodeId).into(),
                 lost: Default::default(),
             },
         )]),
         ..Cluster::default()
     };
     let place = |_: &Ring, _: &ClusterShape| -> Arc<dyn Owners> { panic!("placed already") };
+    assert!(known.changed(&cluster, place).is_none(), "nothing new");
+    let past = cluster.past_rings.get_mut(&RingVersion(1)).unwrap();
+    past.undrained.remove(&NodeId(8));
     assert!(
-        known.changed(&cluster, place).is_none(),
-        "nothing new for this node"
+        known.changed(&cluster, place).is_some(),
+        "one less to wait for"
     );
     let unformed = Cluster::default();
     assert!(known.changed(&unformed, place).is_none());
