@@ -29,7 +29,7 @@ runtime::options! {
         /// Longest time range of a query, that of `[..]` included; zero means no limit.
         query_length_max: Duration as DurationText = "0",
         /// Bytes of opened segments (their footers) kept in memory; the one used last is kept whatever its size.
-        segment_cache_bytes: u64 as ByteText = "128MiB",
+        segment_cache_bytes: u64 as ByteText = "256MiB",
         /// Object reads that one query has under way at once.
         query_reads_max: usize = "32",
         /// Open tail connections of one tenant.

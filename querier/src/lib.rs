@@ -106,9 +106,9 @@ impl Querier {
             storage,
             retention,
         } = sources;
-        // Filters are asked for again and again by refreshing dashboards; half of the room that
+        // Filters are asked for again and again by refreshing dashboards; a quarter of the room that
         // opened segments get is plenty for them.
-        let filters = store::RangeCache::new(storage.clone(), config.segment_cache_bytes / 2);
+        let filters = store::RangeCache::new(storage.clone(), config.segment_cache_bytes / 4);
         let backend = source::Backend {
             search,
             meta,

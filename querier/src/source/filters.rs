@@ -20,7 +20,7 @@ const SAVED_BYTES_MIN: u64 = 4 << 20;
 const BATCH_BYTES: u64 = 32 << 20;
 
 /// Values that are read first, at most, where a few rows may be enough.
-const ORDERED_BYTES_MAX: u64 = 64 << 20;
+const ORDERED_BYTES_MAX: u64 = 256 << 20;
 
 /// A chunk whose values are to be looked at.
 struct Look {
