@@ -79,14 +79,27 @@ pub(crate) struct Coordinator {
     pub(crate) checks: Arc<Checks>,
 }
 
+impl Coordinator {
+    /// A role takes this catalog: the checks see each, in the order in which they are taken, so that
+    /// none that is older than one before it gets away.
+    fn shown(&self, catalog: Arc<Catalog>) -> Arc<Catalog> {
+        self.checks.see(&Event::Shows {
+            life: self.life.number,
+            address: Arc::clone(&self.life.address),
+            catalog: Arc::clone(&catalog),
+        });
+        catalog
+    }
+}
+
 #[async_trait]
 impl MetaApi for Coordinator {
     fn catalog(&self) -> Arc<Catalog> {
-        self.node.catalog()
+        self.shown(self.node.catalog())
     }
 
     async fn changed(&self, version: u64) -> Arc<Catalog> {
-        let changed = self.node.changed(version).await;
+        let changed = self.shown(self.node.changed(version).await);
         self.life.halt_if_over().await;
         changed
     }

@@ -38,15 +38,24 @@ impl Invariant for RingsOnlyGrow {
                 before.0, before.1.0, now.0, now.1.0
             ));
         }
-        let members = self
-            .members
-            .entry(ring.version)
-            .or_insert_with(|| ring.members.clone());
-        if *members != ring.members {
+        let next = catalog.cluster.next_ring.as_ref().map(|next| &next.ring);
+        if let Some(next) = next.filter(|next| next.version <= ring.version) {
             return Err(format!(
-                "ring {} has the members {:?}, and at {address} {:?}",
-                ring.version.0, members, ring.members
+                "ring {} is to come at {address}, where ring {} is current",
+                next.version.0, ring.version.0
             ));
+        }
+        for ring in next.into_iter().chain([ring]) {
+            let members = self
+                .members
+                .entry(ring.version)
+                .or_insert_with(|| ring.members.clone());
+            if *members != ring.members {
+                return Err(format!(
+                    "ring {} has the members {:?}, and at {address} {:?}",
+                    ring.version.0, members, ring.members
+                ));
+            }
         }
         let mut past = catalog.cluster.past_rings.keys();
         match past.find(|version| **version >= ring.version) {
