@@ -168,7 +168,7 @@ impl PatternSink<'_> {
             let detect = || level::detect(block.lines.line(row), block.labels, &[]).into();
             let key = Key {
                 pattern,
-                level: levels.entry(pattern).or_insert_with(detect).clone(),
+                level: Arc::clone(levels.entry(pattern).or_insert_with(detect)),
                 step: current.step,
             };
             self.add(key, lines)?;

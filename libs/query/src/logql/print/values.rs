@@ -4,13 +4,23 @@ use std::fmt::{self, Display, Formatter};
 
 use super::super::parse::{format_bytes, parse_bytes};
 
+/// Zero with a minus; `-0` would be a duration.
+const MINUS_ZERO: &str = "-0.0";
+
 /// A number without an exponent.
 pub(in super::super) struct Plain(pub(in super::super) f64);
 
 impl Display for Plain {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
+        match is_minus_zero(self.0) {
+            true => f.write_str(MINUS_ZERO),
+            false => write!(f, "{}", self.0),
+        }
     }
+}
+
+fn is_minus_zero(value: f64) -> bool {
+    value == 0.0 && value.is_sign_negative()
 }
 
 /// A number as an expression; those that have no literal are written as the operation that gives
@@ -23,6 +33,7 @@ impl Display for Literal {
             value if value.is_nan() => f.write_str("(0 / 0)"),
             f64::INFINITY => f.write_str("(1e308 * 10)"),
             f64::NEG_INFINITY => f.write_str("(-1e308 * 10)"),
+            value if is_minus_zero(value) => f.write_str(MINUS_ZERO),
             value => shortest(f, value),
         }
     }
@@ -142,7 +153,7 @@ mod tests {
     #[test]
     fn literals_have_an_exponent_where_go_writes_one() {
         let shown = |value| Literal(value).to_string();
-        assert_eq!(shown(-0.0), "-0");
+        assert_eq!(shown(-0.0), "-0.0");
         assert_eq!(shown(999_999.0), "999999");
         assert_eq!(shown(1e6), "1e+06");
         assert_eq!(shown(1_234_567.25), "1.23456725e+06");

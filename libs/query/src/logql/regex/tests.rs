@@ -107,6 +107,7 @@ fn what_re2_takes_means_the_same() {
         (r"a\z", "a", true),
         (r"\p{Greek}\pL\PN\p{^Latin}", "αaa1", true),
         ("(?P<n>a)(?<m>b)", "ab", true),
+        ("(?P<1>a)(?P<2b>b)", "ab", true),
         ("[[:digit:]x]", "7", true),
         ("[[:^digit:]]", "7", false),
         ("(?U)a+b", "aab", true),

@@ -179,14 +179,15 @@ impl<'a> Translator<'a> {
                 let part = &rest[..prefix + end + 1];
                 return Err(RegexError::new("invalid named capture", part));
             }
-            // A warning sign for users of labels: `1a` is a name in Go but never a label.
-            if name.as_bytes()[0].is_ascii_digit() {
-                let part = &rest[..prefix + end + 1];
-                return Err(RegexError::new("invalid named capture", part));
-            }
             self.at += prefix + end + 1;
             self.open += 1;
-            let _ = write!(self.out, "(?P<{name}>");
+            // `1a` is a name in Go, and no label: that is `_1a`.
+            let prefix = if name.as_bytes()[0].is_ascii_digit() {
+                "_"
+            } else {
+                ""
+            };
+            let _ = write!(self.out, "(?P<{prefix}{name}>");
             self.repeatable = false;
             self.last_repeat = None;
             return Ok(());

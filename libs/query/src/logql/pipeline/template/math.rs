@@ -27,6 +27,19 @@ pub(in super::super) fn seconds(nanos: i64) -> f64 {
     whole as f64 + rest as f64 / 1e9
 }
 
+/// As in Go, NaN is larger and smaller than all but the infinity that is looked for.
+fn larger(a: f64, b: f64) -> f64 {
+    match a == f64::INFINITY || b == f64::INFINITY {
+        true => f64::INFINITY,
+        false if a.is_nan() || b.is_nan() => f64::NAN,
+        false => a.max(b),
+    }
+}
+
+fn smaller(a: f64, b: f64) -> f64 {
+    -larger(-a, -b)
+}
+
 fn register_ints(map: &mut Bodies) {
     add(map, "int", |a| Ok(Value::Int(to_int(&a[0]))));
     add(map, "add", |a| {
@@ -60,8 +73,8 @@ fn register_ints(map: &mut Bodies) {
 
 fn register_floats(map: &mut Bodies) {
     add(map, "float64", |a| Ok(Value::Float(to_float(&a[0]))));
-    add(map, "maxf", |a| floats(a, f64::max));
-    add(map, "minf", |a| floats(a, f64::min));
+    add(map, "maxf", |a| floats(a, larger));
+    add(map, "minf", |a| floats(a, smaller));
     add(map, "ceil", |a| Ok(Value::Float(to_float(&a[0]).ceil())));
     add(map, "floor", |a| Ok(Value::Float(to_float(&a[0]).floor())));
     add(map, "round", |a| {
