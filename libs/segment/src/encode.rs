@@ -66,7 +66,7 @@ pub fn encode(
         begun += of_stream.len();
         while warm < begun {
             let next = &parts[warm..parts.len().min(warm + WARM_PARTS)];
-            bring_near(batches, next);
+            bring_near(batches, &streams, next);
             warm += next.len();
         }
         rows.clear();
@@ -175,9 +175,13 @@ const WARM_BYTES: usize = 512;
 /// Reads a little of every part. With many streams each part is a few lines somewhere in memory,
 /// and the core would wait for each in turn; these reads do not depend on each other, so it waits
 /// for all of them at once.
-fn bring_near(batches: &[Arc<LogBatch>], parts: &[Part]) {
+fn bring_near(batches: &[Arc<LogBatch>], streams: &[StreamParts<'_>], parts: &[Part]) {
     const LINE_BYTES: usize = 64;
     let mut sum = 0;
+    for of_stream in parts.chunk_by(|a, b| a.stream == b.stream) {
+        let stream = &streams[of_stream[0].stream as usize];
+        sum ^= Arc::strong_count(stream.labels) as u32;
+    }
     for part in parts {
         let batch = &batches[part.batch as usize];
         let row = part.rows.0 as usize;

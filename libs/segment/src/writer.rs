@@ -9,6 +9,7 @@ mod columns;
 pub(crate) mod dictionary;
 mod distinct;
 pub(crate) mod footer;
+mod short;
 pub(crate) mod split;
 
 use std::io::Write;

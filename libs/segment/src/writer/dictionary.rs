@@ -4,6 +4,7 @@ use hashbrown::{HashSet, HashTable};
 
 use crate::format::{TEMPLATE_TEXT_MAX, TEMPLATES_MAX};
 use crate::template::{RAW, Stamp};
+use crate::writer::short::{Found, SHORT_LINE_MAX, ShortLines};
 use crate::writer::split::{Cut, Split};
 
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub(crate) struct Dictionary {
     stamps: Vec<Stamp>,
     /// The template seen last, by mark of the line ([`Split::mark`]).
     lately: Box<[u32]>,
+    short: ShortLines,
     /// Hashes seen once while few lines share a template.
     candidates: HashSet<u64>,
     rows: u64,
@@ -103,6 +105,7 @@ impl Dictionary {
             slots: vec![0],
             stamps: vec![Stamp::default()],
             lately: vec![RAW; MARKS].into(),
+            short: ShortLines::new(),
             candidates: HashSet::new(),
             rows: 0,
             taken: [Taken::default(); 2],
@@ -122,8 +125,35 @@ impl Dictionary {
         if self.rows.is_multiple_of(FORGET_ROWS) {
             self.forget();
         }
+        if length > SHORT_LINE_MAX {
+            return self.number_of(split, padded, length).template;
+        }
+        match self.short.find(split, padded, length) {
+            Some(found) => {
+                let tries = &mut self.tries[found.cut][found.kind];
+                tries.lines += 1;
+                tries.hits += 1;
+                self.count_hit(found.cut, found.kind);
+                found.template
+            }
+            None => {
+                let found = self.number_of(split, padded, length);
+                if found.template != RAW {
+                    self.short.keep(split, padded, length, found);
+                }
+                found.template
+            }
+        }
+    }
+
+    fn number_of(&mut self, split: &mut Split, padded: &[u8], length: usize) -> Found {
+        let raw = Found {
+            template: RAW,
+            cut: 0,
+            kind: 0,
+        };
         if !split.scan(padded, length) {
-            return RAW;
+            return raw;
         }
         let kind = kind(split);
         for cut in [Cut::Digits, Cut::Shape] {
@@ -147,10 +177,14 @@ impl Dictionary {
             if number != RAW {
                 self.lately[mark] = number;
                 self.tries[cut as usize][kind].hits += 1;
-                return number;
+                return Found {
+                    template: number,
+                    cut: cut as usize,
+                    kind,
+                };
             }
         }
-        RAW
+        raw
     }
 
     /// What was seen long ago counts half. What was tried in vain stays in mind: else it would be tried

@@ -23,6 +23,10 @@ pub(crate) struct Footer<'a> {
     pub(crate) compression: Compression,
 }
 
+/// So many streams' labels are read a little of at once: they are far apart, and the core waits for all of
+/// them together.
+const WARM_STREAMS: usize = 32;
+
 impl Footer<'_> {
     pub(crate) fn write(&self, out: &mut BlockWriter<'_>) -> Result<(), Error> {
         let mut raw = Vec::new();
@@ -83,7 +87,12 @@ impl Footer<'_> {
         let mut places: HashMap<&str, u32> = HashMap::new();
         let mut numbers: Vec<u32> = Vec::new();
         let (mut before, mut before_starts) = (None::<&Labels>, 0);
-        for stream in self.streams {
+        for (at, stream) in self.streams.iter().enumerate() {
+            if at % WARM_STREAMS == 0 {
+                let next = &self.streams[at..self.streams.len().min(at + WARM_STREAMS)];
+                let first = |stream: &WrittenStream| Some(stream.labels.iter().next()?.0.len());
+                std::hint::black_box(next.iter().filter_map(first).sum::<usize>());
+            }
             let starts = numbers.len();
             let mut same = before.map(|labels| labels.iter()).into_iter().flatten();
             for (at, (name, value)) in stream.labels.iter().enumerate() {

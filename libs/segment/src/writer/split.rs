@@ -319,7 +319,7 @@ fn copy(from: &[u8], start: usize, to: &mut [u8], at: usize, count: usize) {
 }
 
 /// Bits of the first bytes, so many.
-const MASKS: [u128; PIECE_BYTES + 1] = {
+pub(crate) const MASKS: [u128; PIECE_BYTES + 1] = {
     let mut masks = [u128::MAX; PIECE_BYTES + 1];
     let mut count = 0;
     while count < PIECE_BYTES {
