@@ -69,9 +69,15 @@ def unlike_line(rnd, n):
     return " ".join("".join(rnd.choices("abcdefghijklmnopqrstuvwxyz", k=rnd.randint(2, 9))) for _ in range(rnd.randint(5, 25)))
 
 
+def tiny_line(rnd, n):
+    """0 to 10 bytes: what a record costs beside its text."""
+    return rnd.choice(("ok", ".", "", str(rnd.randrange(100)), rnd.choice(WORDS), f"t{rnd.randrange(1000)}", f"{rnd.choice(WORDS)[:7]}={rnd.randrange(100)}"))
+
+
 SHAPES = {
     "JSON": json_line, "access log": access_line, "stack traces": stack_trace, "long lines": long_line,
     "high entropy": random_line, "two UUIDs": uuid_line, "no two alike": unlike_line,
+    "tiny lines": tiny_line,
 }
 
 
