@@ -88,6 +88,15 @@ fn categories_of_labels_are_told_apart() {
     assert_eq!(merged(&streams[..])[0].labels, LabelSet::new(all));
 }
 
+#[test]
+fn labels_without_a_value_are_shown() {
+    let mut source = MemorySource::new();
+    source.push(&labels(&[("app", "x")]), SECOND, r#"{"a":"","b":"1"}"#, &[]);
+    let query = r#"{app="x"} | json | label_format c="""#;
+    let want = [r#"{a="", app="x", b="1", c=""} 1 {"a":"","b":"1"}"#];
+    check(&source, query, &log(10, Direction::Forward), &want);
+}
+
 /// App, second and line.
 fn records() -> impl Strategy<Value = Vec<(u8, i64, u8)>> {
     proptest::collection::vec((0..3u8, 0..30i64, 0..4u8), 0..60)
