@@ -25,7 +25,9 @@ mod tail;
 mod volume;
 mod watch;
 
+pub(crate) use call::refuse_longer;
 pub(crate) use duration::{parse_duration, print_duration};
+pub(crate) use limits::longest_window;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};

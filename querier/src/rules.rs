@@ -141,8 +141,10 @@ fn places(shared: &Shared, stop: &CancellationToken) -> Result<task::Places, Err
     let addresses = shared.config.alertmanager_url.split(',').map(str::trim);
     let mut places = task::Places::default();
     for address in addresses.filter(|address| !address.is_empty()) {
+        let option = "alertmanager_url";
+        url(option, address)?;
         let address = format!("{}/api/v2/alerts", address.trim_end_matches('/'));
-        let url = url("alertmanager_url", &address)?;
+        let url = url(option, &address)?;
         let counts = metrics.of_alertmanager(&shown(&url));
         let outbox = outbox::Outbox::start(client.clone(), url, counts, stop.clone());
         places.alertmanagers.push(outbox);

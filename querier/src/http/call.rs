@@ -115,15 +115,7 @@ impl Call {
         let own = querier.shared.config.query_length_max.as_nanos();
         let own = i64::try_from(own).unwrap_or(i64::MAX);
         let max = self.limits.length.smaller(own);
-        let length = end.saturating_sub(start);
-        if max == 0 || length <= max {
-            return Ok(());
-        }
-        Err(Error::Invalid(format!(
-            "the query time range exceeds the limit (query length: {}, limit: {})",
-            print_go_duration(length),
-            print_duration(max)
-        )))
+        refuse_longer(end.saturating_sub(start), max)
     }
 
     /// Runs `work` when it is this request's turn, within its limits.
@@ -136,6 +128,18 @@ impl Call {
         let time = self.limits.time(shared.config.query_timeout);
         shared.run(&self.tenants, time, work).await
     }
+}
+
+/// Refuses to look at more time than that, nanoseconds; 0 means no limit.
+pub(crate) fn refuse_longer(length: i64, max: i64) -> Result<(), Error> {
+    if max == 0 || length <= max {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "the query time range exceeds the limit (query length: {}, limit: {})",
+        print_go_duration(length),
+        print_duration(max)
+    )))
 }
 
 /// Whose records are asked for; the same names are refused, with the same words, as when writing.

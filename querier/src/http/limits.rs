@@ -280,7 +280,7 @@ fn print_bytes(bytes: u64) -> String {
 }
 
 /// How far before its first evaluation an expression looks, offsets not counted; nanoseconds.
-pub(super) fn longest_window(expr: &MetricExpr) -> i64 {
+pub(crate) fn longest_window(expr: &MetricExpr) -> i64 {
     deep(|| match expr {
         MetricExpr::Range(aggregation) => match &aggregation.over {
             RangeInput::Logs(logs) => logs.range,

@@ -15,6 +15,7 @@ use super::check::template_name;
 use super::decide::{Evaluated, Results};
 use super::group::{Group, Rule, Texts};
 use crate::Error;
+use crate::http::{longest_window, refuse_longer};
 use crate::run::Shared;
 use crate::tenants::{Tenants, TenantsSource};
 
@@ -41,6 +42,8 @@ pub(crate) async fn evaluate(
                 series_partial: false,
             },
             external_url: external_url(&shared.config.rules_external_url).into(),
+            length_max: i64::try_from(shared.config.query_length_max.as_nanos())
+                .unwrap_or(i64::MAX),
         };
         let tenants = Tenants::of(tenant.clone());
         let patience = shared.config.query_timeout;
@@ -69,6 +72,8 @@ struct Work {
     time: Timestamp,
     limits: engine::Limits,
     external_url: Arc<str>,
+    /// Longest time that a query may look at, nanoseconds; 0 means no limit.
+    length_max: i64,
 }
 
 impl Work {
@@ -122,8 +127,9 @@ impl Work {
         budget: &Budget,
     ) -> Result<Vec<(LabelSet, f64)>, Error> {
         let expr = parse(query)?;
-        if matches!(expr, Expr::Log(_)) {
-            return Err(Error::Invalid(NOT_NUMBERS.into()));
+        match &expr {
+            Expr::Log(_) => return Err(Error::Invalid(NOT_NUMBERS.into())),
+            Expr::Metric(metric) => refuse_longer(longest_window(metric), self.length_max)?,
         }
         let params = engine::Params {
             start: self.time,

@@ -11,6 +11,7 @@ mod once;
 mod patterns;
 mod reads;
 mod routes;
+mod rules;
 mod spread;
 mod streams;
 mod world;
