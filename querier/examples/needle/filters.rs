@@ -21,6 +21,7 @@ struct Sum {
     strips: usize,
     strip_bytes: u64,
     chunks: usize,
+    vain: f64,
 }
 
 impl Probed {
@@ -69,15 +70,17 @@ impl Probed {
                 plan.apply_filters(&bytes.collect::<Result<Vec<_>, _>>()?)?;
             }
             sum.chunks += plan.chunks().len();
+            sum.vain += plan.chunks_in_vain();
         }
         let mean = |sum: usize| sum as f64 / absent.len() as f64;
         println!(
-            "{name:<22} {:>5.2} rounds, {:>5.2} rows, {:>7.0} bytes, leave {:>5.2} of {:.0} chunks",
+            "{name:<22} {:>5.2} rounds, {:>5.2} rows, {:>7.0} bytes, leave {:>5.2} of {:.0} chunks, {:.2} expected",
             mean(sum.rounds),
             mean(sum.strips),
             sum.strip_bytes as f64 / absent.len() as f64,
             mean(sum.chunks),
             mean(all),
+            sum.vain / absent.len() as f64,
         );
         Ok(())
     }

@@ -53,8 +53,6 @@ const NOWHERE: [&str; 2] = [
 
 /// How much of an id is asked for.
 const PARTS: [usize; 3] = [18, 15, 12];
-/// Too little of an id for the filters.
-const SHORT: usize = 10;
 
 /// So many digits of the middle of an id.
 fn part(id: &str, digits: usize) -> &str {
@@ -247,9 +245,6 @@ impl Bench {
                 Some(&line),
             )
             .await;
-        let short = part(&id, SHORT);
-        let name = format!("{SHORT} digits of it: no filter tells");
-        self.seek(&fresh, &name, short, Some(&line)).await;
         println!(
             "\nmost that was read, of the lines; wanted {}%:",
             SHARE_MAX * 100.0

@@ -79,7 +79,7 @@ fn look_bytes_max(order: ScanOrder, before: usize, left: usize, vain: f64) -> u6
         // What most chunks do not hold is rare, and most of the others do not hold it either.
         ScanOrder::Any => (left <= before / 2, u64::MAX),
         // Where a few rows are enough the first chunk may have them, unless that is unlikely for any.
-        ScanOrder::Backward | ScanOrder::Forward => (vain > left as f64 * 0.75, ORDERED_BYTES_MAX),
+        ScanOrder::Backward | ScanOrder::Forward => (vain > left as f64 / 2.0, ORDERED_BYTES_MAX),
     };
     if is_rare { bytes_max } else { 0 }
 }
@@ -264,7 +264,7 @@ mod tests {
     fn where_few_rows_are_enough_values_are_looked_at_only_if_hardly_a_chunk_has_one() {
         let forward = |left, vain| look_bytes_max(ScanOrder::Forward, 1_000, left, vain);
         assert_eq!(forward(20, 19.0), ORDERED_BYTES_MAX);
-        assert_eq!(forward(20, 10.0), 0);
+        assert_eq!(forward(20, 9.0), 0);
         assert_eq!(forward(900, 0.0), 0);
         let any = |left| look_bytes_max(ScanOrder::Any, 1_000, left, 0.0);
         assert_eq!(any(500), u64::MAX);
