@@ -3,18 +3,18 @@
 //! is done under a lease, so that they do different ones. What is old enough to be destroyed, the
 //! storage's clock says, never the own.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::{Kind, NodeId, Timestamp};
-use rpc::{Catalog, Command, Lease, MetaApi, Network, SegmentId, SegmentMeta};
+use rpc::{Catalog, Command, DeleteId, Lease, MetaApi, Network, SegmentId, SegmentMeta};
 use runtime::Blocking;
 use store::ObjectStorage;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::nanos;
 use crate::lease::Leases;
@@ -81,6 +81,8 @@ struct Worker {
     network: Option<Arc<dyn Network>>,
     owner_timeout: Duration,
     leases: Leases,
+    /// Since when an active request is known here.
+    deletes_since: BTreeMap<DeleteId, Instant>,
 }
 
 impl Maintenance {
@@ -125,6 +127,7 @@ impl Maintenance {
                 Arc::clone(&deps.clock),
                 config.lease_duration,
             ),
+            deletes_since: BTreeMap::new(),
         };
         let task = tokio::spawn(worker.run(receiver));
         Maintenance {

@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use model::Timestamp;
-use parking_lot::Mutex;
 use query::Budget;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Permit};
 use crate::rules::Reports;
-use crate::source::{Backend, SnapshotSource, Tally};
+use crate::source::{Backend, Seen, SnapshotSource, Tally};
 use crate::tail::Tails;
 use crate::tenants::{Tenants, TenantsSource};
 use crate::{Clock, Config, Error, Metrics};
@@ -114,12 +113,13 @@ impl Shared {
         let permit = self.enter(tenants).await?;
         let started = self.now();
         let tally = Arc::new(Tally::default());
+        let seen = Seen::by(tenants.iter());
         let sources = tenants.iter().map(|tenant| SnapshotSource {
             backend: self.backend.clone(),
             tenant: tenant.clone(),
             cancelled: guard.cancelled.clone(),
             tally: Arc::clone(&tally),
-            seen: Mutex::default(),
+            seen: Arc::clone(&seen),
             ends,
         });
         let source = TenantsSource {

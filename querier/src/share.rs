@@ -8,7 +8,6 @@ use crate::source::{Hidden, Seen, Snapshot, SnapshotSource, Tally};
 use async_trait::async_trait;
 use bytes::Bytes;
 use model::{Kind, TenantId};
-use parking_lot::Mutex;
 use query::logql::engine::{EngineError, run_share};
 use query::{Budget, BudgetError, ScanStats, SourceError};
 use rpc::{Error, QueryApi, ShareRequest};
@@ -108,10 +107,10 @@ impl Shared {
         let tally = Arc::new(Tally::default());
         let source = SnapshotSource {
             backend: self.backend.clone(),
+            seen: Seen::of(&request.tenant, snapshot),
             tenant: request.tenant,
             cancelled: guard.cancelled.clone(),
             tally: Arc::clone(&tally),
-            seen: Mutex::new(Seen::of(snapshot)),
             ends: after(request.time),
         };
         let budget = Arc::clone(&guard.budget);

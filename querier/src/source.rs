@@ -23,6 +23,7 @@ mod spread;
 mod streams;
 mod workers;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -73,34 +74,46 @@ pub(crate) struct Backend {
     pub(crate) shares: ShareMetrics,
 }
 
-/// The records of one tenant, for one query: all its scans see one [`Snapshot`].
+/// The records of one tenant, for one query: all its scans see one [`Snapshot`], and those of its other
+/// tenants the same version of the catalog.
 pub(crate) struct SnapshotSource {
     pub(crate) backend: Backend,
     pub(crate) tenant: TenantId,
     /// Ends waiting for reads when the query is over, whatever the reason.
     pub(crate) cancelled: CancellationToken,
     pub(crate) tally: Arc<Tally>,
-    /// Taken by the first scan.
-    pub(crate) seen: Mutex<Seen>,
+    /// Taken by the first scan; that of all tenants.
+    pub(crate) seen: Arc<Seen>,
     /// When the query must be done.
     pub(crate) ends: Instant,
 }
 
-/// What a query sees.
+/// What a query sees, by tenant.
+pub(crate) struct Seen(Mutex<BTreeMap<TenantId, Sight>>);
+
+/// What it sees of one tenant.
 #[derive(Default)]
-pub(crate) struct Seen {
+struct Sight {
     snapshot: Option<Arc<Snapshot>>,
     /// What its scans will ask for, when that is known.
     foreseen: Option<Reach>,
 }
 
 impl Seen {
-    /// Sees this, and no more.
-    pub(crate) fn of(snapshot: Snapshot) -> Self {
-        Seen {
+    /// Of these tenants nothing yet.
+    pub(crate) fn by<'a>(tenants: impl IntoIterator<Item = &'a TenantId>) -> Arc<Self> {
+        let tenants = tenants.into_iter().cloned();
+        let sights = tenants.map(|tenant| (tenant, Sight::default()));
+        Arc::new(Seen(Mutex::new(sights.collect())))
+    }
+
+    /// This, and no more.
+    pub(crate) fn of(tenant: &TenantId, snapshot: Snapshot) -> Arc<Self> {
+        let sight = Sight {
             snapshot: Some(Arc::new(snapshot)),
             foreseen: None,
-        }
+        };
+        Arc::new(Seen(Mutex::new([(tenant.clone(), sight)].into())))
     }
 }
 
@@ -153,19 +166,38 @@ impl SnapshotSource {
         range: TimeRange,
         budget: &Budget,
     ) -> Result<Arc<Snapshot>, SourceError> {
-        let mut seen = self.seen.lock();
-        if let Some(snapshot) = &seen.snapshot
+        let mut seen = self.seen.0.lock();
+        let own = seen.get(&self.tenant);
+        if let Some(snapshot) = own.and_then(|sight| sight.snapshot.as_ref())
             && snapshot.covers(selector, range)
         {
             return Ok(Arc::clone(snapshot));
         }
-        // What was not foreseen may be followed by anything.
-        let foreseen = seen.foreseen.take();
-        let reach = foreseen.filter(|reach| reach.covers(selector, range));
-        let reach = reach.unwrap_or_else(Reach::everything);
-        let taking = Snapshot::take(&self.backend, &self.tenant, reach);
-        let snapshot = self.wait(budget, taking)?;
-        Ok(Arc::clone(seen.snapshot.insert(Arc::new(snapshot))))
+        let is_foreseen = seen.values().any(|sight| sight.foreseen.is_some());
+        let mut reaches = Vec::new();
+        for (tenant, sight) in &mut *seen {
+            let (is_own, foreseen) = (*tenant == self.tenant, sight.foreseen.take());
+            let reach = match foreseen {
+                Some(reach) if !is_own || reach.covers(selector, range) => reach,
+                // What was not foreseen may be followed by anything.
+                Some(_) => Reach::everything(),
+                None if is_own || !is_foreseen => Reach::everything(),
+                None => continue,
+            };
+            reaches.push((tenant.clone(), reach));
+        }
+        let taking = Snapshot::take(&self.backend, reaches);
+        for snapshot in self.wait(budget, taking)? {
+            let sight = seen.entry(snapshot.tenant().clone()).or_default();
+            sight.snapshot = Some(Arc::new(snapshot));
+        }
+        let own = seen
+            .get(&self.tenant)
+            .and_then(|sight| sight.snapshot.clone());
+        own.ok_or_else(|| {
+            let text = "a query was given no snapshot of its tenant, a defect";
+            SourceError::Unavailable(text.to_owned())
+        })
     }
 
     /// Runs reads to their end, unless the query ends first.
@@ -310,9 +342,10 @@ impl Source for SnapshotSource {
     }
 
     fn foresee(&self, reach: &Reach) {
-        let mut seen = self.seen.lock();
-        if seen.snapshot.is_none() {
-            let foreseen = seen.foreseen.get_or_insert_default();
+        let mut seen = self.seen.0.lock();
+        let sight = seen.entry(self.tenant.clone()).or_default();
+        if sight.snapshot.is_none() {
+            let foreseen = sight.foreseen.get_or_insert_default();
             for selector in &reach.selectors {
                 foreseen.add(selector.clone(), reach.range);
             }

@@ -19,6 +19,9 @@ use crate::source::{BatchSource, Hidden};
 /// Most dropped entries that one notice names; it counts the others.
 const DROPPED_NAMED_MAX: usize = 100;
 
+/// Entries that a view remembers, 30 bytes each.
+const SHOWN_MAX: usize = 16 << 10;
+
 /// How many live views each tenant has open.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tails {
@@ -156,34 +159,36 @@ impl Dropped {
     }
 }
 
-/// Entries that were shown as history: when they arrive while it is read, they are not shown twice.
+/// The entries that were shown last. Those of history may arrive while it is read, and a sender that
+/// got no answer sends its records again, in other batches: they are not shown twice.
 #[derive(Debug, Default)]
 pub(crate) struct Shown {
     entries: HashSet<u64>,
+    order: VecDeque<u64>,
 }
 
 impl Shown {
-    pub(crate) fn of(streams: &[StreamResult]) -> Shown {
-        let mut shown = Shown::default();
-        for stream in streams {
-            for entry in &stream.entries {
-                shown.entries.insert(fingerprint(stream, entry));
-            }
-        }
-        shown
-    }
-
-    /// Leaves out what was shown.
-    pub(crate) fn remove_from(&self, streams: &mut Vec<StreamResult>) {
-        if self.entries.is_empty() {
-            return;
-        }
+    /// Leaves out what was shown; the rest is from now on.
+    pub(crate) fn keep_new(&mut self, streams: &mut Vec<StreamResult>) {
         for stream in streams.iter_mut() {
             let mut entries = std::mem::take(&mut stream.entries);
-            entries.retain(|entry| !self.entries.contains(&fingerprint(stream, entry)));
+            entries.retain(|entry| self.is_new(fingerprint(stream, entry)));
             stream.entries = entries;
         }
         streams.retain(|stream| !stream.entries.is_empty());
+    }
+
+    fn is_new(&mut self, entry: u64) -> bool {
+        if !self.entries.insert(entry) {
+            return false;
+        }
+        self.order.push_back(entry);
+        if self.order.len() > SHOWN_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.entries.remove(&oldest);
+        }
+        true
     }
 }
 
@@ -331,6 +336,18 @@ mod tests {
         assert!(pending.take_before(1).is_empty());
         assert_eq!(pending.take_before(6).len(), 1);
         assert_eq!(pending.take_before(7).len(), 1);
+    }
+
+    #[test]
+    fn entries_are_shown_once_and_memory_is_bounded() {
+        let mut shown = Shown::default();
+        assert!(shown.is_new(1) && !shown.is_new(1));
+        assert!((2..SHOWN_MAX as u64 + 2).all(|entry| shown.is_new(entry)));
+        assert!(shown.is_new(1), "the oldest is forgotten");
+        assert_eq!(
+            (shown.entries.len(), shown.order.len()),
+            (SHOWN_MAX, SHOWN_MAX)
+        );
     }
 
     #[test]

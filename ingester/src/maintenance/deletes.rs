@@ -1,11 +1,15 @@
 //! Delete requests, one pending segment at a time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::Kind;
-use rpc::{Catalog, Command, DeleteRequest, HeadBatches, Lease, RecentRequest, SegmentMeta};
+use rpc::{
+    Catalog, Command, DeleteId, DeleteRequest, HeadBatches, Lease, RecentRequest, SegmentMeta,
+};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Worker;
 use crate::Error;
@@ -14,6 +18,10 @@ use crate::task::Message;
 
 /// The lease of ending delete requests.
 const FINISH_LEASE: &str = "finish deletes";
+/// A batch that others have stored may come to its last owner so much later: a distributor asks for 15 s
+/// by default, goes on for 10 s after it has its quorum, and a call may take 30 s. As long as it may, a
+/// request stays active: once it is finished, such records would be shown again.
+const LATE_COPIES: Duration = Duration::from_secs(60);
 
 impl Worker {
     /// Searches one pending segment, and rewrites it if need be; `false` when there is none.
@@ -57,20 +65,39 @@ impl Worker {
     ///
     /// # Errors
     /// What the coordinator answered.
-    pub(super) async fn finish_deletes(&self) -> Result<(), Error> {
-        let catalog = self.meta.catalog();
-        let mut deletes = catalog.deletes.values();
-        if !deletes.any(|delete| delete.pending.is_empty()) {
+    pub(super) async fn finish_deletes(&mut self) -> Result<(), Error> {
+        let ripe = self.ripe_deletes(Instant::now());
+        if ripe.is_empty() {
             return Ok(());
         }
-        drop(catalog);
-        let finished = self.leases.hold(FINISH_LEASE, self.finish_all()).await;
-        finished.map(drop)
+        let finish = self.finish_all(&ripe);
+        self.leases.hold(FINISH_LEASE, finish).await.map(drop)
     }
 
-    async fn finish_all(&self) -> Result<(), Error> {
+    /// Requests that are pending for nothing and known here for so long that no copy is on its way.
+    fn ripe_deletes(&mut self, now: Instant) -> BTreeSet<DeleteId> {
         let catalog = self.meta.catalog();
+        let mut others = catalog.cluster.ingesters().filter(|m| m.id != self.node);
+        let wait = match others.next() {
+            Some(_) => LATE_COPIES,
+            None => Duration::ZERO,
+        };
+        self.deletes_since
+            .retain(|id, _| catalog.deletes.contains_key(id));
+        let mut ripe = BTreeSet::new();
         for (id, delete) in &catalog.deletes {
+            let since = *self.deletes_since.entry(*id).or_insert(now);
+            if delete.pending.is_empty() && now.duration_since(since) >= wait {
+                ripe.insert(*id);
+            }
+        }
+        ripe
+    }
+
+    async fn finish_all(&self, ripe: &BTreeSet<DeleteId>) -> Result<(), Error> {
+        let catalog = self.meta.catalog();
+        let deletes = catalog.deletes.iter();
+        for (id, delete) in deletes.filter(|(id, _)| ripe.contains(*id)) {
             let compiled = Deletes::one(*id, &delete.request);
             if !delete.pending.is_empty() || compiled.is_empty() {
                 continue;

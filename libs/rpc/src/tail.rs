@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::HeldBatch;
 
@@ -12,6 +12,7 @@ use crate::HeldBatch;
 #[derive(Clone, Debug)]
 pub struct TailSender {
     batches: broadcast::Sender<Arc<Item>>,
+    begun: watch::Sender<bool>,
     bytes_max: usize,
     /// What some receiver may still have to read, oldest first.
     unread: Arc<Mutex<VecDeque<Weak<Item>>>>,
@@ -21,6 +22,7 @@ pub struct TailSender {
 #[derive(Debug)]
 pub struct TailReceiver {
     batches: broadcast::Receiver<Arc<Item>>,
+    begun: watch::Receiver<bool>,
 }
 
 /// Why a receiver got no batch.
@@ -47,9 +49,24 @@ impl TailSender {
     pub fn new(batches_max: usize, bytes_max: usize) -> Self {
         TailSender {
             batches: broadcast::channel(batches_max).0,
+            begun: watch::Sender::new(true),
             bytes_max,
             unread: Arc::default(),
         }
+    }
+
+    /// As [`new`](Self::new), for what comes from elsewhere: receivers are told when it
+    /// [begins](Self::begin).
+    pub fn waiting(batches_max: usize, bytes_max: usize) -> Self {
+        TailSender {
+            begun: watch::Sender::new(false),
+            ..TailSender::new(batches_max, bytes_max)
+        }
+    }
+
+    /// From now on nothing passes by without a word.
+    pub fn begin(&self) {
+        self.begun.send_replace(true);
     }
 
     /// Gives a batch to all receivers; the slow ones miss the oldest when there is no room for it.
@@ -98,6 +115,7 @@ impl TailSender {
     pub fn subscribe(&self) -> TailReceiver {
         TailReceiver {
             batches: self.batches.subscribe(),
+            begun: self.begun.subscribe(),
         }
     }
 
@@ -108,6 +126,12 @@ impl TailSender {
 }
 
 impl TailReceiver {
+    /// Returns when the sender listens to all that is to come, at once where batches are made in this
+    /// process; `false` when it has ended before.
+    pub async fn begun(&mut self) -> bool {
+        self.begun.wait_for(|begun| *begun).await.is_ok()
+    }
+
     /// The next batch. Nothing is lost when the future is dropped before it is done.
     ///
     /// # Errors
@@ -192,6 +216,22 @@ mod tests {
         (1..=4).for_each(|bytes| sender.send(batch(bytes)));
         let expected = [Err(TailError::Missed(2)), Ok(3), Ok(4)];
         assert_eq!(lengths(&mut receiver, 3).await, expected);
+    }
+
+    #[tokio::test]
+    async fn receivers_wait_for_a_sender_that_has_yet_to_listen() {
+        use std::pin::pin;
+        use std::task::{Context, Poll, Waker};
+        let sender = TailSender::waiting(8, 1000);
+        let mut receiver = sender.subscribe();
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(pin!(receiver.begun()).poll(&mut context), Poll::Pending);
+        sender.begin();
+        assert!(receiver.begun().await);
+        let ended = TailSender::waiting(8, 1000);
+        let mut receiver = ended.subscribe();
+        drop(ended);
+        assert!(!receiver.begun().await);
     }
 
     #[test]

@@ -456,11 +456,17 @@ async fn a_tail_gives_each_batch_once_and_follows_those_who_join_and_come_back()
     listens(3).await;
     send(3, 7);
     assert_eq!(tail.recv().await.unwrap().id, BatchId(7));
-    // Its process starts again: the old tail ends.
+    // Its process starts again, long after anything happened to the others: the old tail ends.
+    tokio::time::sleep(tail::DOUBT).await;
     *world.fake(1).tail.lock() = TailSender::new(64, 1 << 20);
     listens(1).await;
     send(1, 8);
     assert_eq!(tail.recv().await.unwrap().id, BatchId(8));
+    // With two of three broken, what both own may pass by.
+    *world.fake(2).tail.lock() = TailSender::new(64, 1 << 20);
+    assert_eq!(tail.recv().await, Err(TailError::Missed(1)));
+    listens(2).await;
+    assert_eq!(tail.recv().await, Err(TailError::Missed(1)));
     world.fake(2).tail.lock().missed(3);
     assert_eq!(tail.recv().await, Err(TailError::Missed(3)));
     drop(tail);

@@ -25,6 +25,8 @@ const DELAY_SECONDS_MAX: i64 = 5;
 const HISTORY_NANOS: i64 = 3600 * NANOS_PER_SECOND;
 /// How many entries of history are shown when the client does not say.
 const HISTORY_ENTRIES: u64 = 100;
+/// How long to wait for the ingesters' tails before history is read without some of them.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How often the client hears that the connection lives.
 const PING_EVERY: Duration = Duration::from_secs(1);
 
@@ -127,20 +129,21 @@ async fn show(querier: Querier, asked: Asked, call: Call, open: OpenTail, socket
     let _open = open;
     // Listening begins before history is read, so that nothing falls between the two.
     let mut watch = Watch::new(&querier, asked.tenant.clone(), asked.delay_nanos);
+    watch.begun(BEGIN_PATIENCE).await;
     let (mut sender, mut receiver) = socket.split();
-    let shown = match history(&querier, &asked, &call).await {
-        Ok(streams) => {
-            let shown = Shown::of(&streams);
+    let mut shown = Shown::default();
+    match history(&querier, &asked, &call).await {
+        Ok(mut streams) => {
+            shown.keep_new(&mut streams);
             if !streams.is_empty() {
                 watch.offer(frame(streams, None, &asked.form));
             }
-            shown
         }
         Err(error) => {
             let _ = sender.send(super::watch::closing(&error)).await;
             return;
         }
-    };
+    }
     let mut ping = tokio::time::interval(PING_EVERY);
     let end = tokio::time::sleep(shared.config.tail_duration_max);
     tokio::pin!(end);
@@ -167,7 +170,7 @@ async fn show(querier: Querier, asked: Asked, call: Call, open: OpenTail, socket
                             return;
                         }
                     };
-                    shown.remove_from(&mut streams);
+                    shown.keep_new(&mut streams);
                     if !streams.is_empty() || dropped.is_some() {
                         watch.offer(frame(streams, dropped.as_ref(), &asked.form));
                     }

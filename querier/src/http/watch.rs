@@ -69,6 +69,12 @@ impl Watch {
         }
     }
 
+    /// Returns when nothing that arrives passes by unseen, or after so long.
+    pub(super) async fn begun(&mut self, patience: Duration) {
+        // What is missed meanwhile is told as such.
+        let _ = tokio::time::timeout(patience, self.arriving.begun()).await;
+    }
+
     /// Queues a frame; there is one at most from the view itself, and few answers to the client.
     pub(super) fn offer(&mut self, frame: Message) {
         self.frames.push_back(frame);
@@ -142,7 +148,7 @@ impl Watch {
             detect_level: config.discover_log_levels,
         };
         let work = move || filter(&expr, tenant, batches, hidden, &limits);
-        let filtered = tokio::task::spawn_blocking(work);
+        let filtered = shared.backend.blocking.run(work);
         filtered
             .await
             .map_err(|error| Error::Internal(format!("filter ended without an answer: {error}")))?

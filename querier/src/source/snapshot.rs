@@ -27,40 +27,50 @@ struct Recent {
 }
 
 impl Snapshot {
-    /// Heads first, then the catalog, because records only ever move that way.
+    /// One for each tenant, all of one version of the catalog. Heads first, then the catalog, because
+    /// records only ever move that way.
     ///
     /// # Errors
     /// `Unavailable` when the heads cannot be asked, or a delete request is not understood.
     pub(super) async fn take(
         backend: &Backend,
-        tenant: &TenantId,
-        reach: Reach,
-    ) -> Result<Self, SourceError> {
-        let request = RecentRequest {
-            selectors: reach.selectors.clone(),
-            ..RecentRequest::all(tenant.clone(), reach.range)
-        };
-        let mut heads = match backend.search.recent(request).await {
-            Ok(recent) => recent.heads,
-            Err(error) => return Err(SourceError::Unavailable(error.to_string())),
-        };
-        let catalog = backend.meta.catalog();
-        let hidden = backend.hiding.of(&catalog, tenant, (backend.clock)())?;
-        heads.retain(|head| !catalog.covers(head.head));
-        let held = heads.into_iter().flat_map(|head| head.batches);
-        let batches = held.map(|held| held.batch);
-        let recent = batches.filter(|batch| batch.tenant == *tenant);
-        let recent = recent.map(|batch| Recent {
-            batch,
-            bounds: OnceLock::new(),
+        reaches: Vec<(TenantId, Reach)>,
+    ) -> Result<Vec<Self>, SourceError> {
+        let asked = reaches.iter().map(|(tenant, reach)| {
+            backend.search.recent(RecentRequest {
+                selectors: reach.selectors.clone(),
+                ..RecentRequest::all(tenant.clone(), reach.range)
+            })
         });
-        Ok(Snapshot {
-            tenant: tenant.clone(),
-            reach,
-            recent: recent.collect(),
-            catalog,
-            hidden,
-        })
+        let recents = futures::future::try_join_all(asked).await;
+        let recents = recents.map_err(|error| SourceError::Unavailable(error.to_string()))?;
+        let (catalog, now) = (backend.meta.catalog(), (backend.clock)());
+        let taken = reaches.into_iter().zip(recents);
+        taken
+            .map(|((tenant, reach), recent)| {
+                let hidden = backend.hiding.of(&catalog, &tenant, now)?;
+                let heads = recent.heads.into_iter();
+                let heads = heads.filter(|head| !catalog.covers(head.head));
+                let batches = heads.flat_map(|head| head.batches).map(|held| held.batch);
+                let recent = batches.filter(|batch| batch.tenant == tenant);
+                let recent = recent.map(|batch| Recent {
+                    batch,
+                    bounds: OnceLock::new(),
+                });
+                Ok(Snapshot {
+                    recent: recent.collect(),
+                    tenant,
+                    reach,
+                    catalog: Arc::clone(&catalog),
+                    hidden,
+                })
+            })
+            .collect()
+    }
+
+    /// Whose records it shows.
+    pub(super) fn tenant(&self) -> &TenantId {
+        &self.tenant
     }
 
     /// What a share of another querier's query is over: these segments, and no recent record.

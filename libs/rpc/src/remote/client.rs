@@ -198,6 +198,7 @@ impl Shared {
     /// Hands on what the other side publishes until either side ends.
     async fn follow(&self, tail: &TailSender) -> Result<(), Error> {
         let mut messages = self.stream(Method::Tail, Bytes::new(), None).await?;
+        tail.begin();
         while let Some(message) = messages.next().await {
             let message = message.map_err(|status| self.error(&status))?;
             match wire::decode_number(&message) {
@@ -243,7 +244,7 @@ impl SearchApi for Node {
     }
 
     fn tail(&self) -> TailReceiver {
-        let tail = TailSender::new(TAIL_BATCHES_MAX, TAIL_BYTES_MAX);
+        let tail = TailSender::waiting(TAIL_BATCHES_MAX, TAIL_BYTES_MAX);
         let receiver = tail.subscribe();
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
