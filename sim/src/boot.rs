@@ -10,7 +10,7 @@ use ingester::Ingester;
 use meta::Node;
 use model::{BatchId, Kind, NodeId, SlotLength};
 use prometheus::Registry;
-use querier::{ClusterSearch, Querier};
+use querier::{ClusterSearch, Peers, Querier};
 use rpc::{ClusterShape, IngestApi, MemberState, MetaApi, Network, SearchApi};
 use store::ObjectStorage;
 
@@ -18,14 +18,12 @@ use crate::bucket::BucketWay;
 use crate::disk::LogDisk;
 use crate::invariants::Event;
 use crate::life::Life;
-use crate::net::{Door, Wires};
+use crate::net::{Door, Wires, Within};
 use crate::process::{Coordinator, Site, heads_in};
 use crate::world::World;
 
 /// How long to wait before a step is tried again that failed because others did not answer.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// A query may take so long: well below the grace of deleted objects.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What the roles of one run share.
 struct Parts<'a> {
@@ -125,6 +123,7 @@ impl World {
             life: Arc::clone(life),
             meta: Some(node.clone()),
             ingester,
+            querier: None,
             processor: Arc::clone(&site.processor),
         }
     }
@@ -182,9 +181,10 @@ impl Parts<'_> {
         }
         if roles.querier {
             let querier = self.querier(ingester.as_ref())?;
-            let router = querier::http_router(querier);
+            let router = querier::http_router(querier.clone());
             let add = |run: &mut crate::process::Run| run.queries = Some(router);
             self.world.update(self.life, add);
+            self.world.net.add_querier(self.life, querier);
         }
         Ok(ingester)
     }
@@ -260,8 +260,15 @@ impl Parts<'_> {
     }
 
     fn distributor(&self, ingester: Option<&Ingester>) -> anyhow::Result<Distributor> {
-        let settings = distributor::Settings::default();
-        let own = ingester.map(|own| (self.id, Arc::new(own.clone()) as Arc<dyn IngestApi>));
+        let settings = self.world.plan.distributor.clone();
+        let own = ingester.map(|ingester| {
+            let within = Within {
+                ingester: ingester.clone(),
+                processor: Arc::clone(&self.site.processor),
+                costs: self.world.plan.costs,
+            };
+            (self.id, Arc::new(within) as Arc<dyn IngestApi>)
+        });
         let ingest = ClusterIngest::new(
             settings.cluster(),
             Arc::clone(&self.meta),
@@ -290,17 +297,15 @@ impl Parts<'_> {
             search: Arc::new(search),
             meta: Arc::clone(&self.meta),
             storage: self.storage(true),
-            retention: Duration::ZERO,
+            retention: self.world.plan.ingester.retention,
         };
-        let config = querier::Config {
-            query_workers: 1,
-            query_timeout: QUERY_TIMEOUT,
-            entries_max: 1_000_000,
-            ..querier::Config::default()
-        };
+        let config = self.world.plan.querier.clone();
         let metrics = querier::Metrics::new(&Registry::new())?;
         let blocking = self.world.blocking.clone();
         let (clock, with) = (self.clock(), Querier::with_blocking);
-        Ok(with(config, sources, metrics, clock, blocking))
+        let querier = with(config, sources, metrics, clock, blocking);
+        let (meta, network) = (Arc::clone(&self.meta), Arc::clone(&self.network));
+        querier.share_with(Peers::new(meta, network, self.id));
+        Ok(querier)
     }
 }

@@ -79,7 +79,8 @@ impl BucketLink for BucketWay {
             .tell(format_args!("{of} {operation:?} {path} {bytes}"));
         if self.queries && operation == Operation::Get {
             let path = path.to_owned();
-            self.sky.checks.see(&Event::Read { path });
+            let life = self.life.number;
+            self.sky.checks.see(&Event::Read { life, path });
         }
         self.pass().await
     }

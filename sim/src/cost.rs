@@ -58,6 +58,12 @@ impl Costs {
         }
     }
 
+    /// Of batches for an owner in the same process: there is no call, and the same to be filed.
+    pub(crate) fn of_filing(&self, bytes: usize) -> Duration {
+        let bytes = (bytes as u64).saturating_mul(self.scale);
+        picos(bytes.saturating_mul(self.owner_byte_picos))
+    }
+
     pub(crate) fn of_request(&self, bytes: usize) -> Duration {
         let bytes = (bytes as u64).saturating_mul(self.scale);
         self.call + picos(bytes.saturating_mul(self.distributor_byte_picos))

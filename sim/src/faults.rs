@@ -11,6 +11,7 @@ use crate::bucket::BucketWeather;
 use crate::dice::Dice;
 use crate::disk::DiskPace;
 use crate::net::Weather;
+use crate::plan::{Placed, skew};
 use crate::process::{Run, Site};
 use crate::world::{Purpose, World};
 
@@ -18,8 +19,6 @@ use crate::world::{Purpose, World};
 const DOWN_MAX: Duration = Duration::from_secs(12);
 /// Room of a disk that runs full.
 const ROOM_MAX: u64 = 20_000;
-/// So many milliseconds a clock may jump.
-const JUMP_MILLIS: u64 = 1500;
 /// Ingesters that stay at least.
 const STAYING_MIN: usize = 3;
 
@@ -42,6 +41,8 @@ const FAULTS: &[(u64, Fault)] = &[
     (3, Fault::Clean),
     (3, Fault::Join),
     (2, Fault::Leave),
+    (5, Fault::RingChangesBehindReader),
+    (4, Fault::LoseDisks),
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +64,8 @@ enum Fault {
     Clean,
     Join,
     Leave,
+    RingChangesBehindReader,
+    LoseDisks,
 }
 
 impl World {
@@ -80,9 +83,24 @@ impl World {
             match fault {
                 Fault::Join => {
                     if let Some(placed) = later.pop() {
-                        let address = Arc::clone(&placed.address);
-                        self.place(placed);
-                        self.start(&address);
+                        self.start_new(placed);
+                    }
+                }
+                Fault::RingChangesBehindReader => {
+                    let split = self.cut_off_reader(&dice);
+                    if let Some(placed) = later.pop() {
+                        split.keep_apart(&self, &placed.address);
+                        self.start_new(placed);
+                    } else {
+                        let ingesters = self.ingesters();
+                        let is_there = |site: &&Arc<Site>| {
+                            let mut there = split.there.iter();
+                            there.any(|other| Arc::ptr_eq(other, site))
+                        };
+                        // Of those that joined later, which may leave.
+                        if let Some(last) = ingesters.iter().rfind(is_there) {
+                            self.tell_to_leave(last, &ingesters);
+                        }
                     }
                 }
                 fault => self.break_something(fault, &dice),
@@ -90,10 +108,20 @@ impl World {
         }
     }
 
+    fn ingesters(&self) -> Vec<Arc<Site>> {
+        let sites = self.sites().into_iter();
+        let ingesters = sites.filter(|site| site.placed.roles.ingester);
+        ingesters.collect()
+    }
+
+    fn start_new(self: &Arc<Self>, placed: Placed) {
+        let address = Arc::clone(&placed.address);
+        self.place(placed);
+        self.start(&address);
+    }
+
     fn break_something(self: &Arc<Self>, fault: Fault, dice: &Dice) {
-        let sites = self.sites();
-        let ingesters = sites.iter().filter(|site| site.placed.roles.ingester);
-        let ingesters: Vec<Arc<Site>> = ingesters.cloned().collect();
+        let (sites, ingesters) = (self.sites(), self.ingesters());
         let (Some(any), Some(other)) = (dice.pick(&sites), dice.pick(&sites)) else {
             return;
         };
@@ -145,13 +173,12 @@ impl World {
                 };
             }
             Fault::ClockJumps => {
-                let jump = dice.below(2 * JUMP_MILLIS) as i64 - JUMP_MILLIS as i64;
-                let ahead = any.placed.ahead_nanos.saturating_add(jump * 1_000_000);
-                any.clock.set(ahead);
+                any.clock.set(skew(dice, self.plan.skew_max));
             }
             Fault::Flush | Fault::Merge | Fault::Clean => self.maintain(fault, ingester),
             Fault::Leave => self.tell_to_leave(ingester, &ingesters),
-            Fault::Join => {}
+            Fault::LoseDisks => self.lose_disks(&ingesters, dice),
+            Fault::Join | Fault::RingChangesBehindReader => {}
         }
     }
 

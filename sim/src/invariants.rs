@@ -3,19 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{HeadId, HeadKey};
+use model::{HeadId, HeadKey, Timestamp};
 use parking_lot::Mutex;
 use rpc::Catalog;
 
+use crate::records::Sent;
 use crate::trace::Trace;
 
 mod acknowledged_is_found;
+mod deleted_is_not_shown;
 mod every_head_is_stored;
+mod expired_is_not_shown;
 mod never_twice;
 mod one_catalog_version;
 mod one_leader_per_term;
 mod released_wal_is_covered;
 mod rings_only_grow;
+mod tails_show_once;
+mod tails_tell_gaps;
+mod tenants_are_apart;
 
 /// The number of a record; its line says it.
 pub(crate) type RecordNumber = u64;
@@ -24,20 +30,52 @@ pub(crate) type RecordNumber = u64;
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// Somebody tries to store these records.
-    Sent(Vec<RecordNumber>),
+    Sent(Vec<(RecordNumber, Sent)>),
     /// A distributor has said that they are stored.
     Acknowledged(Vec<RecordNumber>),
-    /// A query begins.
-    QueryBegins,
+    /// Somebody asks that these be deleted: from now on they may be gone.
+    DeleteAsked(BTreeSet<RecordNumber>),
+    /// Those that were asked for last are deleted, to whoever knows this version of the catalog.
+    Deleted {
+        records: BTreeSet<RecordNumber>,
+        version: u64,
+    },
+    /// Somebody accepts that these may be lost.
+    LossAccepted(BTreeSet<RecordNumber>),
+    /// A query begins, for the records of these tenants, at a run that knows this version of the
+    /// catalog.
+    QueryBegins {
+        tenants: BTreeSet<u64>,
+        life: u64,
+        version: u64,
+        /// Nothing else that runs there reads objects.
+        alone: bool,
+    },
+    /// A view begins to read history at a run.
+    ReadsHistory { life: u64 },
     /// The query since [`QueryBegins`](Event::QueryBegins) was answered with these records, in the
     /// order of the answer.
-    Found(Vec<RecordNumber>),
+    Found {
+        records: Vec<RecordNumber>,
+        kept: Kept,
+    },
     /// The query was answered with a number of records, asked for twice.
-    Counted { once: u64, again: u64 },
+    Counted { once: u64, again: u64, kept: Kept },
     /// The query got no answer.
     QueryFailed,
-    /// A process has read from an object.
-    Read { path: String },
+    /// A run has read from an object for a query, or has told another to.
+    Read { life: u64, path: String },
+    /// A live view of one tenant's records has shown its first frame, or would have.
+    TailBegins { tail: u64, tenant: u64 },
+    /// It has shown these.
+    TailShows {
+        tail: u64,
+        records: Vec<RecordNumber>,
+    },
+    /// It says that others were dropped.
+    TailDropped { tail: u64 },
+    /// Its client has waited longer than anything takes to be shown, and leaves.
+    TailEnds { tail: u64 },
     /// A process shows this catalog, for the first time in its life.
     Shows {
         life: u64,
@@ -57,6 +95,28 @@ pub(crate) enum Event {
     Flushed(HeadKey),
     /// Faults are over since long, and all that can be stored should be; these heads are held.
     Settled { held: Vec<HeadId> },
+}
+
+/// What an answer shows of what may have expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// All records of this time and later.
+    pub(crate) must_from: Timestamp,
+    /// No records of an earlier time.
+    pub(crate) may_from: Timestamp,
+}
+
+impl Kept {
+    /// Nothing expires.
+    pub(crate) const ALL: Kept = Kept {
+        must_from: Timestamp::MIN,
+        may_from: Timestamp::MIN,
+    };
+    /// All may have expired.
+    pub(crate) const ANY: Kept = Kept {
+        must_from: Timestamp::MAX,
+        may_from: Timestamp::MIN,
+    };
 }
 
 /// What must be true.
@@ -94,6 +154,11 @@ impl Checks {
             Box::<one_leader_per_term::OneLeaderPerTerm>::default(),
             Box::<every_head_is_stored::EveryHeadIsStored>::default(),
             Box::<released_wal_is_covered::ReleasedWalIsCovered>::default(),
+            Box::<deleted_is_not_shown::DeletedIsNotShown>::default(),
+            Box::<expired_is_not_shown::ExpiredIsNotShown>::default(),
+            Box::<tenants_are_apart::TenantsAreApart>::default(),
+            Box::<tails_show_once::TailsShowOnce>::default(),
+            Box::<tails_tell_gaps::TailsTellGaps>::default(),
         ];
         Checks {
             trace,

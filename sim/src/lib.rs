@@ -11,7 +11,8 @@
 //!                   │        ├─ log ────────▶ LogDisk over testkit::sim_disk (loses what is not synced)
 //!                   │        ├─ coordinator ▶ meta::store::MemoryStore
 //!                   │        └─ objects ────▶ testkit::SimBucket
-//!                   ├─ clients: push, ask      every event ─▶ invariants ─▶ Verdict
+//!                   ├─ clients: push, ask,
+//!                   │  delete, watch           every event ─▶ invariants ─▶ Verdict
 //!                   └─ faults, then peace
 //! ```
 //!
@@ -27,18 +28,23 @@ mod boot;
 mod bucket;
 mod clients;
 mod cost;
+mod deletes;
 mod dice;
 mod disk;
 mod faults;
 mod invariants;
 mod life;
+mod losses;
 mod measure;
 mod net;
 mod plan;
 mod process;
+mod questions;
 mod records;
 mod run;
+mod splits;
 mod steps;
+mod tails;
 mod trace;
 mod world;
 

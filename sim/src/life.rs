@@ -1,7 +1,7 @@
 //! One run of a process, from its start to its crash, and its clock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use model::Timestamp;
@@ -74,6 +74,7 @@ impl Life {
 pub(crate) struct SkewedClock {
     began: Instant,
     ahead_nanos: AtomicI64,
+    changes: AtomicU64,
 }
 
 impl SkewedClock {
@@ -82,11 +83,18 @@ impl SkewedClock {
         SkewedClock {
             began,
             ahead_nanos: AtomicI64::new(ahead_nanos),
+            changes: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn set(&self, ahead_nanos: i64) {
         self.ahead_nanos.store(ahead_nanos, Ordering::Relaxed);
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was set.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -12,19 +12,22 @@ use tokio::time::sleep;
 
 use crate::bucket::BucketWeather;
 use crate::cost::Costs;
-use crate::dice::Dice;
 use crate::disk::DiskPace;
 use crate::net::Weather;
-use crate::plan::{ALL_ROLES, DISTRIBUTOR, INGESTER, Placed, Plan, placed};
+use crate::plan::{
+    ALL_ROLES, DISTRIBUTOR, INGESTER, Placed, Plan, distributor_settings, placed, querier_config,
+};
 use crate::records::Sender;
 use crate::run::{Verdict, in_world};
-use crate::world::{Purpose, World};
+use crate::world::World;
 
 /// The prices of the write path. Bytes are those of lines:
 ///
 /// - a distributor needs 3 ns a byte (decoding, sorting, sending), an owner 1.4 ns: 0.7 for log and
 ///   head, and a third of the 2.1 that encoding takes, which one of three owners does. Together, for
-///   one owner, that is what `make bench` sees: 1.3 million lines of 137 bytes a second.
+///   one owner, that is what `make bench` sees: 1.3 million lines of 137 bytes a second. An owner in the
+///   distributor's own process costs the same; without its price a node of three would seem to take a
+///   fifth more, for it has a third of the copies at home, and one of nine a ninth;
 /// - a call costs 50 µs where it is served, a wire carries 1.25 GB/s (10 Gbit/s), a disk syncs in 1 to
 ///   4 ms, whatever was written;
 /// - a simulated byte stands for 128, so that requests are of about a megabyte, as collectors send.
@@ -84,6 +87,11 @@ fn calm(nodes: Vec<Placed>, shape: ClusterShape, ingester: ingester::Config) -> 
         costs: Costs::NONE,
         trouble: Duration::ZERO,
         fault_every: Duration::ZERO,
+        tenants: 1,
+        delete_every: Duration::ZERO,
+        skew_max: Duration::ZERO,
+        querier: querier_config(),
+        distributor: distributor_settings(),
     }
 }
 
@@ -93,8 +101,7 @@ fn calm(nodes: Vec<Placed>, shape: ClusterShape, ingester: ingester::Config) -> 
 /// # Errors
 /// When something breaks.
 pub fn bytes_per_node(seed: u64, nodes: u64) -> anyhow::Result<f64> {
-    let dice = Dice::new(seed, Purpose::Plan as u64);
-    let first = (0..nodes).map(|at| placed(&dice, &format!("i{at}"), at % 3, ALL_ROLES));
+    let first = (0..nodes).map(|at| placed(&format!("i{at}"), at % 3, ALL_ROLES));
     let shape = ClusterShape {
         shards: 64,
         replicas: 3,
@@ -145,10 +152,9 @@ async fn push_without_end(world: Arc<World>, client: u64, to: String) {
 /// # Errors
 /// When something breaks.
 pub fn hour_of_load(seed: u64, replicas: u32, restarts: bool) -> anyhow::Result<HourOfLoad> {
-    let dice = Dice::new(seed, Purpose::Plan as u64);
-    let ingesters = (0..3).map(|at| placed(&dice, &format!("i{at}"), at, INGESTER));
+    let ingesters = (0..3).map(|at| placed(&format!("i{at}"), at, INGESTER));
     let mut first: Vec<Placed> = ingesters.collect();
-    first.push(placed(&dice, "d0", 0, DISTRIBUTOR));
+    first.push(placed("d0", 0, DISTRIBUTOR));
     let shape = ClusterShape {
         shards: HOUR_SHARDS,
         replicas,
@@ -229,12 +235,12 @@ mod tests {
         assert!(hour.keys >= 2 * 30, "{hour:?}");
     }
 
-    /// Wanted are 0.85; what is missing has not been looked into.
+    /// What is lost comes from calls (eight others instead of two) and from shares that are not even.
     #[test]
-    fn a_node_of_nine_takes_nearly_four_fifths_of_what_one_of_three_takes() {
+    fn a_node_of_nine_takes_nearly_what_one_of_three_takes() {
         let three = bytes_per_node(3, 3).unwrap();
         let nine = bytes_per_node(3, 9).unwrap();
         let ratio = nine / three;
-        assert!((0.78..=1.15).contains(&ratio), "{three}, {nine}");
+        assert!((0.9..=1.1).contains(&ratio), "{three}, {nine}");
     }
 }

@@ -10,16 +10,19 @@ use futures::future::BoxFuture;
 use ingester::Ingester;
 use meta::Node;
 use parking_lot::Mutex;
+use querier::Querier;
 use rpc::Error;
 
 use crate::cost::{Costs, Processor};
 use crate::dice::Dice;
+use crate::invariants::Checks;
 use crate::life::Life;
 use crate::trace::Trace;
 
 mod ports;
+mod tail;
 
-pub(crate) use ports::Wires;
+pub(crate) use ports::{Wires, Within};
 
 /// As `rpc::remote` waits by default.
 const CALL_PATIENCE: Duration = Duration::from_secs(30);
@@ -58,12 +61,14 @@ pub(crate) struct Door {
     pub(crate) life: Arc<Life>,
     pub(crate) meta: Option<Node>,
     pub(crate) ingester: Option<Ingester>,
+    pub(crate) querier: Option<Querier>,
     pub(crate) processor: Arc<Processor>,
 }
 
 /// Everybody's wires.
 pub(crate) struct Net {
     trace: Arc<Trace>,
+    checks: Arc<Checks>,
     dice: Dice,
     costs: Costs,
     weather: Mutex<Weather>,
@@ -89,9 +94,10 @@ struct Fate {
 }
 
 impl Net {
-    pub(crate) fn new(trace: Arc<Trace>, dice: Dice, costs: Costs) -> Self {
+    pub(crate) fn new(trace: Arc<Trace>, checks: Arc<Checks>, dice: Dice, costs: Costs) -> Self {
         Net {
             trace,
+            checks,
             dice,
             costs,
             weather: Mutex::new(Weather::FAIR),
@@ -119,6 +125,16 @@ impl Net {
     pub(crate) fn open(&self, door: Door) {
         let address = Arc::clone(&door.life.address);
         self.doors.lock().insert(address, door);
+    }
+
+    /// The run answers queriers, too.
+    pub(crate) fn add_querier(&self, life: &Life, querier: Querier) {
+        let mut doors = self.doors.lock();
+        if let Some(door) = doors.get_mut(&life.address)
+            && door.life.number == life.number
+        {
+            door.querier = Some(querier);
+        }
     }
 
     pub(crate) fn close(&self, address: &str) {
@@ -217,7 +233,8 @@ impl Net {
             Ok(door) => door,
             Err(error) => return Some(Err(error)),
         };
-        if let Some(late) = fate.again {
+        let goes_on = what != "share";
+        if let Some(late) = fate.again.filter(|_| goes_on) {
             let (net, to, serve) = (Arc::clone(self), Arc::clone(to), Arc::clone(&serve));
             tokio::spawn(async move {
                 tokio::time::sleep(late).await;
@@ -229,8 +246,7 @@ impl Net {
             });
         }
         let life = Arc::clone(&door.life);
-        // As with a server: it goes on when the caller has gone.
-        let served = tokio::spawn(async move {
+        let served = async move {
             let life = Arc::clone(&door.life);
             let processor = Arc::clone(&door.processor);
             let serve = async move {
@@ -238,8 +254,13 @@ impl Net {
                 serve(door).await
             };
             life.live(serve).await
-        });
-        let answer = match served.await {
+        };
+        let served = match goes_on {
+            // As with a server: it goes on when the caller has gone.
+            true => tokio::spawn(served).await,
+            false => Ok(served.await),
+        };
+        let answer = match served {
             Ok(Some(answer)) => answer,
             Ok(None) => return Some(Err(broken(to, "the connection was lost"))),
             Err(error) => return Some(Err(Error::Internal(error.to_string()))),

@@ -64,33 +64,64 @@ pub(crate) struct Plan {
     pub(crate) trouble: Duration,
     /// The time between two faults is drawn up to this; zero makes none.
     pub(crate) fault_every: Duration,
+    /// How many tenants there are.
+    pub(crate) tenants: u64,
+    /// The time between two requests to delete is drawn up to this; zero makes none.
+    pub(crate) delete_every: Duration,
+    /// A clock that jumps is off by at most this.
+    pub(crate) skew_max: Duration,
+    pub(crate) querier: querier::Config,
+    pub(crate) distributor: distributor::Settings,
 }
 
 const NANOS_PER_MILLI: i64 = 1_000_000;
-/// Clocks of a cluster agree this well.
-const SKEW_MILLIS_MAX: u64 = 2000;
+/// Most clusters' clocks agree this well; those of the others are off by up to more than a day.
+const SKEW_MAX: Duration = Duration::from_secs(2);
+const BAD_SKEW_MAX: Duration = Duration::from_secs(26 * 3600);
+/// A query may take so long: well below the grace of deleted objects.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
 impl Plan {
+    /// Whether clocks may be off by hours.
+    pub(crate) fn has_bad_clocks(&self) -> bool {
+        self.skew_max > SKEW_MAX
+    }
+
     pub(crate) fn draw(dice: &Dice) -> Plan {
         let ingesters = 3 + dice.below(2);
         let together = dice.chance(300);
+        let skew_max = match dice.chance(250) {
+            true => BAD_SKEW_MAX,
+            false => SKEW_MAX,
+        };
+        let place = |name: String, zone: u64, roles: RoleSet| {
+            // Of bad clocks there are few.
+            let skew_max = match dice.chance(300) {
+                true => skew_max,
+                false => SKEW_MAX,
+            };
+            Placed {
+                ahead_nanos: skew(dice, skew_max),
+                ..placed(&name, zone, roles)
+            }
+        };
         let mut first = Vec::new();
         for at in 0..ingesters {
             let roles = if together { ALL_ROLES } else { INGESTER };
-            first.push(placed(dice, &format!("i{at}"), at % 3, roles));
+            first.push(place(format!("i{at}"), at % 3, roles));
         }
         if !together {
             for at in 0..2 {
-                first.push(placed(dice, &format!("d{at}"), at, DISTRIBUTOR));
-                first.push(placed(dice, &format!("q{at}"), at, QUERIER));
+                first.push(place(format!("d{at}"), at, DISTRIBUTOR));
+                first.push(place(format!("q{at}"), at, QUERIER));
             }
         }
         let later = (ingesters..ingesters + 2)
-            .map(|at| placed(dice, &format!("i{at}"), at % 3, INGESTER))
+            .map(|at| place(format!("i{at}"), at % 3, INGESTER))
             .collect();
         let slot = 2000 + dice.below(5000);
         let replicas = [3, 3, 3, 2, 1][dice.below(5) as usize];
@@ -129,17 +160,53 @@ impl Plan {
             costs: Costs::NONE,
             trouble: Duration::from_secs(20 + dice.below(30)),
             fault_every: Duration::from_secs(1 + dice.below(6)),
+            tenants: 1 + dice.below(3),
+            delete_every: [Duration::ZERO, millis(8000)][dice.below(2) as usize],
+            skew_max,
+            querier: querier::Config {
+                // Half of the seeds spread whatever can be spread.
+                query_spread_bytes: dice.below(2),
+                ..querier_config()
+            },
+            distributor: distributor::Settings {
+                // Half of the seeds spread the busiest streams over several shards.
+                shard_stream_bytes_per_second: [8 << 20, 60][dice.below(2) as usize],
+                ..distributor_settings()
+            },
         }
     }
 }
 
-pub(crate) fn placed(dice: &Dice, address: &str, zone: u64, roles: RoleSet) -> Placed {
-    let skew = dice.below(2 * SKEW_MILLIS_MAX + 1) as i64 - SKEW_MILLIS_MAX as i64;
+/// A process whose clock is right.
+pub(crate) fn placed(address: &str, zone: u64, roles: RoleSet) -> Placed {
     Placed {
         address: address.into(),
         zone: format!("z{zone}").into(),
         roles,
-        ahead_nanos: skew * NANOS_PER_MILLI,
+        ahead_nanos: 0,
+    }
+}
+
+/// How wrong a clock is, in either direction.
+pub(crate) fn skew(dice: &Dice, most: Duration) -> i64 {
+    let ahead = dice.between(Duration::ZERO, most * 2).as_nanos();
+    ahead as i64 - most.as_nanos() as i64
+}
+
+pub(crate) fn querier_config() -> querier::Config {
+    querier::Config {
+        query_workers: 1,
+        query_timeout: QUERY_TIMEOUT,
+        entries_max: 1_000_000,
+        ..querier::Config::default()
+    }
+}
+
+pub(crate) fn distributor_settings() -> distributor::Settings {
+    distributor::Settings {
+        // A record is no worse for the clock of the distributor that it comes to.
+        creation_grace: 0,
+        ..distributor::Settings::default()
     }
 }
 
@@ -162,7 +229,10 @@ fn ingester_config(dice: &Dice, slot_millis: u64) -> ingester::Config {
             inputs_max: 8,
             ..ingester::MergeConfig::default()
         },
-        retention: Duration::ZERO,
+        retention: match dice.below(3) {
+            0 => Duration::from_secs(15 + dice.below(20)),
+            _ => Duration::ZERO,
+        },
         delete_grace: Duration::from_secs(40),
         orphan_age: Duration::from_secs(120),
     }

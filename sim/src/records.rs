@@ -1,8 +1,10 @@
 //! The records that clients send: each has a number, which its line says.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use bytes::Bytes;
+use model::{TenantId, Timestamp};
 
 use crate::dice::Dice;
 use crate::invariants::{Event, RecordNumber};
@@ -11,19 +13,35 @@ use crate::world::{Purpose, World};
 /// What one request holds.
 #[derive(Clone, Debug)]
 pub(crate) struct Records {
+    pub(crate) tenant: TenantId,
     pub(crate) numbers: Vec<RecordNumber>,
     pub(crate) body: Bytes,
+}
+
+/// What may be asked of a record that was sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub(crate) at: Timestamp,
+    /// The number in its label `app`.
+    pub(crate) app: u64,
 }
 
 /// Makes up the records of one client.
 #[derive(Debug)]
 pub(crate) struct Sender {
     pub(crate) dice: Dice,
-    next: RecordNumber,
+    client: u64,
+    /// How many records each tenant got.
+    sent: BTreeMap<u64, u64>,
 }
 
-/// Numbers of one client.
-const NUMBERS: RecordNumber = 10_000_000;
+/// Numbers of one client, and of one tenant of it.
+const CLIENT_NUMBERS: RecordNumber = 10_000_000;
+const TENANT_NUMBERS: RecordNumber = 1_000_000;
+/// Items that lines speak of.
+pub(crate) const ITEMS: u64 = 17;
+/// Streams of small requests.
+pub(crate) const APPS: u64 = 8;
 /// A large request stays below what a distributor decodes on a thread of its own.
 const LARGE_LINES: u64 = 90;
 const LARGE_STREAMS: u64 = 30;
@@ -32,34 +50,59 @@ const SMALL_STREAMS_MAX: u64 = 3;
 /// Streams of all large requests: so many that chance gives no shard much more than another.
 const STREAMS: u64 = 20_000;
 
+/// Whose record it is: the numbers of tenants are from 0 on.
+pub(crate) fn tenant_of(record: RecordNumber) -> u64 {
+    record % CLIENT_NUMBERS / TENANT_NUMBERS
+}
+
+/// The tenant with a number.
+pub(crate) fn tenant(number: u64) -> TenantId {
+    let name = TenantId::new(&format!("t{number}"));
+    name.unwrap_or_default()
+}
+
 impl Sender {
     pub(crate) fn new(world: &World, client: u64) -> Self {
         Sender {
             dice: Dice::new(world.seed ^ (client << 32), Purpose::Clients as u64),
-            next: client * NUMBERS,
+            client,
+            sent: BTreeMap::new(),
         }
     }
 
-    /// Some records of one to three streams; they count as sent.
+    /// Some records of one tenant and of one to three streams; they count as sent.
     pub(crate) fn small(&mut self, world: &World) -> Records {
+        let tenant = self.dice.below(world.plan.tenants);
         let lines = 1 + self.dice.below(SMALL_LINES_MAX);
         let streams = 1 + self.dice.below(SMALL_STREAMS_MAX);
-        let (first, now) = (self.dice.below(8), world.now());
-        let records = self.records(lines, streams, first, now);
+        let (first, now) = (self.dice.below(APPS), world.now());
+        let (records, sent) = self.records(tenant, lines, streams, first, now);
         world.tally.lock().sent += lines;
-        world.checks.see(&Event::Sent(records.numbers.clone()));
+        world.sent.lock().extend(sent.iter().copied());
+        world.checks.see(&Event::Sent(sent));
         records
     }
 
     /// As many as are worth sending, of many streams.
     pub(crate) fn large(&mut self, world: &World) -> Records {
         let first = self.dice.below(STREAMS);
-        self.records(LARGE_LINES, LARGE_STREAMS, first, world.now())
+        let (records, _) = self.records(0, LARGE_LINES, LARGE_STREAMS, first, world.now());
+        records
     }
 
-    fn records(&mut self, lines: u64, streams: u64, first: u64, now: i64) -> Records {
-        let numbers: Vec<RecordNumber> = (self.next..self.next + lines).collect();
-        self.next += lines;
+    fn records(
+        &mut self,
+        of: u64,
+        lines: u64,
+        streams: u64,
+        first: u64,
+        now: Timestamp,
+    ) -> (Records, Vec<(RecordNumber, Sent)>) {
+        let next = self.sent.entry(of).or_default();
+        let from = self.client * CLIENT_NUMBERS + of * TENANT_NUMBERS + *next;
+        *next += lines;
+        let numbers: Vec<RecordNumber> = (from..from + lines).collect();
+        let mut sent = Vec::new();
         let mut body = String::from(r#"{"streams":["#);
         for (at, chunk) in numbers.chunks(lines.div_ceil(streams) as usize).enumerate() {
             let app = (first + at as u64) % STREAMS;
@@ -75,17 +118,20 @@ impl Sender {
                 let _ = write!(
                     body,
                     r#"{comma}["{time}","r{record} GET /items/{}/parts took {took} ms, answered 200 to 10.0.{}.{}"]"#,
-                    record % 17,
+                    record % ITEMS,
                     record % 5,
                     record % 211
                 );
+                sent.push((*record, Sent { at: time, app }));
             }
             body.push_str("]}");
         }
         body.push_str("]}");
-        Records {
+        let records = Records {
+            tenant: tenant(of),
             numbers,
             body: body.into(),
-        }
+        };
+        (records, sent)
     }
 }

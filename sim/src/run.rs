@@ -1,21 +1,23 @@
 //! One run from its beginning to its verdict.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use anyhow::Context;
-use model::{HeadId, TenantId, TimeRange};
+use model::{HeadId, TimeRange};
 use parking_lot::Mutex;
 use rpc::{RecentRequest, SearchApi};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::clients::Question;
 use crate::dice::Dice;
 use crate::invariants::{Broken, Event};
 use crate::plan::Plan;
 use crate::process::Run;
+use crate::questions::{Form, Question};
+use crate::records::tenant;
 use crate::world::{Purpose, Tally, World};
 
 /// How long the first start may take, and everything to be as it should be after the last fault.
@@ -140,6 +142,11 @@ async fn live(world: &Arc<World>) {
         busy.spawn(Arc::clone(world).push_now_and_then(client));
     }
     busy.spawn(Arc::clone(world).ask_now_and_then());
+    busy.spawn(Arc::clone(world).watch_now_and_then());
+    let operator = tokio::spawn(Arc::clone(world).accept_losses());
+    if !world.plan.delete_every.is_zero() {
+        busy.spawn(Arc::clone(world).delete_now_and_then());
+    }
     if !world.plan.fault_every.is_zero() {
         busy.spawn(Arc::clone(world).make_trouble());
     }
@@ -151,6 +158,7 @@ async fn live(world: &Arc<World>) {
     if world.checks.broken().is_none() {
         world.settle().await;
     }
+    operator.abort();
 }
 
 fn all_ready(world: &World) -> bool {
@@ -207,9 +215,25 @@ impl World {
         let mut held = self.held().await;
         while !held.is_empty() && Instant::now() < ends && self.checks.broken().is_none() {
             sleep(LOOK_EVERY * 5).await;
+            if self.plan.has_bad_clocks() {
+                self.flush_all().await;
+            }
             held = self.held().await;
         }
         self.checks.see(&Event::Settled { held });
+    }
+
+    /// As somebody does who does not want to wait: a slot that a distributor stamped whose clock is a day
+    /// ahead ends tomorrow.
+    async fn flush_all(&self) {
+        for Run { ingester, life, .. } in self.runs() {
+            if let Some(ingester) = ingester {
+                let flushed = life.live(rpc::IngestApi::flush(&ingester)).await;
+                let address = &life.address;
+                self.trace
+                    .tell(format_args!("{address} flushes: {flushed:?}"));
+            }
+        }
     }
 
     /// Faults are over: everything that was acknowledged is found by everybody, and ends up in
@@ -238,15 +262,21 @@ impl World {
     /// Everybody who can be asked must answer, soon.
     async fn ask_all(self: &Arc<Self>) {
         let ends = Instant::now() + HEAL_PATIENCE;
+        let of_all: BTreeSet<u64> = (0..self.plan.tenants).collect();
         for run in self.runs().iter().filter(|run| run.queries.is_some()) {
-            for question in [Question::Lines, Question::Counts] {
+            for form in [Form::Lines, Form::Counts] {
+                let tenants = of_all.clone();
+                let question = Question { form, tenants };
                 // One that has left meanwhile need not answer.
                 while !run.life.is_over()
-                    && !self.ask(run, question).await
+                    && !self.ask(run, &question).await
                     && self.checks.broken().is_none()
                 {
                     if Instant::now() >= ends {
-                        let how = format!("{} does not answer", run.life.address);
+                        let catalog = self.newest_catalog();
+                        let past = catalog.map(|catalog| catalog.cluster.past_rings.clone());
+                        let by = &run.life.address;
+                        let how = format!("{by} does not answer; past rings: {past:?}");
                         self.checks.fail("queries_are_answered_again", how);
                         return;
                     }
@@ -263,10 +293,12 @@ impl World {
             let Some(ingester) = ingester else {
                 continue;
             };
-            let everything = RecentRequest::all(TenantId::default(), TimeRange::ALL);
-            let recent = life.live(ingester.recent(everything)).await;
-            if let Some(Ok(recent)) = recent {
-                held.extend(recent.heads.iter().map(|head| head.head));
+            for of in 0..self.plan.tenants {
+                let everything = RecentRequest::all(tenant(of), TimeRange::ALL);
+                let recent = life.live(ingester.recent(everything)).await;
+                if let Some(Ok(recent)) = recent {
+                    held.extend(recent.heads.iter().map(|head| head.head));
+                }
             }
         }
         held

@@ -15,16 +15,18 @@ use tokio::time::Instant;
 
 use crate::bucket::{BucketSky, BucketWeather};
 use crate::dice::Dice;
-use crate::invariants::Checks;
+use crate::invariants::{Checks, RecordNumber};
 use crate::life::{EPOCH, Life, SkewedClock};
+use crate::losses::Lost;
 use crate::net::{Net, Weather};
 use crate::plan::{Placed, Plan};
 use crate::process::{Run, Site};
+use crate::records::Sent;
 use crate::steps::Steps;
 use crate::trace::Trace;
 
 /// A write of a coordinator takes so long.
-const STORE_WRITE: Duration = Duration::from_millis(2);
+pub(crate) const STORE_WRITE: Duration = Duration::from_millis(2);
 /// When a process that failed is started again.
 const START_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
@@ -40,6 +42,8 @@ pub(crate) enum Purpose {
     Batches,
     Clients,
     Queries,
+    Deletes,
+    Tails,
 }
 
 /// How much was tried in a run.
@@ -69,6 +73,12 @@ pub(crate) struct World {
     pub(crate) disk_dice: Arc<Dice>,
     pub(crate) batch_dice: Arc<Dice>,
     pub(crate) tally: Mutex<Tally>,
+    /// Every record that somebody tried to store.
+    pub(crate) sent: Mutex<BTreeMap<RecordNumber, Sent>>,
+    /// Runs at which a view reads history, until when at most.
+    pub(crate) history: Mutex<BTreeMap<u64, Instant>>,
+    /// What was on disks that are lost.
+    pub(crate) lost: Mutex<Lost>,
     crash_dice: Dice,
     folder: PathBuf,
     lives: AtomicU64,
@@ -84,7 +94,12 @@ impl World {
         let trace = Arc::new(Trace::new(kept));
         let checks = Arc::new(Checks::new(Arc::clone(&trace)));
         let began = Instant::now();
-        let net = Net::new(Arc::clone(&trace), dice(Purpose::Net), plan.costs);
+        let net = Net::new(
+            Arc::clone(&trace),
+            Arc::clone(&checks),
+            dice(Purpose::Net),
+            plan.costs,
+        );
         let sky = BucketSky {
             began,
             weather: Mutex::new(BucketWeather::FAIR),
@@ -106,6 +121,9 @@ impl World {
             disk_dice: Arc::new(dice(Purpose::Disks)),
             batch_dice: Arc::new(dice(Purpose::Batches)),
             tally: Mutex::default(),
+            sent: Mutex::default(),
+            lost: Mutex::default(),
+            history: Mutex::default(),
             crash_dice: dice(Purpose::Crashes),
             folder,
             lives: AtomicU64::new(0),

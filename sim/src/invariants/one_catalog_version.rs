@@ -9,7 +9,10 @@ use super::{Event, Invariant};
 pub(crate) struct OneCatalogVersion {
     /// The versions that were seen, each with its live objects.
     versions: BTreeMap<u64, BTreeSet<Arc<str>>>,
-    /// What the query read.
+    /// Who was asked, and whether others read there.
+    asked: u64,
+    alone: bool,
+    /// What the query read, itself or by others.
     read: BTreeSet<String>,
 }
 
@@ -41,14 +44,21 @@ impl Invariant for OneCatalogVersion {
                     .entry(catalog.version)
                     .or_insert_with(|| paths.collect());
             }
-            Event::QueryBegins => self.read.clear(),
-            Event::Read { path } => drop(self.read.insert(path.clone())),
-            Event::Counted { once, again } if once != again => {
+            Event::QueryBegins { life, alone, .. } => {
+                self.asked = *life;
+                self.alone = *alone;
+                self.read.clear();
+            }
+            Event::ReadsHistory { life } if *life == self.asked => self.alone = false,
+            Event::Read { life, path } if *life == self.asked => {
+                self.read.insert(path.clone());
+            }
+            Event::Counted { once, again, .. } if once != again => {
                 return Err(format!(
                     "one query counts {once} records, and {again} when it looks again"
                 ));
             }
-            Event::Found(_) | Event::Counted { .. } => {
+            Event::Found { .. } | Event::Counted { .. } if self.alone => {
                 let lives = self.read.iter().filter_map(|path| {
                     let life = self.life_of(path)?;
                     Some((path, life))

@@ -8,13 +8,16 @@ use futures::FutureExt;
 use model::{BatchId, HeadKey};
 use rpc::{
     Changes, Error, HeldBatch, IngestApi, IngestRequest, MetaCall, MetaPeerApi, Network, OwnerApi,
-    Recent, RecentRequest, ReconcileRequest, Reconciled, SearchApi, TailReceiver, TailSender,
+    QueryApi, Recent, RecentRequest, ReconcileRequest, Reconciled, SearchApi, ShareRequest,
+    TailReceiver,
 };
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Door, Net, broken};
+use crate::cost::{Costs, Processor};
+use crate::invariants::Event;
 use crate::life::Life;
 
 /// Changes of a catalog that are on their way.
@@ -24,6 +27,13 @@ const CHANGES_MAX: usize = 8;
 pub(crate) struct Wires {
     pub(crate) net: Arc<Net>,
     pub(crate) from: Arc<Life>,
+}
+
+/// The ingester of a distributor's own process: no message is sent, and the work costs the same.
+pub(crate) struct Within {
+    pub(crate) ingester: ingester::Ingester,
+    pub(crate) processor: Arc<Processor>,
+    pub(crate) costs: Costs,
 }
 
 /// The way to one address.
@@ -53,8 +63,24 @@ impl Network for Wires {
     fn owner(&self, address: &str) -> Arc<dyn OwnerApi> {
         self.to(address)
     }
+    fn query(&self, address: &str) -> Arc<dyn QueryApi> {
+        self.to(address)
+    }
     fn meta(&self, address: &str) -> Arc<dyn MetaPeerApi> {
         self.to(address)
+    }
+}
+
+#[async_trait]
+impl IngestApi for Within {
+    async fn ingest(&self, requests: Vec<IngestRequest>) -> Result<(), Error> {
+        let bytes = requests.iter().map(|r| r.batch.memory_bytes()).sum();
+        self.processor.work(self.costs.of_filing(bytes)).await;
+        self.ingester.ingest(requests).await
+    }
+
+    async fn flush(&self) -> Result<(), Error> {
+        self.ingester.flush().await
     }
 }
 
@@ -115,8 +141,7 @@ impl SearchApi for Wire {
     }
 
     fn tail(&self) -> TailReceiver {
-        // Live views are not simulated: this one ends at once.
-        TailSender::new(1, 0).subscribe()
+        super::tail::follow(&self.net, &self.from, &self.to)
     }
 }
 
@@ -136,6 +161,31 @@ impl OwnerApi for Wire {
             async move { ingester.pull(key, ids).await }
         })
         .await
+    }
+}
+
+#[async_trait]
+impl QueryApi for Wire {
+    async fn share(&self, request: ShareRequest) -> Result<Bytes, Error> {
+        for segment in &request.segments {
+            self.net.checks.see(&Event::Read {
+                life: self.from.number,
+                path: segment.path.to_string(),
+            });
+        }
+        let to = Arc::clone(&self.to);
+        let serve = move |door: Door| {
+            let (to, request) = (Arc::clone(&to), request.clone());
+            async move {
+                match door.querier {
+                    Some(querier) => querier.share(request).await,
+                    None => Err(broken(&to, "its querier has not started")),
+                }
+            }
+            .boxed()
+        };
+        let (net, from, to) = (&self.net, &self.from, &self.to);
+        net.call(from, to, "share", 0, Arc::new(serve)).await
     }
 }
 
