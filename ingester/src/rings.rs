@@ -23,6 +23,8 @@ pub(crate) struct Rings {
     /// Past rings whose heads it has not announced as drained, and who has not: only those may still
     /// flush some, not who has drained and not who was forgotten.
     undrained: BTreeMap<RingVersion, BTreeSet<NodeId>>,
+    /// Members of the current ring that were forgotten.
+    gone: BTreeSet<NodeId>,
     /// A next ring of which the coordinator does not know that it is known here.
     untold: Option<RingVersion>,
 }
@@ -47,6 +49,7 @@ impl Rings {
             alone: true,
             placements: BTreeMap::new(),
             undrained: BTreeMap::new(),
+            gone: BTreeSet::new(),
             untold: None,
         }
     }
@@ -66,9 +69,13 @@ impl Rings {
         let is_untold = cluster.unaware().any(|(id, _)| id == self.node);
         let next = cluster.next_ring.as_ref().filter(|_| is_untold);
         let untold = next.map(|next| next.ring.version);
+        let members = cluster.ring.members.keys();
+        let gone = members.filter(|id| !cluster.members.contains_key(id));
+        let gone: BTreeSet<NodeId> = gone.copied().collect();
         let known = cluster.readable_rings().map(|ring| ring.version);
         if self.current == Some(cluster.ring.version)
             && self.undrained == undrained
+            && self.gone == gone
             && self.untold == untold
             && known.eq(self.placements.keys().copied())
         {
@@ -87,6 +94,7 @@ impl Rings {
             alone: members.len() == usize::from(member),
             placements: placements.collect(),
             undrained,
+            gone,
             untold,
         })
     }
@@ -141,10 +149,13 @@ impl Rings {
     /// How many owners of the key are to flush it before this one does.
     pub(crate) fn position(&self, key: &HeadKey) -> usize {
         let left = self.undrained.get(&key.ring);
+        let flushes = |owner: &&NodeId| match left {
+            Some(left) => left.contains(owner),
+            None => !self.gone.contains(owner),
+        };
         let owners = self.owners(key).iter();
         let before = owners.take_while(|owner| **owner != self.node);
-        let flushing = before.filter(|owner| left.is_none_or(|left| left.contains(owner)));
-        flushing.count()
+        before.filter(flushes).count()
     }
 
     fn owners(&self, key: &HeadKey) -> &[NodeId] {

@@ -143,8 +143,7 @@ async fn end(cluster: &Cluster, listeners: &Shutdown, stop: &StopRequest) -> any
 /// take over. The only ingester of a cluster stores what it has and stays a member.
 async fn told(cluster: &Cluster, leave: bool) -> End {
     let catalog = cluster.node.catalog();
-    let ring = &catalog.cluster.ring.members;
-    if !leave || !ring.contains_key(&cluster.id) || ring.len() < 2 {
+    if !leave || !catalog.cluster.can_leave(cluster.id) {
         return End::Told;
     }
     let leaving = Command::SetState(cluster.id, MemberState::Leaving);

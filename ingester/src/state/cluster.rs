@@ -76,6 +76,14 @@ impl State {
             self.past_since = since.collect();
             self.move_up(now);
             for early in std::mem::take(&mut self.early) {
+                if early
+                    .requests
+                    .iter()
+                    .any(|request| self.judge(request) == Verdict::Later)
+                {
+                    self.early.push_back(early);
+                    continue;
+                }
                 self.waiting_bytes -= early.bytes;
                 self.ingest(now, early.ticket, early.requests, out);
             }
@@ -100,12 +108,10 @@ impl State {
         }
     }
 
-    /// Heads of past rings wait no longer for owners that have nothing more to flush.
+    /// Heads wait no longer for owners that have nothing more to flush.
     fn move_up(&mut self, now: Timestamp) {
         for sequence in &self.sealed {
-            if let Some(head) = self.heads.get(sequence)
-                && head.key.ring < self.rings.current()
-            {
+            if let Some(head) = self.heads.get(sequence) {
                 let due = self.turn(&head.key, now.max(self.slot_over(&head.key)));
                 if let Some(head) = self.heads.get_mut(sequence) {
                     head.due = head.due.min(due);
@@ -203,7 +209,7 @@ impl State {
             return;
         };
         let (said, again) = self.told;
-        if ring > said || again <= now {
+        if ring > said || is_time(again, now, TELL_AGAIN_NANOS) {
             self.told = (ring, now.saturating_add(TELL_AGAIN_NANOS));
             out.push(Action::Knows(ring));
         }
@@ -225,7 +231,7 @@ impl State {
             return;
         };
         let (said, again) = self.drained;
-        if ring > said || again <= now {
+        if ring > said || is_time(again, now, RETRY_NANOS.1) {
             self.drained = (ring, now.saturating_add(RETRY_NANOS.1));
             out.push(Action::Drained(ring));
         }
@@ -251,4 +257,10 @@ impl State {
             self.seal(sequence, due);
         }
     }
+}
+
+/// Whether it is time to say again what is said every so many nanoseconds, also after the clock was set
+/// back.
+fn is_time(again: Timestamp, now: Timestamp, every: i64) -> bool {
+    again <= now || again > now.saturating_add(every)
 }

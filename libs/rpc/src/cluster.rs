@@ -25,7 +25,7 @@ pub enum MemberState {
     Joining,
     /// At work; an ingester in this state owns shards.
     Active,
-    /// Takes no new batches; it flushes what it has and goes.
+    /// Takes no batches once a ring without it is in use; then it flushes what it has and goes.
     Leaving,
 }
 
@@ -149,13 +149,23 @@ impl ClusterShape {
 
 impl Cluster {
     /// Members of the current ring that may still tell somebody of a catalog without the next one.
-    /// Who was forgotten is none of them: whoever forgot it said that it does not come back.
+    /// Who was forgotten is none of them: whoever forgot it said that it does not come back. Nor is who
+    /// has given up the role ingester: it answers no reader, and would begin with the newest catalog.
     pub fn unaware(&self) -> impl Iterator<Item = (NodeId, &Arc<str>)> {
         let members = self.next_ring.iter().flat_map(|next| {
             let members = self.ring.members.iter();
-            members.filter(|(id, _)| !next.known.contains(id) && self.members.contains_key(id))
+            let answers = |id| self.ingesters().any(|member| member.id == id);
+            members.filter(move |(id, _)| !next.known.contains(id) && answers(**id))
         });
         members.map(|(id, zone)| (*id, zone))
+    }
+
+    /// Whether an ingester may leave: another one, which stays, takes what comes then.
+    pub fn can_leave(&self, id: NodeId) -> bool {
+        let is_active = |member: &Member| member.state == MemberState::Active;
+        let mut ingesters = self.ingesters();
+        ingesters.any(|other| other.id != id && is_active(other))
+            && self.ingesters().any(|member| member.id == id)
     }
 
     /// The rings of which heads may be uncovered: the past ones, then the current one.

@@ -32,7 +32,7 @@ pub use wire::WireError;
 use crate::Error;
 
 /// What the sides of a connection must agree on; raised when a message changes its meaning.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Header that carries [`FORMAT`].
 const FORMAT_HEADER: &str = "pharos-format";

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rpc::{Cluster, ClusterShape, PastRing, Ring};
+use rpc::{Cluster, ClusterShape, Member, MemberState, PastRing, Ring, RoleSet};
 
 use super::*;
 use crate::rings::Owners;
@@ -37,6 +37,20 @@ fn rings(past: u64, version: u64, member: bool) -> Rings {
     rings_undrained(past, version, member, &[7, 8, 9])
 }
 
+fn members(ids: &[u64]) -> BTreeMap<NodeId, Member> {
+    let member = |id: &u64| Member {
+        id: NodeId(*id),
+        address: format!("{id}:1").into(),
+        zone: "z".into(),
+        roles: RoleSet {
+            ingester: true,
+            ..RoleSet::default()
+        },
+        state: MemberState::Active,
+    };
+    ids.iter().map(|id| (NodeId(*id), member(id))).collect()
+}
+
 fn rings_undrained(past: u64, version: u64, member: bool, undrained: &[u64]) -> Rings {
     let past = (past..version).map(|version| {
         let past = PastRing {
@@ -53,6 +67,7 @@ fn rings_undrained(past: u64, version: u64, member: bool, undrained: &[u64]) -> 
             slot_nanos: 60 * SECOND,
         }),
         ring: ring(version, member),
+        members: members(&[7, 8, 9]),
         past_rings: past.collect(),
         ..Cluster::default()
     };
@@ -449,6 +464,7 @@ fn rings_are_told_apart_once() {
             slot_nanos: 1,
         }),
         ring: ring(2, true),
+        members: members(&[7, 8, 9]),
         past_rings: BTreeMap::from([(
             RingVersion(1),
             PastRing {
@@ -467,6 +483,16 @@ fn rings_are_told_apart_once() {
         known.changed(&cluster, place).is_some(),
         "one less to wait for"
     );
+    let past = cluster.past_rings.get_mut(&RingVersion(1)).unwrap();
+    past.undrained.insert(NodeId(8));
+    cluster.members.remove(&NodeId(7));
+    let known = known.changed(&cluster, place).unwrap();
+    let key = HeadKey {
+        shard: Shard(1),
+        slot: Slot(0),
+        ring: RingVersion(2),
+    };
+    assert_eq!(known.position(&key), 0, "7, the first, was forgotten");
     let unformed = Cluster::default();
     assert!(known.changed(&unformed, place).is_none());
 }

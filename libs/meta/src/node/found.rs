@@ -306,8 +306,13 @@ impl Core {
         let mut patience = Patience { told: None };
         loop {
             match self.submit(&identity.cluster, what.clone(), true).await {
-                Ok(applied) if self.catch_up(applied.version()).await.is_ok() => return Ok(()),
-                Ok(_) => patience.tell("its own catalog"),
+                Ok(applied @ (Applied::Done { .. } | Applied::Node { .. })) => {
+                    if self.catch_up(applied.version()).await.is_ok() {
+                        return Ok(());
+                    }
+                    patience.tell("its own catalog");
+                }
+                Ok(other) => patience.tell(&format!("the leader answered {other:?}")),
                 Err(error) => patience.tell(&error.to_string()),
             }
             self.pause(ASK_AGAIN).await;

@@ -10,7 +10,7 @@ use rpc::Command;
 use tokio::time::Instant;
 
 use super::{Core, Lead, voters_of};
-use crate::raft::{Metrics, Proposal};
+use crate::raft::{Applied, Metrics, Proposal};
 use crate::voters::{Candidate, Electorate, VoterChange, VoterRules, plan_voters};
 use crate::wire;
 
@@ -55,19 +55,21 @@ impl Core {
     /// Why a process must not join yet: the maker of the cluster, which votes as number 1, has not
     /// joined itself, or an ingester with its address may be alive. A leader that is new has heard of
     /// nobody, and waits.
-    pub(super) fn join_refused(&self, proposal: &Proposal) -> Option<String> {
+    pub(super) fn join_refused(&self, proposal: &Proposal) -> Option<Applied> {
         let Ok(Command::Join(newcomer)) = wire::decode_command(proposal.command_bytes()) else {
             return None;
         };
         let catalog = self.catalog();
+        let version = catalog.version;
         if catalog.last_node == 0 {
-            return Some("the cluster is being made: ask again".to_owned());
+            let text = "the cluster is being made: ask again".to_owned();
+            return Some(Applied::Conflict { text, version });
         }
         let mut ingesters = catalog.cluster.ingesters();
         let same = ingesters.find(|member| member.address == newcomer.address)?;
         let since = (*self.leads_since()).unwrap_or_else(Instant::now);
         let silent = self.silent_for(same.id.0, since);
-        (silent < self.config.timings.live_within).then(|| {
+        let text = || {
             format!(
                 "node {}, at work less than {} ms ago, has the address {}: it must be stopped for {} ms before a process \
                  with another disk takes its place; otherwise set another rpc_addr or rpc_advertise",
@@ -76,6 +78,11 @@ impl Core {
                 same.address,
                 self.config.timings.live_within.as_millis()
             )
+        };
+        let is_in_use = silent < self.config.timings.live_within;
+        is_in_use.then(|| Applied::Invalid {
+            text: text(),
+            version,
         })
     }
 

@@ -10,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Core, Lead, Node, not_joined, voters_of};
 use crate::peer::{self, Frame, Hello, Message, PROTOCOL, ProposeAnswer, ProposeAsk, StatusAsk};
-use crate::raft::{Applied, Raft};
+use crate::raft::Raft;
 use crate::replica::Next;
 use crate::status::{Contact, Status};
 use crate::wire;
@@ -30,10 +30,8 @@ impl MetaPeerApi for Node {
                 let ask: ProposeAsk = peer::decode_question(&body)?;
                 core.check_cluster(&ask.cluster)?;
                 if call == MetaCall::Join
-                    && let Some(text) = core.join_refused(&ask.proposal)
+                    && let Some(refused) = core.join_refused(&ask.proposal)
                 {
-                    let version = core.catalog().version;
-                    let refused = Applied::Invalid { text, version };
                     return peer::encode(&ProposeAnswer::Applied(refused));
                 }
                 peer::encode(&core.write_here(ask.proposal).await?)

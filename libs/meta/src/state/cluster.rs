@@ -91,6 +91,16 @@ pub(super) fn check_state(
             word(state)
         )));
     }
+    if state == MemberState::Leaving
+        && known.state != state
+        && known.roles.ingester
+        && !cluster.can_leave(id)
+    {
+        return Err(Rejected::Conflict(format!(
+            "node {} is the only ingester that takes records: start another before this one leaves",
+            id.0
+        )));
+    }
     Ok(())
 }
 
@@ -156,6 +166,14 @@ pub(super) fn check_accept_loss(cluster: &Cluster, id: NodeId) -> Result<(), Rej
         return Err(Rejected::Conflict(format!(
             "node {} is a member: no loss is accepted before it is forgotten, which says what may be lost",
             id.0
+        )));
+    }
+    if cluster.ring.members.contains_key(&id) {
+        let unaware: Vec<String> = cluster.unaware().map(|(id, _)| id.0.to_string()).collect();
+        return Err(Rejected::Conflict(format!(
+            "the ring that node {} is in is still in use; the next one waits for node {}",
+            id.0,
+            unaware.join(", ")
         )));
     }
     let past_rings = cluster.past_rings.values();

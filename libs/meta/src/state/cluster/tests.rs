@@ -232,13 +232,41 @@ fn a_member_that_moves_keeps_its_state_and_makes_a_new_ring_when_its_zone_change
 
 #[test]
 fn what_leaves_never_comes_back() {
-    let mut machine = active(1);
+    let mut machine = active(2);
     machine.apply(&state(1, MemberState::Leaving)).unwrap();
     conflict(
         &mut machine,
         &state(1, MemberState::Active),
         "node 1 is leaving and cannot become active again",
     );
+    conflict(
+        &mut machine,
+        &state(2, MemberState::Leaving),
+        "node 2 is the only ingester that takes records: start another before this one leaves",
+    );
+}
+
+#[test]
+fn who_gives_up_the_role_ingester_holds_up_no_ring() {
+    let mut machine = active(2);
+    let ring = machine.catalog().cluster.ring.version;
+    machine.apply(&Command::Knows(NodeId(2), ring)).unwrap();
+    let mut querier = member("b:1", "z1");
+    querier.id = NodeId(1);
+    querier.roles = RoleSet {
+        querier: true,
+        ..RoleSet::default()
+    };
+    machine.apply(&Command::Update(querier)).unwrap();
+    let waits_for = |machine: &StateMachine| -> Vec<u64> {
+        let catalog = machine.catalog();
+        catalog.cluster.unaware().map(|(id, _)| id.0).collect()
+    };
+    assert_eq!(waits_for(&machine), [2]);
+    let next = machine.catalog().cluster.next_ring.clone().unwrap();
+    let version = next.ring.version;
+    machine.apply(&Command::Knows(NodeId(2), version)).unwrap();
+    assert_eq!(machine.catalog().cluster.ring.version, version);
 }
 
 #[test]
