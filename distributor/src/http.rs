@@ -15,7 +15,7 @@ pub fn http_router(distributor: Distributor) -> Router {
     Router::new()
         .route("/loki/api/v1/push", post(loki::push))
         .route("/api/prom/push", post(loki::push))
-        .route("/otlp/v1/logs", post(otlp::export))
+        .route("/otlp/v1/logs", post(otlp::export_as_loki))
         .route("/ingest", post(plain::ingest))
         .route("/logs", post(plain::logs))
         .route("/api/v1/logs", post(plain::logs))

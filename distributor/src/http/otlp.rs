@@ -14,6 +14,19 @@ const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
 const TYPES: &str = "application/x-protobuf, application/json";
 
+/// `POST /otlp/v1/logs`: as [`export`], but 204 without a body when all records are stored, as
+/// Loki answers on this route.
+pub(crate) async fn export_as_loki(
+    State(distributor): State<Distributor>,
+    request: Request,
+) -> Response<Body> {
+    let json = request::content_type(request.headers()) == JSON;
+    match try_export(&distributor, request).await {
+        Ok(outcome) if outcome.refusals.records() == 0 => StatusCode::NO_CONTENT.into_response(),
+        result => respond(result, json),
+    }
+}
+
 /// `POST /v1/logs`: 200 with an `ExportLogsServiceResponse`, or a `google.rpc.Status`, in the
 /// request's own content type.
 pub(crate) async fn export(
@@ -21,7 +34,11 @@ pub(crate) async fn export(
     request: Request,
 ) -> Response<Body> {
     let json = request::content_type(request.headers()) == JSON;
-    match try_export(&distributor, request).await {
+    respond(try_export(&distributor, request).await, json)
+}
+
+fn respond(result: Result<Outcome, Error>, json: bool) -> Response<Body> {
+    match result {
         Ok(outcome) => {
             let partial = partial_success(&outcome);
             if json {

@@ -20,7 +20,7 @@ pub(crate) fn message(service: &str, bodies: &[&[u8]]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_protobuf_export_is_stored_at_arrival_and_answered_in_protobuf() {
+async fn an_export_that_is_stored_at_arrival_has_no_body_in_its_answer() {
     let fixture = Fixture::new();
     let zstd = zstd::encode_all(&*message("shop", &[b"hello"]), 3).unwrap();
     let headers = [
@@ -29,21 +29,20 @@ async fn a_protobuf_export_is_stored_at_arrival_and_answered_in_protobuf() {
         ("x-scope-orgid", "t"),
     ];
     let (status, response, answer) = fixture.post(PATH, &headers, zstd).await;
-    assert_eq!((status, answer), (StatusCode::OK, Vec::new()));
-    assert_eq!(header(&response, "content-type"), "application/x-protobuf");
+    assert_eq!((status, answer), (StatusCode::NO_CONTENT, Vec::new()));
+    assert_eq!(header(&response, "content-type"), "");
     let want = format!(r#"t {{service_name="shop"}} {NOW} hello []"#);
     assert_eq!(fixture.stored(), [want]);
 }
 
 #[tokio::test]
-async fn a_json_export_is_answered_in_json() {
+async fn a_json_export_on_the_main_port_is_answered_as_loki_does() {
     let fixture = Fixture::new();
     let body = r#"{"resourceLogs":[{"resource":{"attributes":[
         {"key":"k8s.pod.name","value":{"stringValue":"p"}},{"key":"x.y","value":{"intValue":"3"}}]},
         "scopeLogs":[{"logRecords":[{"timeUnixNano":"7","severityText":"INFO","body":{"stringValue":"b"}}]}]}]}"#;
-    let (status, response, answer) = fixture.post(PATH, &[JSON], body).await;
-    assert_eq!((status, &*answer), (StatusCode::OK, &b"{}"[..]));
-    assert_eq!(header(&response, "content-type"), "application/json");
+    let (status, _, answer) = fixture.post(PATH, &[JSON], body).await;
+    assert_eq!((status, &*answer), (StatusCode::NO_CONTENT, &b""[..]));
     let want = r#"default {k8s_pod_name="p", service_name="unknown_service"} 7 b [severity_text=INFO x_y=3]"#;
     assert_eq!(fixture.stored(), [want]);
 }
@@ -52,14 +51,22 @@ async fn a_json_export_is_answered_in_json() {
 async fn the_otlp_port_has_its_own_path() {
     use tower::ServiceExt;
     let fixture = Fixture::new();
-    let request = axum::http::Request::post("/v1/logs")
-        .header(PROTOBUF.0, PROTOBUF.1)
-        .body(axum::body::Body::from(message("shop", &[b"hello"])))
-        .unwrap();
-    let router = distributor::otlp_router(fixture.distributor.clone());
-    let response = router.oneshot(request).await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(fixture.stored().len(), 1);
+    let json =
+        r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"b"}}]}]}]}"#;
+    let protobuf = message("shop", &[b"hello"]);
+    for ((name, media_type), body, want) in [(PROTOBUF, protobuf, ""), (JSON, json.into(), "{}")] {
+        let request = axum::http::Request::post("/v1/logs")
+            .header(name, media_type)
+            .body(axum::body::Body::from(body))
+            .unwrap();
+        let router = distributor::otlp_router(fixture.distributor.clone());
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], media_type);
+        let body = axum::body::to_bytes(response.into_body(), 100).await;
+        assert_eq!(body.unwrap(), want);
+    }
+    assert_eq!(fixture.stored().len(), 2);
 }
 
 #[tokio::test]
