@@ -44,6 +44,9 @@ pub struct Config {
     /// Objects that no catalog entry names are removed when they are older than this: longer than
     /// any upload takes.
     pub orphan_age: Duration,
+    /// For how long a batch that some owners have may be on its way to another. Delete requests of a
+    /// cluster stay active so long at least: once one is finished, such records would be shown again.
+    pub late_copies: Duration,
 }
 
 /// When segments are merged.
@@ -64,6 +67,10 @@ pub struct MergeConfig {
 }
 
 impl Config {
+    /// A distributor asks for 15 s by default, goes on for 10 s after it has its quorum, and a call may
+    /// take 30 s.
+    pub const LATE_COPIES: Duration = Duration::from_secs(60);
+
     /// # Errors
     /// `Config` names the setting that cannot work.
     pub(crate) fn validate(&self) -> Result<(), Error> {

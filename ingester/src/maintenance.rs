@@ -81,6 +81,7 @@ struct Worker {
     network: Option<Arc<dyn Network>>,
     owner_timeout: Duration,
     leases: Leases,
+    late_copies: Duration,
     /// Since when an active request is known here.
     deletes_since: BTreeMap<DeleteId, Instant>,
 }
@@ -127,6 +128,7 @@ impl Maintenance {
                 Arc::clone(&deps.clock),
                 config.lease_duration,
             ),
+            late_copies: config.late_copies,
             deletes_since: BTreeMap::new(),
         };
         let task = tokio::spawn(worker.run(receiver));

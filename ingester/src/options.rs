@@ -75,6 +75,7 @@ impl Settings {
             retention,
             delete_grace: self.delete_grace,
             orphan_age: self.orphan_age,
+            late_copies: Config::LATE_COPIES,
         }
     }
 }

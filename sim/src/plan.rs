@@ -235,5 +235,6 @@ fn ingester_config(dice: &Dice, slot_millis: u64) -> ingester::Config {
         },
         delete_grace: Duration::from_secs(40),
         orphan_age: Duration::from_secs(120),
+        late_copies: ingester::Config::LATE_COPIES,
     }
 }

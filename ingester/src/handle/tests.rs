@@ -72,6 +72,7 @@ impl World {
         let mut config = Config {
             data_dir: folder.path().join("data"),
             slot_length: SlotLength(120 * NANOS_PER_SECOND),
+            late_copies: std::time::Duration::ZERO,
             ..Config::default()
         };
         config.merge.enabled = false;

@@ -18,10 +18,6 @@ use crate::task::Message;
 
 /// The lease of ending delete requests.
 const FINISH_LEASE: &str = "finish deletes";
-/// A batch that others have stored may come to its last owner so much later: a distributor asks for 15 s
-/// by default, goes on for 10 s after it has its quorum, and a call may take 30 s. As long as it may, a
-/// request stays active: once it is finished, such records would be shown again.
-const LATE_COPIES: Duration = Duration::from_secs(60);
 
 impl Worker {
     /// Searches one pending segment, and rewrites it if need be; `false` when there is none.
@@ -79,7 +75,7 @@ impl Worker {
         let catalog = self.meta.catalog();
         let mut others = catalog.cluster.ingesters().filter(|m| m.id != self.node);
         let wait = match others.next() {
-            Some(_) => LATE_COPIES,
+            Some(_) => self.late_copies,
             None => Duration::ZERO,
         };
         self.deletes_since
