@@ -133,3 +133,54 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn lines_count_under_the_level_that_queries_show() {
+    let world = World::new();
+    let lines = [
+        r#"{"status":200,"msg":"no error","level":"info"}"#,
+        r#"{"took":1e-5,"msg":"no error","level":"info"}"#,
+        r#"{"took":1x-5,"msg":"no error","level":"info"}"#,
+        r#"{"msg":"\u001b no error","level":"warn"}"#,
+        "a 1 ERROR b",
+        "7 level=debug error",
+        "x9",
+    ];
+    // More variables than a pattern has, and not text.
+    let many = format!("level=warn {}", "a1 ".repeat(300));
+    let all: Vec<Record> = lines
+        .into_iter()
+        .chain([&*many])
+        .map(|line| record("a", 10, line))
+        .collect();
+    world.segment(&all[..4]).await;
+    world.segment(&all[2..]).await;
+    world.head(&all[5..6]);
+    let path = format!(
+        "/loki/api/v1/patterns?query={}&start={}&end={NOW}&step=7",
+        escape("{app=\"a\"}"),
+        NOW - 3600 * SECOND
+    );
+    let body: Value = serde_json::from_str(&world.get(&path).await.body).unwrap();
+    let mut found: BTreeMap<String, u64> = BTreeMap::new();
+    for pattern in body["data"].as_array().unwrap() {
+        let samples = pattern["samples"].as_array().unwrap().iter();
+        let sum: u64 = samples.map(|sample| sample[1].as_u64().unwrap()).sum();
+        *found
+            .entry(pattern["level"].as_str().unwrap().to_owned())
+            .or_default() += sum;
+    }
+    let query = "sum by (detected_level) (count_over_time({app=\"a\"} [1h]))";
+    let path = format!("/loki/api/v1/query?query={}", escape(query));
+    let body: Value = serde_json::from_str(&world.get(&path).await.body).unwrap();
+    let samples = body["data"]["result"].as_array().unwrap().iter();
+    let shown: BTreeMap<String, u64> = samples
+        .map(|sample| {
+            let level = sample["metric"]["detected_level"].as_str().unwrap();
+            let count = sample["value"][1].as_str().unwrap();
+            (level.to_owned(), count.parse().unwrap())
+        })
+        .collect();
+    assert_eq!(found, shown);
+    assert_eq!(shown["warn"], 2, "{shown:?}");
+}
