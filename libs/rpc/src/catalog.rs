@@ -198,7 +198,8 @@ pub enum Command {
     /// No head holds records of the request any more. Refused as a conflict when it is not active
     /// or a segment is still pending.
     FinishDelete(DeleteId),
-    /// Adds a rule group, or replaces the one of that name; what its evaluation left stays.
+    /// Adds a rule group, or replaces the one of that name; what its evaluation left stays. Changes nothing
+    /// when the group is there and equal.
     SetRules {
         /// Its names.
         group: RuleGroupId,
@@ -215,7 +216,7 @@ pub enum Command {
         name: Option<Arc<str>>,
     },
     /// What evaluations left, for whoever goes on. Refused as a conflict when another has the lease
-    /// of rules; groups that are gone are left out.
+    /// of rules, or nobody where there are several queriers; groups that are gone are left out.
     SaveRuleStates {
         /// Who evaluated them.
         holder: NodeId,

@@ -20,7 +20,7 @@ pub struct RuleGroupId {
 pub struct RuleGroup {
     /// Its rules; the business of the queriers alone. Whoever needs them reads the text anew.
     pub definition: Arc<str>,
-    /// Version of the catalog with which the definition came.
+    /// Version of the catalog with which the definition came; one that is equal to it leaves it.
     pub version: u64,
     /// What its evaluation left for whoever goes on; the business of the queriers alone. Empty at first.
     pub state: Arc<str>,
@@ -66,5 +66,11 @@ impl Catalog {
     pub fn rules_evaluator(&self) -> Option<NodeId> {
         let lease = self.cluster.leases.get(Lease::RULES);
         lease.map(|lease| lease.holder)
+    }
+
+    /// Whether who evaluates rules must have the lease: not where there is one querier at most.
+    pub fn is_rules_lease_needed(&self) -> bool {
+        let members = self.cluster.members.values();
+        members.filter(|member| member.roles.querier).count() > 1
     }
 }

@@ -23,8 +23,7 @@ pub(crate) fn is_ours(catalog: &Catalog, own: NodeId) -> bool {
 
 /// With one querier there is nobody else.
 fn is_alone(catalog: &Catalog) -> bool {
-    let members = catalog.cluster.members.values();
-    members.filter(|member| member.roles.querier).count() < 2
+    !catalog.is_rules_lease_needed()
 }
 
 /// What is to be done about the lease.

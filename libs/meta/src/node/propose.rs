@@ -186,9 +186,8 @@ fn harmless_twice(command: &Command) -> bool {
         | Command::ReleaseLease { .. }
         | Command::ForgetObjects(_)
         | Command::SetTenant(..)
-        | Command::PassDeletes { .. }
-        | Command::SetRules { .. }
-        | Command::SaveRuleStates { .. } => true,
+        | Command::PassDeletes { .. } => true,
+        // Of rules: what is replaced meanwhile must not come back.
         Command::Join(_)
         | Command::AcceptLoss(_)
         | Command::CommitFlush(_)
@@ -196,6 +195,33 @@ fn harmless_twice(command: &Command) -> bool {
         | Command::RequestDelete(_)
         | Command::CancelDelete(_)
         | Command::FinishDelete(_)
+        | Command::SetRules { .. }
+        | Command::SaveRuleStates { .. }
         | Command::DeleteRules { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{NodeId, TenantId};
+    use rpc::RuleGroupId;
+
+    use super::*;
+
+    #[test]
+    fn rules_are_not_sent_twice_since_others_may_come_between() {
+        let set = Command::SetRules {
+            group: RuleGroupId {
+                tenant: TenantId::default(),
+                namespace: "n".into(),
+                name: "g".into(),
+            },
+            definition: "1".into(),
+        };
+        let save = Command::SaveRuleStates {
+            holder: NodeId(1),
+            groups: Vec::new(),
+        };
+        assert!(!harmless_twice(&set) && !harmless_twice(&save));
     }
 }

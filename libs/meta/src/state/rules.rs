@@ -39,13 +39,22 @@ pub(super) fn check_progress(catalog: &Catalog, holder: NodeId) -> Result<(), Re
             other.0,
             Lease::RULES
         ))),
+        // Who is the only querier needs no lease.
+        None if catalog.is_rules_lease_needed() => Err(Rejected::Conflict(format!(
+            "nobody has the lease {:?}",
+            Lease::RULES
+        ))),
         _ => Ok(()),
     }
 }
 
-/// Alerts of a group that is changed go on: what its evaluation left stays.
+/// Alerts of a group that is changed go on: what its evaluation left stays. A group that is set to what it is
+/// stays as it is.
 pub(super) fn set(catalog: &mut Catalog, id: &RuleGroupId, definition: &Arc<str>) {
     let before = catalog.rules.get(id);
+    if before.is_some_and(|group| group.definition == *definition) {
+        return;
+    }
     let group = RuleGroup {
         definition: Arc::clone(definition),
         version: catalog.version,
@@ -79,7 +88,7 @@ fn is_named(id: &RuleGroupId, tenant: &TenantId, namespace: &str, name: Option<&
 
 #[cfg(test)]
 mod tests {
-    use rpc::{Command, Outcome};
+    use rpc::{ClusterShape, Command, Member, MemberState, Outcome, RoleSet};
 
     use super::super::StateMachine;
     use super::*;
@@ -187,5 +196,50 @@ mod tests {
         let refused = machine.apply(&save(2, std::slice::from_ref(&group)));
         assert!(matches!(refused, Err(Rejected::Conflict(_))), "{refused:?}");
         assert!(machine.apply(&save(1, &[group])).is_ok());
+    }
+
+    #[test]
+    fn a_state_that_comes_after_the_lease_was_given_back_is_refused_unless_there_is_one_querier() {
+        let mut machine = StateMachine::default();
+        let group = id("a", "n", "g");
+        machine.apply(&set_rules("a", "n", "g", "1")).unwrap();
+        let join = |address: &str| {
+            Command::Join(Member {
+                id: NodeId(0),
+                address: address.into(),
+                zone: "z".into(),
+                roles: RoleSet {
+                    querier: true,
+                    ..RoleSet::default()
+                },
+                state: MemberState::Joining,
+            })
+        };
+        machine.apply(&form()).unwrap();
+        machine.apply(&join("a:1")).unwrap();
+        let alone = machine.apply(&save(1, std::slice::from_ref(&group)));
+        assert!(alone.is_ok(), "{alone:?}");
+        machine.apply(&join("b:1")).unwrap();
+        let refused = machine.apply(&save(1, &[group]));
+        assert!(matches!(refused, Err(Rejected::Conflict(_))), "{refused:?}");
+    }
+
+    fn form() -> Command {
+        Command::FormCluster(ClusterShape {
+            shards: 4,
+            replicas: 1,
+            slot_nanos: 1,
+        })
+    }
+
+    #[test]
+    fn a_group_that_is_set_to_what_it_is_does_not_become_another() {
+        let mut machine = StateMachine::default();
+        let version = |machine: &StateMachine| machine.catalog().rules[&id("a", "n", "g")].version;
+        machine.apply(&set_rules("a", "n", "g", "1")).unwrap();
+        machine.apply(&set_rules("a", "n", "g", "1")).unwrap();
+        assert_eq!(version(&machine), 1);
+        machine.apply(&set_rules("a", "n", "g", "2")).unwrap();
+        assert_eq!(version(&machine), 3);
     }
 }
