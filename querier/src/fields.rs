@@ -109,7 +109,10 @@ impl Detector {
     pub(crate) fn sink<'a>(&'a self, budget: &'a Budget) -> FieldSink<'a> {
         FieldSink {
             detector: self,
-            stages: self.pipeline.runner(&LabelNeed::All),
+            stages: self
+                .pipeline
+                .runner(&LabelNeed::All)
+                .halted_by(budget.halt()),
             parsers: Parsers::new(&self.json, &self.logfmt),
             stream: Arc::default(),
             found: Found::new(budget, self.only.as_ref()),

@@ -14,6 +14,6 @@ pub mod source;
 
 pub use model::{Columns, Flow, LineColumn, LineRows, MetadataRows, RowBlock};
 pub use source::{
-    Budget, BudgetError, Held, Reach, ScanOrder, ScanRequest, ScanStats, ShareSink, Sink, Source,
-    SourceError,
+    Budget, BudgetError, Halt, Held, Reach, ScanOrder, ScanRequest, ScanStats, ShareSink, Sink,
+    Source, SourceError,
 };

@@ -248,6 +248,23 @@ pub struct Budget {
     rows_left: AtomicI64,
     timed_out: AtomicBool,
     cancelled: AtomicBool,
+    halt: Halt,
+}
+
+/// Whether a query is to end, for what takes long between two checks of its [`Budget`]. Once it
+/// is, it stays so; the default one never is.
+#[derive(Clone, Debug, Default)]
+pub struct Halt(Arc<AtomicBool>);
+
+impl Halt {
+    /// Whether the deadline has passed or the client has left.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Budget {
@@ -264,6 +281,7 @@ impl Budget {
             rows_left: AtomicI64::new(limit(rows)),
             timed_out: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
+            halt: Halt::default(),
         }
     }
 
@@ -275,11 +293,18 @@ impl Budget {
     /// The deadline has passed: the next check fails.
     pub fn time_out(&self) {
         self.timed_out.store(true, Ordering::Relaxed);
+        self.halt.set();
     }
 
     /// The client has left: the next check fails.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
+        self.halt.set();
+    }
+
+    /// Is set as soon as a check fails because the deadline has passed or the client has left.
+    pub fn halt(&self) -> &Halt {
+        &self.halt
     }
 
     /// Fails when the deadline has passed or the client has left.

@@ -175,8 +175,11 @@ pub fn execute<S: Source>(
     if let Ok(reach) = reach(expr, params) {
         source.foresee(&reach);
     }
-    match expr {
+    let answer = match expr {
         Expr::Log(expr) => log::execute(expr, params, limits, source, budget),
         Expr::Metric(expr) => metric::execute(expr, params, limits, source, budget),
-    }
+    }?;
+    // Rows that were at work when it was to end may have errors that they would not have.
+    budget.check()?;
+    Ok(answer)
 }

@@ -53,6 +53,7 @@ use self::series::{Grouping, SeriesTable};
 use self::stage::{LineState, Scratch, Step};
 use self::unwrap::UnwrapStep;
 use super::ast::{Stage, Unwrap};
+use crate::Halt;
 
 pub use self::convert::{parse_bytes, parse_duration, parse_float};
 pub(crate) use self::order::idle_formats;
@@ -269,6 +270,7 @@ impl Pipeline {
             series: SeriesTable::new(grouping),
             level,
             stream_level: runner::StreamLevel::default(),
+            halt: Halt::default(),
             trivial: self.inner.steps.is_empty() && self.inner.unwrap.is_none() && by_stream,
             pipeline: Arc::clone(&self.inner),
         }

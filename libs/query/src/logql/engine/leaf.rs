@@ -9,7 +9,7 @@ use super::super::pipeline::level::DETECTED_LEVEL;
 use super::super::pipeline::{LabelNeed, Pipeline, Runner};
 use super::super::regex::ValueRegex;
 use super::EngineError;
-use crate::{ScanOrder, ScanRequest};
+use crate::{Budget, ScanOrder, ScanRequest};
 
 /// A compiled selector and pipeline.
 #[derive(Debug)]
@@ -97,8 +97,9 @@ impl Leaf {
         }
     }
 
-    pub(super) fn runner(&self) -> Runner {
-        self.pipeline.runner(&self.need)
+    /// A worker's memory; what takes long on a row ends with the budget.
+    pub(super) fn runner(&self, budget: &Budget) -> Runner {
+        self.pipeline.runner(&self.need).halted_by(budget.halt())
     }
 }
 

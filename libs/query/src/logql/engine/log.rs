@@ -41,7 +41,7 @@ pub(super) fn execute<S: Source>(
     let plan = plan(expr, params);
     let (leaf, request) = prepare(expr, params, &plan, limits.detect_level)?;
     let shared = Shared::new(params.direction);
-    let new_sink = || LogSink::new(&plan, &shared, leaf.runner(), budget);
+    let new_sink = || LogSink::new(&plan, &shared, leaf.runner(budget), budget);
     let share = || {
         let share = Share {
             scan: ShareScan::Log {
@@ -75,7 +75,7 @@ pub(super) fn share<S: Source>(
     let plan = plan(expr, params);
     let (leaf, request) = prepare(expr, params, &plan, detect_level)?;
     let shared = Shared::new(params.direction);
-    let new_sink = || LogSink::new(&plan, &shared, leaf.runner(), budget);
+    let new_sink = || LogSink::new(&plan, &shared, leaf.runner(budget), budget);
     share::saved(source, &request, budget, &new_sink)
 }
 

@@ -389,7 +389,7 @@ mod tests {
         (1..=2).for_each(|at| entry(at).save(&mut out));
         let saved = out.finish();
         let (shared, budget) = (Shared::new(Direction::Forward), Budget::new(10_000, 0));
-        let mut sink = LogSink::new(&plan, &shared, leaf.runner(), &budget);
+        let mut sink = LogSink::new(&plan, &shared, leaf.runner(&budget), &budget);
         let damaged = [&saved[..], &saved[..saved.len() - 1]].concat();
         assert!(sink.load(&damaged).is_err());
         assert_eq!((budget.left().0, sink.bound()), (10_000, None));

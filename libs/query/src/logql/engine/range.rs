@@ -180,7 +180,7 @@ impl Job<'_> {
             request,
         } = self.prepare(logs, detect_level, now)?;
         let budget = evaluation.budget;
-        let new_sink = || RangeSink::<L>::new(&plan, leaf.runner(), budget);
+        let new_sink = || RangeSink::<L>::new(&plan, leaf.runner(budget), budget);
         let share = || {
             let share = Share {
                 scan: ShareScan::Range {
@@ -212,7 +212,7 @@ impl Job<'_> {
         let scan = self.prepare(logs, detect_level, now)?;
         let (plan, leaf, request) = (&scan.plan, &scan.leaf, &scan.request);
         with_lane!(self.aggregation, Kept => {
-            let new_sink = || RangeSink::<Kept>::new(plan, leaf.runner(), budget);
+            let new_sink = || RangeSink::<Kept>::new(plan, leaf.runner(budget), budget);
             share::saved(source, request, budget, &new_sink)
         })
     }

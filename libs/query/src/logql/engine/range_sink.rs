@@ -410,7 +410,7 @@ mod tests {
         lane.save(&mut out);
         let saved = out.finish();
         let budget = Budget::new(10_000, 0);
-        let mut sink = RangeSink::<Kept>::new(&plan, leaf.runner(), &budget);
+        let mut sink = RangeSink::<Kept>::new(&plan, leaf.runner(&budget), &budget);
         let damaged = [&saved[..], &saved[1..saved.len() - 1]].concat();
         assert!(sink.load(&damaged).is_err());
         assert_eq!(budget.left().0, 10_000);

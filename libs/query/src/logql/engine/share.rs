@@ -210,6 +210,7 @@ pub(super) fn saved<S: Source, K: ShareSink>(
     new_sink: &(dyn Fn() -> K + Sync),
 ) -> Result<(Vec<u8>, ScanStats), EngineError> {
     let (sinks, stats) = source.scan(request, budget, new_sink)?;
+    budget.check()?;
     Ok((K::save(sinks), stats))
 }
 

@@ -10,6 +10,7 @@ use super::row::{Category, ERROR_DETAILS_LABEL, ERROR_LABEL, Row};
 use super::series::{LabelPairs, Series, SeriesId, SeriesTable};
 use super::stage::{LineState, Scratch, Work};
 use super::{Inner, unwrap};
+use crate::Halt;
 
 /// Runs rows through a [`Pipeline`](super::Pipeline). Made by
 /// [`Pipeline::runner`](super::Pipeline::runner); one per worker.
@@ -24,6 +25,8 @@ pub struct Runner {
     pub(super) level: bool,
     /// What the labels of the stream say of it.
     pub(super) stream_level: StreamLevel,
+    /// Ends what takes long.
+    pub(super) halt: Halt,
     /// Rows pass unchanged, with their stream's labels.
     pub(super) trivial: bool,
 }
@@ -81,6 +84,14 @@ pub struct RowLabels<'a> {
 }
 
 impl Runner {
+    /// Ends what takes long on one row when this is set: the row that is run then has an error, and
+    /// is of no use, as those that follow are.
+    #[must_use]
+    pub fn halted_by(mut self, halt: &Halt) -> Self {
+        self.halt = halt.clone();
+        self
+    }
+
     /// Rows of a stream with these labels follow. To be called once per block.
     pub fn stream(&mut self, labels: &Arc<Labels>) {
         self.row.begin();
@@ -166,6 +177,7 @@ impl Runner {
             scratch: &mut self.scratch,
             input: line,
             timestamp,
+            halt: &self.halt,
             now: pipeline.now.unwrap_or(timestamp),
         };
         for step in &pipeline.steps {

@@ -16,6 +16,7 @@ use super::runner::RowLabels;
 use super::template::{Moment, Template};
 use super::unpack::{Unpacked, unpack};
 use super::{decolorize, json, json_path, line_filter, logfmt, template};
+use crate::Halt;
 use crate::logql::ast::{Extraction, LabelFormat, Stage};
 
 /// One step on a row.
@@ -85,6 +86,7 @@ pub(super) struct Work<'r> {
     pub(super) input: &'r [u8],
     pub(super) timestamp: i64,
     pub(super) now: i64,
+    pub(super) halt: &'r Halt,
 }
 
 impl LineState {
@@ -374,6 +376,7 @@ fn format_line(template: &Template, work: &mut Work<'_>) {
         line: work.line.get(work.input),
         timestamp: work.timestamp,
         now: work.now,
+        halt: work.halt,
     };
     match template.render(work.row, moment, text) {
         Ok(()) => work.line.replace(text.as_bytes()),
@@ -409,6 +412,7 @@ fn assign(rest: &[Assignment], work: &mut Work<'_>) {
         line: work.line.get(work.input),
         timestamp: work.timestamp,
         now: work.now,
+        halt: work.halt,
     };
     // For each template where its text starts and ends, or what failed.
     let mut results: Vec<Result<(usize, usize), String>> = Vec::new();

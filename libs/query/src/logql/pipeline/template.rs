@@ -33,6 +33,7 @@ use self::value::Value;
 use super::label_filter::Place;
 use super::names::Names;
 use super::row::{ERROR_DETAILS_LABEL, ERROR_LABEL, Row};
+use crate::Halt;
 
 /// What errors call a template of `line_format`.
 pub(super) const LINE: &str = "line";
@@ -61,6 +62,8 @@ pub(super) struct Moment<'a> {
     pub(super) line: &'a [u8],
     pub(super) timestamp: i64,
     pub(super) now: i64,
+    /// Ends it.
+    pub(super) halt: &'a Halt,
 }
 
 /// A compiled template.
@@ -208,7 +211,7 @@ impl Template {
             context.timestamp = moment.timestamp;
             context.now = moment.now;
         });
-        run::run(program, &self.data(row), out)
+        run::run(program, &self.data(row), moment.halt, out)
     }
 
     fn data(&self, row: &Row) -> Value {

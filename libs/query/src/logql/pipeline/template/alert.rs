@@ -12,6 +12,7 @@ use super::check;
 use super::functions::{Failure, Outcome, fail, text};
 use super::run::{self, Dialect, Program, Queries};
 use super::value::Value;
+use crate::Halt;
 
 pub(super) use self::functions::{call, signature};
 
@@ -79,6 +80,19 @@ impl AlertTemplate {
     /// # Errors
     /// What failed and where, in Go's words, or that it exceeds a limit.
     pub fn expand(&self, data: &AlertData, queries: &AlertQueries<'_>) -> Result<String, String> {
+        self.expand_until(data, queries, &Halt::default())
+    }
+
+    /// As [`expand`](Self::expand); ends, with an error, when `halt` is set.
+    ///
+    /// # Errors
+    /// As `expand`, or that it has to end.
+    pub fn expand_until(
+        &self,
+        data: &AlertData,
+        queries: &AlertQueries<'_>,
+        halt: &Halt,
+    ) -> Result<String, String> {
         let members: BTreeMap<Arc<str>, Value> = [
             ("Labels", Value::Labels(Arc::new(data.labels.clone()))),
             ("ExternalLabels", Value::Labels(Arc::default())),
@@ -91,7 +105,13 @@ impl AlertTemplate {
         let mut out = String::new();
         let answer = |args: &[Value]| answer(args, queries);
         let queries: &Queries<'_> = &answer;
-        run::run_with(&self.0, &Value::Map(Arc::new(members)), queries, &mut out)?;
+        run::run_with(
+            &self.0,
+            &Value::Map(Arc::new(members)),
+            queries,
+            halt,
+            &mut out,
+        )?;
         Ok(out)
     }
 }

@@ -17,6 +17,7 @@ use self::place::{At, literal};
 use super::functions::{Failure, Outcome};
 use super::value::Value;
 use super::{OUTPUT_BYTES_MAX, TURNS_MAX, methods};
+use crate::Halt;
 
 /// Deepest nesting of templates that call each other, of branches and of expressions, together.
 const DEPTH_MAX: usize = 100;
@@ -81,11 +82,17 @@ struct Run<'p, 'o> {
     /// What the main template was given.
     root: &'o Value,
     queries: &'o Queries<'o>,
+    halt: &'o Halt,
 }
 
 /// Runs the main template over the labels; what it writes is appended to `out`.
-pub(super) fn run(program: &Program, dot: &Value, out: &mut String) -> Result<(), String> {
-    run_with(program, dot, &super::alert::no_queries, out)
+pub(super) fn run(
+    program: &Program,
+    dot: &Value,
+    halt: &Halt,
+    out: &mut String,
+) -> Result<(), String> {
+    run_with(program, dot, &super::alert::no_queries, halt, out)
 }
 
 /// As [`run`], with answers to the queries that the template contains.
@@ -93,6 +100,7 @@ pub(super) fn run_with(
     program: &Program,
     dot: &Value,
     queries: &Queries<'_>,
+    halt: &Halt,
     out: &mut String,
 ) -> Result<(), String> {
     let kind = &*program.kind;
@@ -114,6 +122,7 @@ pub(super) fn run_with(
         variables: vec![("$", dot.clone())],
         root: dot,
         queries,
+        halt,
     };
     match run.list(dot, tree) {
         Err(Stop::Failed(message)) => Err(message),

@@ -1,11 +1,13 @@
 //! Limits of a rendering.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::names::Names;
 use super::value::Value;
-use super::{Body, LINE, Template, run};
+use super::{AlertData, AlertTemplate, Body, LINE, Template, run};
+use crate::{Budget, Halt};
 
 /// Runs a template over one label, `text`.
 fn render(template: &str, text: &str) -> Result<String, String> {
@@ -14,8 +16,8 @@ fn render(template: &str, text: &str) -> Result<String, String> {
         panic!("only templates that run");
     };
     let labels = BTreeMap::from([(Arc::from("text"), Arc::from(text))]);
-    let mut out = String::new();
-    run::run(program, &Value::Labels(Arc::new(labels)), &mut out).map(|()| out)
+    let (mut out, halt) = (String::new(), Halt::default());
+    run::run(program, &Value::Labels(Arc::new(labels)), &halt, &mut out).map(|()| out)
 }
 
 #[track_caller]
@@ -208,4 +210,37 @@ fn regular_expressions_that_are_kept_are_not_mistaken_for_one_another() {
     for _ in 0..2 {
         check_fails("{{count `(` .text}}", "a", "missing closing ): `(`");
     }
+}
+
+#[test]
+fn a_rendering_ends_when_its_query_does() {
+    let budget = Budget::unlimited();
+    let template = AlertTemplate::parse(
+        "a",
+        "{{ query \"q\" }}{{ range $x := query \"q\" }}{{ printf \"%v\" $x }}{{ end }}",
+    );
+    let asked = Cell::new(0);
+    let queries = |_: &str| {
+        asked.set(asked.get() + 1);
+        budget.cancel();
+        Ok(vec![(BTreeMap::new(), 1.0); 5_000])
+    };
+    let data = AlertData {
+        labels: BTreeMap::new(),
+        value: 0.0,
+        external_url: "".into(),
+    };
+    let until = |halt| {
+        template
+            .as_ref()
+            .unwrap()
+            .expand_until(&data, &queries, halt)
+    };
+    let error = until(budget.halt()).unwrap_err();
+    assert!(error.ends_with("the query is over"), "{error}");
+    assert_eq!(asked.get(), 2);
+    // Nor does another begin.
+    until(budget.halt()).unwrap_err();
+    assert_eq!(asked.get(), 2);
+    until(&Halt::default()).unwrap();
 }

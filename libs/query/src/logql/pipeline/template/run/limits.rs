@@ -8,6 +8,8 @@ use super::{Run, Step};
 
 /// Most nodes, commands, expressions and members that one rendering evaluates.
 const STEPS_MAX: usize = 1_000_000;
+/// After so many steps it is asked whether the query is over, and at the first.
+const STEPS_OF_LOOK: usize = 1024;
 /// Most bytes that all calls of one rendering make.
 const MADE_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// So many bytes of a call's arguments count as a step.
@@ -32,7 +34,13 @@ impl<'p> Run<'p, '_> {
     }
 
     fn steps(&mut self, steps: usize) -> Step<()> {
+        let looked = self.cost.steps / STEPS_OF_LOOK;
         self.cost.steps = self.cost.steps.saturating_add(steps);
+        if (looked < self.cost.steps / STEPS_OF_LOOK || self.cost.steps == steps)
+            && self.halt.is_set()
+        {
+            return self.fail("the query is over");
+        }
         match self.cost.steps > STEPS_MAX {
             true => self.fail(format!("more than {STEPS_MAX} steps")),
             false => Ok(()),
