@@ -147,6 +147,10 @@ fn secrets_are_masked() {
     assert_eq!(String::from(secret), "hush");
     let shown = |url: &str| url.to_owned().show();
     assert_eq!(shown("http://u:p@host/x@y"), "http://u:********@host/x@y");
+    assert_eq!(
+        shown("http://u:p@a/x, https://v:q,r@b,http://c,d"),
+        "http://u:********@a/x, https://v:********@b,http://c,d"
+    );
     assert_eq!(shown("s3://bucket/prefix"), "s3://bucket/prefix");
 }
 

@@ -62,23 +62,39 @@ impl OptionValue for String {
         Ok(text.to_owned())
     }
 
-    /// A password in an address (`scheme://user:password@host`) is masked.
+    /// A password in an address (`scheme://user:password@host`) is masked, in each of a list with commas between.
     fn show(&self) -> String {
-        let Some((scheme, rest)) = self.split_once("://") else {
-            return self.clone();
-        };
-        let end = rest.find('/').unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        match authority.rsplit_once('@') {
-            Some((user, host)) if user.contains(':') => {
-                let user = user.split(':').next().unwrap_or_default();
-                format!("{scheme}://{user}:{MASK}@{host}{path}")
-            }
-            _ => self.clone(),
+        let mut shown = String::with_capacity(self.len());
+        let mut rest = self.as_str();
+        while let Some(end) = rest.match_indices(',').map(|(at, _)| at).find(|at| {
+            let next = rest[at + 1..].trim_start();
+            let scheme = next.split_once("://").map_or("", |(scheme, _)| scheme);
+            !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric())
+        }) {
+            shown.push_str(&masked(&rest[..end]));
+            shown.push(',');
+            rest = &rest[end + 1..];
         }
+        shown + &masked(rest)
     }
 
     const QUOTED: bool = true;
+}
+
+/// One address.
+fn masked(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    match authority.rsplit_once('@') {
+        Some((user, host)) if user.contains(':') => {
+            let user = user.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}:{MASK}@{host}{path}")
+        }
+        _ => text.to_owned(),
+    }
 }
 
 impl OptionValue for PathBuf {
