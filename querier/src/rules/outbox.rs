@@ -1,10 +1,13 @@
 //! Requests to other servers: one after the other, again when they fail, in a line that does not
 //! grow for ever.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus::IntCounter;
+use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -12,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Requests that wait for one server; more are dropped, and counted.
 const WAITING_MAX: usize = 1000;
+/// And bytes of them.
+const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How often one request is tried.
 const TRIES_MAX: u32 = 6;
 /// How long to wait after the first failure and after the last ones; twice as long each time.
@@ -45,6 +50,8 @@ pub(crate) struct OutboxMetrics {
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox {
     sender: mpsc::Sender<(Post, Instant)>,
+    /// Bytes of the requests that wait or are under way.
+    waiting_bytes: Arc<AtomicUsize>,
     metrics: OutboxMetrics,
 }
 
@@ -56,10 +63,12 @@ enum Verdict {
     Again,
 }
 
-/// The way to other servers. Like Prometheus it asks no proxy.
+/// The way to other servers. Like Prometheus it asks no proxy. It follows no redirection: that would make an empty
+/// `GET` of it, which many answer with 200.
 pub(crate) fn client() -> Result<Client, String> {
     let client = Client::builder()
         .no_proxy()
+        .redirect(Policy::none())
         .timeout(TRY_TIMEOUT)
         .user_agent(concat!("pharos/", env!("CARGO_PKG_VERSION")));
     client.build().map_err(|error| error.to_string())
@@ -75,10 +84,13 @@ impl Outbox {
     ) -> Outbox {
         let (sender, mut waiting) = mpsc::channel::<(Post, Instant)>(WAITING_MAX);
         let counts = metrics.clone();
+        let waiting_bytes = Arc::<AtomicUsize>::default();
+        let held = Arc::clone(&waiting_bytes);
         tokio::spawn(async move {
             let work = async {
                 while let Some((post, stale)) = waiting.recv().await {
                     deliver(&client, &url, &post, stale, &counts).await;
+                    held.fetch_sub(post.body.len(), Ordering::Relaxed);
                 }
             };
             tokio::select! {
@@ -86,14 +98,22 @@ impl Outbox {
                 () = stop.cancelled() => {}
             }
         });
-        Outbox { sender, metrics }
+        Outbox {
+            sender,
+            waiting_bytes,
+            metrics,
+        }
     }
 
     /// Puts a request into the line.
     pub(crate) fn put(&self, post: Post) {
         let stale = Instant::now() + post.fresh_for;
-        if let Err(error) = self.sender.try_send((post, stale)) {
-            self.metrics.lost.inc_by(error.into_inner().0.items);
+        let (items, bytes) = (post.items, post.body.len());
+        let before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let has_room = before.saturating_add(bytes) <= WAITING_BYTES_MAX;
+        if !has_room || self.sender.try_send((post, stale)).is_err() {
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.metrics.lost.inc_by(items);
         }
     }
 }
@@ -150,7 +170,7 @@ fn verdict(status: StatusCode) -> Verdict {
     match status {
         status if status.is_success() => Verdict::Done,
         StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Verdict::Again,
-        status if status.is_client_error() => Verdict::Refused,
+        status if status.is_client_error() || status.is_redirection() => Verdict::Refused,
         _ => Verdict::Again,
     }
 }
@@ -164,6 +184,8 @@ mod tests {
         for (status, want) in [
             (200, Verdict::Done),
             (204, Verdict::Done),
+            (302, Verdict::Refused),
+            (308, Verdict::Refused),
             (400, Verdict::Refused),
             (404, Verdict::Refused),
             (429, Verdict::Again),
@@ -179,5 +201,55 @@ mod tests {
         assert_eq!(rest(1), REST_MIN);
         assert_eq!(rest(2), REST_MIN * 2);
         assert_eq!(rest(30), REST_MAX);
+    }
+
+    fn counts() -> OutboxMetrics {
+        let count = || IntCounter::new("c", "c").unwrap();
+        OutboxMetrics {
+            sent: count(),
+            lost: count(),
+            again: count(),
+        }
+    }
+
+    fn post(bytes: usize) -> Post {
+        Post {
+            headers: Vec::new(),
+            body: vec![b'x'; bytes].into(),
+            items: 1,
+            fresh_for: Duration::from_secs(3600),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_redirection_is_not_followed_and_counts_as_refused() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = axum::Router::new()
+            .route(
+                "/alerts",
+                axum::routing::post(|| async { axum::response::Redirect::to("/login") }),
+            )
+            .route("/login", axum::routing::get(|| async { "please" }));
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        let url = Url::parse(&format!("http://{address}/alerts")).unwrap();
+        let stale = Instant::now() + Duration::from_secs(3600);
+        let counts = counts();
+        deliver(&client().unwrap(), &url, &post(1), stale, &counts).await;
+        assert_eq!((counts.sent.get(), counts.lost.get()), (0, 1));
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_dead_server_is_bounded_in_bytes() {
+        // Nothing is sent: no other task runs before this one waits.
+        let url = Url::parse("http://127.0.0.1:1/").unwrap();
+        let stop = CancellationToken::new();
+        let outbox = Outbox::start(client().unwrap(), url, counts(), stop.clone());
+        for _ in 0..40 {
+            outbox.put(post(1024 * 1024));
+        }
+        assert_eq!(outbox.metrics.lost.get(), 8);
+        stop.cancel();
     }
 }
