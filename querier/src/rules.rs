@@ -34,7 +34,7 @@ use model::TenantId;
 use parking_lot::Mutex;
 use reqwest::Url;
 use rpc::{Catalog, RuleGroupId};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use alerts::Phase;
@@ -68,10 +68,10 @@ impl Reports {
         self.groups.lock().clear();
     }
 
-    fn of(&self, tenant: &TenantId) -> Vec<GroupReport> {
+    fn of(&self, tenant: &TenantId) -> Vec<Arc<GroupReport>> {
         let groups = self.groups.lock();
         let own = groups.iter().filter(|(id, _)| id.tenant == *tenant);
-        own.map(|(_, report)| GroupReport::clone(report)).collect()
+        own.map(|(_, report)| Arc::clone(report)).collect()
     }
 }
 
@@ -79,7 +79,7 @@ impl Reports {
 #[derive(Debug)]
 pub struct Ruler {
     stop: CancellationToken,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: tokio::sync::Mutex<JoinSet<()>>,
     querier: Querier,
 }
 
@@ -101,26 +101,30 @@ impl Querier {
             self.shared.config.rules_lease,
         );
         let stopped = stop.clone();
-        let keeping = tokio::spawn(async move {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
             tokio::select! {
                 () = lease => {}
                 () = stopped.cancelled() => {}
             }
         });
         let task = task::Task::new(Arc::clone(&self.shared), own, places);
-        let evaluating = tokio::spawn(task.run(stop.clone()));
+        tasks.spawn(task.run(stop.clone()));
         Ok(Ruler {
             stop,
-            tasks: vec![keeping, evaluating],
+            tasks: tokio::sync::Mutex::new(tasks),
             querier: self.clone(),
         })
     }
 }
 
 impl Ruler {
-    /// Evaluates nothing any more, and lets another querier take over at once.
+    /// Evaluates nothing any more, saves what is not saved yet within two seconds, and lets another querier take over
+    /// at once.
     pub async fn stop(&self) {
         self.stop.cancel();
+        let mut tasks = self.tasks.lock().await;
+        while tasks.join_next().await.is_some() {}
         let shared = &self.querier.shared;
         lease::give_back(&*shared.backend.meta, shared.own()).await;
     }
@@ -129,9 +133,6 @@ impl Ruler {
 impl Drop for Ruler {
     fn drop(&mut self) {
         self.stop.cancel();
-        for task in &self.tasks {
-            task.abort();
-        }
     }
 }
 
@@ -186,23 +187,21 @@ impl Shared {
     }
 
     /// How the groups of a tenant are, as whoever evaluates them tells; else as the catalog does.
-    pub(crate) async fn rule_reports(&self, tenant: &TenantId) -> Vec<GroupReport> {
+    pub(crate) async fn rule_reports(&self, tenant: &TenantId) -> Vec<Arc<GroupReport>> {
         let catalog = self.backend.meta.catalog();
-        let kept = catalog.rules_of(tenant);
-        let kept: Vec<GroupReport> = kept
-            .filter_map(|(id, kept)| GroupReport::of_catalog(id, kept))
-            .collect();
-        if kept.is_empty() {
-            return kept;
+        if catalog.rules_of(tenant).next().is_none() {
+            return Vec::new();
         }
         let given = match lease::is_ours(&catalog, self.own()) {
             true => self.rules.of(tenant),
             false => self.asked(&catalog, tenant).await,
         };
-        report::united(kept, given)
+        let tenant = tenant.clone();
+        let united = move || report::united(catalog.rules_of(&tenant), given);
+        self.backend.blocking.run(united).await.unwrap_or_default()
     }
 
-    async fn asked(&self, catalog: &Catalog, tenant: &TenantId) -> Vec<GroupReport> {
+    async fn asked(&self, catalog: &Catalog, tenant: &TenantId) -> Vec<Arc<GroupReport>> {
         let peers = self.backend.peers.get();
         let port = catalog.rules_evaluator().and_then(|id| peers?.port(id));
         let Some(port) = port else {
@@ -210,7 +209,7 @@ impl Shared {
         };
         let asked = tokio::time::timeout(ASK_TIMEOUT, port.rules(tenant.clone())).await;
         let answer = match asked {
-            Ok(Ok(answer)) => serde_json::from_slice(&answer).map_err(|error| error.to_string()),
+            Ok(Ok(answer)) => self.read(answer).await,
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("no answer in time".to_owned()),
         };
@@ -223,13 +222,27 @@ impl Shared {
         })
     }
 
+    async fn read(&self, answer: Bytes) -> Result<Vec<Arc<GroupReport>>, String> {
+        let read = move || serde_json::from_slice::<Vec<GroupReport>>(&answer);
+        let read = self.backend.blocking.run(read).await;
+        let reports = read.map_err(|error| error.to_string())?;
+        let reports = reports.map_err(|error| error.to_string())?;
+        Ok(reports.into_iter().map(Arc::new).collect())
+    }
+
     /// What another querier is told that asks how rules are.
-    pub(crate) fn told_rules(&self, tenant: &TenantId) -> Result<Bytes, rpc::Error> {
+    pub(crate) async fn told_rules(&self, tenant: &TenantId) -> Result<Bytes, rpc::Error> {
         if !lease::is_ours(&self.backend.meta.catalog(), self.own()) {
             let text = "another querier evaluates the rules";
             return Err(rpc::Error::Unavailable(text.to_owned()));
         }
-        let told = serde_json::to_vec(&self.rules.of(tenant));
+        let reports = self.rules.of(tenant);
+        let told = move || {
+            let reports: Vec<&GroupReport> = reports.iter().map(Arc::as_ref).collect();
+            serde_json::to_vec(&reports)
+        };
+        let told = self.backend.blocking.run(told).await;
+        let told = told.map_err(|error| rpc::Error::Internal(error.to_string()))?;
         told.map(Bytes::from)
             .map_err(|error| rpc::Error::Internal(error.to_string()))
     }

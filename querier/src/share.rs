@@ -90,7 +90,7 @@ impl QueryApi for Querier {
     }
 
     async fn rules(&self, tenant: TenantId) -> Result<Bytes, Error> {
-        self.shared.told_rules(&tenant)
+        self.shared.told_rules(&tenant).await
     }
 }
 

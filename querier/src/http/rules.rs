@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use model::{NANOS_PER_SECOND, TenantId, Timestamp};
-use rpc::{Command, RuleGroup, RuleGroupId};
+use rpc::{Catalog, Command, RuleGroup, RuleGroupId};
 
 use super::call::Call;
 use super::json::Json;
@@ -64,7 +64,7 @@ fn tenant(call: &Call) -> Result<TenantId, Refusal> {
 
 /// `GET /loki/api/v1/rules`
 pub(super) async fn list(State(querier): State<Querier>, call: Call) -> Result<Response, Refusal> {
-    listed(&querier, &tenant(&call)?, None)
+    listed(&querier, tenant(&call)?, None).await
 }
 
 /// `GET /loki/api/v1/rules/{namespace}`
@@ -73,15 +73,35 @@ pub(super) async fn namespace(
     Path(namespace): Path<String>,
     call: Call,
 ) -> Result<Response, Refusal> {
-    listed(&querier, &tenant(&call)?, Some(&namespace))
+    listed(&querier, tenant(&call)?, Some(namespace)).await
 }
 
-fn listed(
+async fn listed(
     querier: &Querier,
+    tenant: TenantId,
+    namespace: Option<String>,
+) -> Result<Response, Refusal> {
+    let catalog = querier.shared.backend.meta.catalog();
+    aside(querier, move || {
+        list_of(&catalog, &tenant, namespace.as_deref())
+    })
+    .await?
+}
+
+/// Does what takes long: groups may have many rules, and these long texts.
+async fn aside<T: Send + 'static>(
+    querier: &Querier,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let done = querier.shared.backend.blocking.run(work).await;
+    done.map_err(|error| broken(error.to_string()))
+}
+
+fn list_of(
+    catalog: &Catalog,
     tenant: &TenantId,
     namespace: Option<&str>,
 ) -> Result<Response, Refusal> {
-    let catalog = querier.shared.backend.meta.catalog();
     let mut namespaces: BTreeMap<String, Vec<Group>> = BTreeMap::new();
     for (id, kept) in catalog.rules_of(tenant) {
         if namespace.is_none_or(|namespace| *id.namespace == *namespace) {
@@ -116,8 +136,8 @@ pub(super) async fn group(
     let id = id(tenant(&call)?, &namespace, &name);
     let catalog = querier.shared.backend.meta.catalog();
     let kept = catalog.rules.get(&id);
-    let kept = kept.ok_or_else(|| missing(NO_GROUP))?;
-    Ok(yaml(written::of_group(&read(kept)?)))
+    let kept = Arc::clone(kept.ok_or_else(|| missing(NO_GROUP))?);
+    aside(&querier, move || Ok(yaml(written::of_group(&read(&kept)?)))).await?
 }
 
 fn id(tenant: TenantId, namespace: &str, name: &str) -> RuleGroupId {
@@ -136,26 +156,14 @@ pub(super) async fn set(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let tenant = tenant(&Call::of(&headers, None, &[])?)?;
-    if body.len() > BYTES_MAX {
-        return Err(bad(format!("a rule group has {BYTES_MAX} bytes at most")));
-    }
-    let text = std::str::from_utf8(&body).map_err(|_| bad(UNREADABLE))?;
-    let group = Group::from_yaml(text).map_err(|reason| {
-        tracing::debug!(reason, "a rule group that cannot be read");
-        bad(UNREADABLE)
-    })?;
     let config = &querier.shared.config;
     let allowed = Allowed {
         rules_max: config.rules_per_group_max,
         records: !config.rules_remote_write_url.is_empty(),
     };
-    if let Some(reason) = refusal(&group, &allowed) {
-        return Err(bad(reason));
-    }
-    let id = id(tenant, &namespace, &group.name);
+    let (name, definition) = aside(&querier, move || definition(&body, &allowed)).await??;
+    let id = id(tenant, &namespace, &name);
     check_count(&querier, &id)?;
-    let kept = group.kept();
-    let definition = kept.map_err(broken)?;
     let command = Command::SetRules {
         group: id,
         definition: definition.into(),
@@ -164,7 +172,30 @@ pub(super) async fn set(
     Ok(accepted())
 }
 
-/// Refuses one group more than a tenant may have.
+/// Name and definition of the group in a body.
+fn definition(body: &[u8], allowed: &Allowed) -> Result<(String, String), Refusal> {
+    let too_long = || bad(format!("a rule group has {BYTES_MAX} bytes at most"));
+    if body.len() > BYTES_MAX {
+        return Err(too_long());
+    }
+    let text = std::str::from_utf8(body).map_err(|_| bad(UNREADABLE))?;
+    let group = Group::from_yaml(text).map_err(|reason| {
+        tracing::debug!(reason, "a rule group that cannot be read");
+        bad(UNREADABLE)
+    })?;
+    let definition = group.kept().map_err(broken)?;
+    // What YAML names once, it may use often.
+    if definition.len() > BYTES_MAX {
+        return Err(too_long());
+    }
+    match refusal(&group, allowed) {
+        Some(reason) => Err(bad(reason)),
+        None => Ok((group.name, definition)),
+    }
+}
+
+/// Refuses one group more than a tenant may have. Groups that are posted at the same time do not know of each other:
+/// it keeps tenants from growing for ever, and is no exact number.
 fn check_count(querier: &Querier, id: &RuleGroupId) -> Result<(), Refusal> {
     let max = querier.shared.config.rules_groups_max;
     let catalog = querier.shared.backend.meta.catalog();
@@ -257,11 +288,12 @@ impl<'a> Wanted<'a> {
     }
 
     /// The report with the rules that are wanted; `None` when none is.
-    fn pick(&self, mut report: GroupReport) -> Option<GroupReport> {
+    fn pick(&self, report: Arc<GroupReport>) -> Option<GroupReport> {
         let named = |wanted: &[&str], name: &str| wanted.is_empty() || wanted.contains(&name);
         if !named(&self.files, &report.namespace) || !named(&self.groups, &report.group.name) {
             return None;
         }
+        let mut report = Arc::unwrap_or_clone(report);
         let rules = std::mem::take(&mut report.group.rules);
         let (rules, reports): (Vec<_>, Vec<_>) = rules
             .into_iter()
@@ -285,18 +317,22 @@ pub(super) async fn groups(State(querier): State<Querier>, call: Call) -> Respon
     if call.tenants.is_many() {
         return wrong(TOO_MANY);
     }
-    let wanted = match Wanted::of(&call) {
-        Ok(wanted) => wanted,
-        Err(problem) => return wrong(&problem),
-    };
+    if let Err(problem) = Wanted::of(&call) {
+        return wrong(&problem);
+    }
     let reports = querier.shared.rule_reports(call.tenants.first()).await;
     let default = querier.shared.config.rules_interval.as_nanos();
     let default = i64::try_from(default).unwrap_or(i64::MAX);
-    success("groups", |json| {
-        for report in reports.into_iter().filter_map(|report| wanted.pick(report)) {
-            json.object(|json| group_body(json, &report, default));
-        }
-    })
+    let told = move || match Wanted::of(&call) {
+        Ok(wanted) => success("groups", |json| {
+            for report in reports.into_iter().filter_map(|report| wanted.pick(report)) {
+                json.object(|json| group_body(json, &report, default));
+            }
+        }),
+        Err(problem) => wrong(&problem),
+    };
+    let told = aside(&querier, told).await;
+    told.unwrap_or_else(IntoResponse::into_response)
 }
 
 fn group_body(json: &mut Json, report: &GroupReport, default: i64) {
@@ -391,11 +427,15 @@ pub(super) async fn alerts(State(querier): State<Querier>, call: Call) -> Respon
         return wrong(TOO_MANY);
     }
     let reports = querier.shared.rule_reports(call.tenants.first()).await;
-    success("alerts", |json| {
-        for rule in reports.iter().flat_map(|report| &report.rules) {
-            alert_bodies(json, &rule.alerts);
-        }
-    })
+    let told = move || {
+        success("alerts", |json| {
+            for rule in reports.iter().flat_map(|report| &report.rules) {
+                alert_bodies(json, &rule.alerts);
+            }
+        })
+    };
+    let told = aside(&querier, told).await;
+    told.unwrap_or_else(IntoResponse::into_response)
 }
 
 fn phase_name(phase: Phase) -> &'static str {

@@ -1,9 +1,11 @@
 //! What is wrong with a group, in Loki's words.
 
+use model::NANOS_PER_SECOND;
 use query::logql::parse;
 use query::logql::pipeline::AlertTemplate;
 
 use super::group::{Group, Rule};
+use crate::http::print_duration;
 
 /// What a server takes.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +21,12 @@ pub(crate) fn refusal(group: &Group, allowed: &Allowed) -> Option<String> {
     let mut problems = Vec::new();
     if group.name.is_empty() {
         problems.push("group 0: Groupname must not be empty".to_owned());
+    }
+    if (1..NANOS_PER_SECOND).contains(&group.interval.0) {
+        let interval = print_duration(group.interval.0);
+        problems.push(format!(
+            "interval {interval} is too short: a second is the shortest"
+        ));
     }
     if let Some(name) = group.labels.keys().find(|name| !is_label_name(name)) {
         problems.push(format!("invalid label name: {name}"));
@@ -216,6 +224,15 @@ mod tests {
             refused(&format!("name: g\nrules:\n{}", rule.repeat(4))).as_deref(),
             Some("per-user rules per rule group limit (limit: 3 actual: 4) exceeded")
         );
+    }
+
+    #[test]
+    fn groups_are_evaluated_each_second_at_most() {
+        for (interval, is_refused) in [("0s", false), ("1ms", true), ("999ms", true), ("1s", false)]
+        {
+            let refused = refused(&format!("name: g\ninterval: {interval}\nrules: []\n"));
+            assert_eq!(refused.is_some(), is_refused, "{interval}: {refused:?}");
+        }
     }
 
     #[test]

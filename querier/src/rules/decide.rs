@@ -63,12 +63,14 @@ pub(crate) struct Evaluated {
     pub(crate) nanos: i64,
 }
 
-/// The times that telling goes by, nanoseconds.
+/// How it is told; times in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pace {
     pub(crate) interval: i64,
     /// How often Alertmanagers are told of one alert.
     pub(crate) resend: i64,
+    /// Whether the series of alerts have a place to go.
+    pub(crate) writes: bool,
 }
 
 /// An alert for Alertmanagers.
@@ -98,37 +100,44 @@ pub(crate) struct Decision {
     pub(crate) samples: Vec<Written>,
 }
 
-/// Takes in what the rules of a group gave that were evaluated for the time `at`.
+/// Takes in what one rule of a group gave that was evaluated for the time `at`. Nothing, when the group has no such
+/// rule.
 pub(crate) fn decide(
     group: &Group,
     state: &mut GroupState,
-    evaluated: Vec<Evaluated>,
+    number: usize,
+    evaluated: Evaluated,
     at: Timestamp,
     pace: &Pace,
 ) -> Decision {
     let mut decision = Decision::default();
-    state.evaluated_at = evaluated.first().map(|first| first.at);
-    state.evaluation_nanos = evaluated.iter().map(|rule| rule.nanos).sum();
-    let rules = group.rules.iter().zip(&mut state.rules);
-    for ((rule, state), evaluated) in rules.zip(evaluated) {
+    let (Some(rule), Some(own)) = (group.rules.get(number), state.rules.get_mut(number)) else {
+        return decision;
+    };
+    if number == 0 {
         state.evaluated_at = Some(evaluated.at);
-        state.evaluation_nanos = evaluated.nanos;
-        let done = evaluated.results.and_then(|results| {
-            let written = match results {
-                Results::Found(found) => {
-                    let done = advance(&mut state.alerts, found, &terms(group, rule), at);
-                    done.map(|()| series_of_alerts(&state.alerts))
-                }
-                Results::Samples(samples) => recorded(group, rule, samples),
-            }?;
-            decision
-                .notices
-                .extend(notices(rule, &mut state.alerts, at, pace));
-            write(state, written, at, &mut decision.samples);
-            Ok(())
-        });
-        state.outcome = Some(done);
+        state.evaluation_nanos = 0;
     }
+    state.evaluation_nanos = state.evaluation_nanos.saturating_add(evaluated.nanos);
+    own.evaluated_at = Some(evaluated.at);
+    own.evaluation_nanos = evaluated.nanos;
+    let known_at = at.max(evaluated.at.saturating_add(evaluated.nanos));
+    let done = evaluated.results.and_then(|results| {
+        let written = match results {
+            Results::Found(found) => {
+                let done = advance(&mut own.alerts, found, &terms(group, rule), at);
+                done.map(|()| match pace.writes {
+                    true => series_of_alerts(&own.alerts),
+                    false => Vec::new(),
+                })
+            }
+            Results::Samples(samples) => recorded(group, rule, samples),
+        }?;
+        decision.notices = notices(rule, &mut own.alerts, at, known_at, pace);
+        write(own, written, at, &mut decision.samples);
+        Ok(())
+    });
+    own.outcome = Some(done);
     decision
 }
 
@@ -140,7 +149,14 @@ fn terms(group: &Group, rule: &Rule) -> Terms {
     }
 }
 
-fn notices(rule: &Rule, alerts: &mut Alerts, at: Timestamp, pace: &Pace) -> Vec<Notice> {
+/// What is known since `known_at` is told until the next tellings, however late the rule was.
+fn notices(
+    rule: &Rule,
+    alerts: &mut Alerts,
+    at: Timestamp,
+    known_at: Timestamp,
+    pace: &Pace,
+) -> Vec<Notice> {
     let valid = pace
         .interval
         .max(pace.resend)
@@ -154,7 +170,7 @@ fn notices(rule: &Rule, alerts: &mut Alerts, at: Timestamp, pace: &Pace) -> Vec<
             labels: labels.clone(),
             annotations: alert.annotations.clone(),
             starts_at: alert.fired_at.unwrap_or(alert.active_at),
-            ends_at: alert.resolved_at.unwrap_or(at.saturating_add(valid)),
+            ends_at: alert.resolved_at.unwrap_or(known_at.saturating_add(valid)),
             expr: rule.expr.clone(),
         }
     })
@@ -226,9 +242,25 @@ fn write(state: &mut RuleState, samples: Vec<(Texts, f64)>, at: Timestamp, out: 
     state.series = now;
 }
 
+/// The ends of the series of these rules, which are not evaluated any more.
+pub(crate) fn ended<'a>(
+    rules: impl IntoIterator<Item = &'a mut RuleState>,
+    at: Timestamp,
+) -> Vec<Written> {
+    let series = rules
+        .into_iter()
+        .flat_map(|rule| std::mem::take(&mut rule.series));
+    let ended = series.map(|labels| Written {
+        labels,
+        value: STALE,
+        at,
+    });
+    ended.collect()
+}
+
 /// The state of a group that is replaced, for the rules that stay: those with the same name and the
-/// same labels.
-pub(crate) fn carried(before: &Group, mut state: GroupState, after: &Group) -> GroupState {
+/// same labels. What they have is taken out of the old one.
+pub(crate) fn carried(before: &Group, state: &mut GroupState, after: &Group) -> GroupState {
     let mut carried = GroupState::of(after);
     let mut taken = vec![false; before.rules.len()];
     for (rule, new) in after.rules.iter().zip(&mut carried.rules) {
@@ -259,6 +291,7 @@ mod tests {
     const PACE: Pace = Pace {
         interval: 10,
         resend: 60,
+        writes: true,
     };
 
     fn group(rules: &str) -> Group {
@@ -275,12 +308,12 @@ mod tests {
             .collect()
     }
 
-    fn evaluated(results: Result<Results, String>) -> Vec<Evaluated> {
-        vec![Evaluated {
+    fn evaluated(results: Result<Results, String>) -> Evaluated {
+        Evaluated {
             results,
             at: 5,
             nanos: 3,
-        }]
+        }
     }
 
     fn found(names: &[&str]) -> Result<Results, String> {
@@ -296,7 +329,7 @@ mod tests {
     fn firing_alerts_are_told_and_recorded_and_end_when_they_are_resolved() {
         let group = group("- {alert: A, expr: vector(1)}\n");
         let mut state = GroupState::of(&group);
-        let first = decide(&group, &mut state, evaluated(found(&["A"])), 100, &PACE);
+        let first = decide(&group, &mut state, 0, evaluated(found(&["A"])), 100, &PACE);
         assert_eq!(first.notices.len(), 1);
         assert_eq!(
             (first.notices[0].starts_at, first.notices[0].ends_at),
@@ -308,9 +341,9 @@ mod tests {
             .map(|s| &*s.labels["__name__"])
             .collect();
         assert_eq!(names, ["ALERTS", "ALERTS_FOR_STATE"]);
-        let again = decide(&group, &mut state, evaluated(found(&["A"])), 110, &PACE);
+        let again = decide(&group, &mut state, 0, evaluated(found(&["A"])), 110, &PACE);
         assert!(again.notices.is_empty(), "told a moment ago");
-        let end = decide(&group, &mut state, evaluated(found(&[])), 120, &PACE);
+        let end = decide(&group, &mut state, 0, evaluated(found(&[])), 120, &PACE);
         assert_eq!(
             (end.notices[0].starts_at, end.notices[0].ends_at),
             (100, 120)
@@ -320,7 +353,7 @@ mod tests {
             .iter()
             .filter(|s| s.value.to_bits() == STALE.to_bits());
         assert_eq!(stale.count(), 2);
-        let quiet = decide(&group, &mut state, evaluated(found(&[])), 130, &PACE);
+        let quiet = decide(&group, &mut state, 0, evaluated(found(&[])), 130, &PACE);
         assert_eq!(quiet, Decision::default());
     }
 
@@ -328,11 +361,11 @@ mod tests {
     fn a_query_that_fails_changes_no_alert_and_tells_nobody() {
         let group = group("- {alert: A, expr: vector(1)}\n");
         let mut state = GroupState::of(&group);
-        decide(&group, &mut state, evaluated(found(&["A"])), 100, &PACE);
+        decide(&group, &mut state, 0, evaluated(found(&["A"])), 100, &PACE);
         let alerts = state.rules[0].alerts.clone();
         let failed = evaluated(Err("out of reach".to_owned()));
         assert_eq!(
-            decide(&group, &mut state, failed, 1000, &PACE),
+            decide(&group, &mut state, 0, failed, 1000, &PACE),
             Decision::default()
         );
         assert_eq!(state.rules[0].alerts, alerts);
@@ -340,6 +373,7 @@ mod tests {
         let many = decide(
             &group,
             &mut state,
+            0,
             evaluated(found(&["A", "B", "C"])),
             1010,
             &PACE,
@@ -359,7 +393,7 @@ mod tests {
                 .map(|name| (texts(&[("a", "old"), ("n", name)]), 2.0));
             evaluated(Ok(Results::Samples(samples.collect())))
         };
-        let first = decide(&group, &mut state, samples(&["1"]), 7, &PACE);
+        let first = decide(&group, &mut state, 0, samples(&["1"]), 7, &PACE);
         let labels = texts(&[("__name__", "r:x"), ("b", "c"), ("n", "1"), ("team", "x")]);
         let want = Written {
             labels: labels.clone(),
@@ -367,12 +401,12 @@ mod tests {
             at: 7,
         };
         assert_eq!(first.samples, [want]);
-        let next = decide(&group, &mut state, samples(&[]), 8, &PACE);
+        let next = decide(&group, &mut state, 0, samples(&[]), 8, &PACE);
         assert_eq!((&next.samples[0].labels, next.samples[0].at), (&labels, 8));
         assert_eq!(next.samples[0].value.to_bits(), STALE.to_bits());
-        let many = decide(&group, &mut state, samples(&["1", "2", "3"]), 9, &PACE);
+        let many = decide(&group, &mut state, 0, samples(&["1", "2", "3"]), 9, &PACE);
         assert!(many.samples.is_empty());
-        decide(&group, &mut state, samples(&["1", "1"]), 9, &PACE);
+        decide(&group, &mut state, 0, samples(&["1", "1"]), 9, &PACE);
         let failure = state.rules[0].outcome.clone();
         assert!(matches!(failure, Some(Err(text)) if text.contains("same labelset")));
     }
@@ -381,15 +415,54 @@ mod tests {
     fn a_changed_group_keeps_the_state_of_the_rules_that_stay() {
         let before = group("- {alert: A, expr: vector(1)}\n- {alert: B, expr: vector(1)}\n");
         let mut state = GroupState::of(&before);
-        let both = || {
-            [found(&["A"]), found(&["B"])]
-                .map(|r| evaluated(r).remove(0))
-                .into()
-        };
-        decide(&before, &mut state, both(), 1, &PACE);
+        for (number, name) in ["A", "B"].into_iter().enumerate() {
+            decide(
+                &before,
+                &mut state,
+                number,
+                evaluated(found(&[name])),
+                1,
+                &PACE,
+            );
+        }
         let after = group("- {alert: B, expr: vector(2)}\n- {alert: C, expr: vector(1)}\n");
-        let carried = carried(&before, state, &after);
+        let carried = carried(&before, &mut state, &after);
         let alerts: Vec<usize> = carried.rules.iter().map(|rule| rule.alerts.len()).collect();
         assert_eq!(alerts, [1, 0]);
+        let ended = ended(&mut state.rules, 9);
+        let names: Vec<&str> = ended.iter().map(|s| &*s.labels["alertname"]).collect();
+        assert_eq!(names, ["A", "A"], "its two series end");
+        assert!(
+            ended
+                .iter()
+                .all(|s| s.value.to_bits() == STALE.to_bits() && s.at == 9)
+        );
+    }
+
+    #[test]
+    fn an_alert_that_is_known_late_is_told_for_as_long_as_one_that_is_known_in_time() {
+        let group = group("- {alert: A, expr: vector(1)}\n");
+        let mut state = GroupState::of(&group);
+        let late = Evaluated {
+            results: found(&["A"]),
+            at: 1000,
+            nanos: 500,
+        };
+        let told = decide(&group, &mut state, 0, late, 100, &PACE);
+        let notice = &told.notices[0];
+        assert_eq!((notice.starts_at, notice.ends_at), (100, 1740));
+    }
+
+    #[test]
+    fn series_of_alerts_are_made_only_when_they_have_a_place_to_go() {
+        let group = group("- {alert: A, expr: vector(1)}\n");
+        let mut state = GroupState::of(&group);
+        let pace = Pace {
+            writes: false,
+            ..PACE
+        };
+        let told = decide(&group, &mut state, 0, evaluated(found(&["A"])), 100, &pace);
+        assert_eq!((told.notices.len(), told.samples.len()), (1, 0));
+        assert!(state.rules[0].series.is_empty());
     }
 }

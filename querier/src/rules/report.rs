@@ -1,6 +1,7 @@
 //! How rules are, for people and for other queriers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::Timestamp;
 use rpc::{RuleGroup, RuleGroupId};
@@ -93,17 +94,20 @@ impl RuleReport {
 
 /// The reports of the catalog's groups, those that their evaluator gave where they are of the same
 /// version.
-pub(crate) fn united(
-    kept: Vec<GroupReport>,
-    given: impl IntoIterator<Item = GroupReport>,
-) -> Vec<GroupReport> {
+pub(crate) fn united<'a>(
+    kept: impl Iterator<Item = (&'a RuleGroupId, &'a Arc<RuleGroup>)>,
+    given: Vec<Arc<GroupReport>>,
+) -> Vec<Arc<GroupReport>> {
     let name = |report: &GroupReport| (report.namespace.clone(), report.group.name.clone());
     let mut given: BTreeMap<_, _> = given.into_iter().map(|r| (name(&r), r)).collect();
-    let newest = |kept: GroupReport| match given.remove(&name(&kept)) {
-        Some(given) if given.version == kept.version => given,
-        _ => kept,
+    let newest = |(id, kept): (&RuleGroupId, &Arc<RuleGroup>)| {
+        let name = (id.namespace.to_string(), id.name.to_string());
+        match given.remove(&name) {
+            Some(given) if given.version == kept.version => Some(given),
+            _ => GroupReport::of_catalog(id, kept).map(Arc::new),
+        }
     };
-    kept.into_iter().map(newest).collect()
+    kept.filter_map(newest).collect()
 }
 
 /// A number with an exponent of two digits at least: `1.5e+00`.
@@ -126,6 +130,8 @@ fn scientific(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use model::TenantId;
+
     use super::*;
 
     #[test]
@@ -145,16 +151,23 @@ mod tests {
 
     #[test]
     fn a_report_of_another_version_of_a_group_is_not_shown() {
-        let report = |version, evaluated_at| GroupReport {
-            namespace: "n".to_owned(),
-            group: Group::default(),
-            version,
-            evaluated_at,
-            evaluation_nanos: 0,
-            rules: Vec::new(),
+        let id = RuleGroupId {
+            tenant: TenantId::default(),
+            namespace: "n".into(),
+            name: "g".into(),
         };
-        let united = |given| united(vec![report(7, None)], [report(given, Some(5))]);
-        assert_eq!(united(7), [report(7, Some(5))]);
-        assert_eq!(united(6), [report(7, None)]);
+        let kept = Arc::new(RuleGroup {
+            definition: "{\"name\":\"g\",\"rules\":[]}".into(),
+            version: 7,
+            state: "".into(),
+        });
+        let united = |version| {
+            let mut given = GroupReport::of_catalog(&id, &kept).unwrap();
+            given.version = version;
+            given.evaluated_at = Some(5);
+            let united = united([(&id, &kept)].into_iter(), vec![Arc::new(given)]);
+            united[0].evaluated_at
+        };
+        assert_eq!((united(7), united(6)), (Some(5), None));
     }
 }

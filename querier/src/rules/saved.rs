@@ -51,7 +51,7 @@ struct Shown {
 }
 
 impl SavedAlert {
-    fn of(labels: &Texts, alert: &Alert, with_shown: bool) -> SavedAlert {
+    fn of(labels: &Texts, alert: &Alert) -> SavedAlert {
         SavedAlert {
             labels: labels.clone(),
             phase: alert.phase,
@@ -59,10 +59,7 @@ impl SavedAlert {
             fired_at: alert.fired_at,
             resolved_at: alert.resolved_at,
             kept_since: alert.kept_since,
-            shown: with_shown.then(|| Shown {
-                annotations: alert.annotations.clone(),
-                value: alert.value.to_string(),
-            }),
+            shown: None,
         }
     }
 
@@ -85,34 +82,115 @@ impl SavedAlert {
     }
 }
 
-/// The state as text, empty when there is nothing to remember; and the part of it that is worth
-/// saving when it changes.
-pub(crate) fn save(group: &Group, state: &GroupState) -> (String, String) {
-    let text = |with_shown| {
-        let rules = group.rules.iter().zip(&state.rules);
-        let rules = rules.filter(|(_, state)| !state.alerts.is_empty());
-        let saved = Saved {
-            rules: rules
-                .map(|(rule, state)| saved_rule(rule, state, with_shown))
-                .collect(),
-        };
-        match saved.rules.is_empty() {
-            true => String::new(),
-            // Texts and whole numbers are always JSON.
-            false => serde_json::to_string(&saved).unwrap_or_default(),
-        }
-    };
-    (text(true), text(false))
+/// Bytes of what is saved of a group up to which values and annotations are in it, and bytes of all.
+const SHOWN_BYTES_MAX: usize = 128 * 1024;
+const BYTES_MAX: usize = 512 * 1024;
+
+/// What is to be saved of a group.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Text {
+    /// Empty when there is nothing to remember.
+    pub(crate) whole: String,
+    /// The part of it that is worth saving when it changes.
+    pub(crate) worth: String,
+    /// Alerts for which there is no room.
+    pub(crate) left_out: usize,
 }
 
-fn saved_rule(rule: &Rule, state: &RuleState, with_shown: bool) -> SavedRule {
-    let alerts = state.alerts.iter();
-    SavedRule {
-        alert: rule.alert.clone(),
-        labels: rule.labels.clone(),
-        alerts: alerts
-            .map(|(labels, alert)| SavedAlert::of(labels, alert, with_shown))
-            .collect(),
+/// The state as text: of all alerts, if there is room; else of those that fire before others.
+pub(crate) fn save(group: &Group, state: &GroupState) -> Text {
+    let (mut saved, left_out) = saved_of(group, state, BYTES_MAX);
+    let worth = saved.text();
+    saved.show(group, state);
+    let whole = saved.text();
+    match whole.len() > SHOWN_BYTES_MAX {
+        true => Text {
+            whole: worth.clone(),
+            worth,
+            left_out,
+        },
+        false => Text {
+            whole,
+            worth,
+            left_out,
+        },
+    }
+}
+
+/// Every rule that alerts, also without alerts, so that equal ones are told apart by their order.
+fn saved_of(group: &Group, state: &GroupState, bytes_max: usize) -> (Saved, usize) {
+    let rules = group.rules.iter().filter(|rule| rule.is_alert());
+    let mut saved = Saved {
+        rules: rules.map(SavedRule::of).collect(),
+    };
+    let (mut bytes, mut left_out) = (json(&saved).len(), 0);
+    for phase in [Phase::Firing, Phase::Pending, Phase::Inactive] {
+        let states = alerting(group, state).zip(&mut saved.rules);
+        for (state, rule) in states {
+            for (labels, alert) in state.alerts.iter().filter(|(_, a)| a.phase == phase) {
+                let alert = SavedAlert::of(labels, alert);
+                bytes = bytes.saturating_add(json(&alert).len() + 1);
+                match bytes > bytes_max {
+                    true => left_out += 1,
+                    false => rule.alerts.push(alert),
+                }
+            }
+        }
+    }
+    (saved, left_out)
+}
+
+fn alerting<'a>(group: &'a Group, state: &'a GroupState) -> impl Iterator<Item = &'a RuleState> {
+    let rules = group.rules.iter().zip(&state.rules);
+    rules
+        .filter(|(rule, _)| rule.is_alert())
+        .map(|(_, state)| state)
+}
+
+/// Texts and whole numbers are always JSON.
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// The part of a saved text that is worth saving when it changes; `None` for what cannot be read.
+pub(crate) fn worth(whole: &str) -> Option<String> {
+    if whole.is_empty() {
+        return Some(String::new());
+    }
+    let mut saved: Saved = serde_json::from_str(whole).ok()?;
+    let alerts = saved.rules.iter_mut().flat_map(|rule| &mut rule.alerts);
+    alerts.for_each(|alert| alert.shown = None);
+    Some(saved.text())
+}
+
+impl Saved {
+    fn text(&self) -> String {
+        match self.rules.iter().all(|rule| rule.alerts.is_empty()) {
+            true => String::new(),
+            false => json(self),
+        }
+    }
+
+    /// Adds what the alerts show.
+    fn show(&mut self, group: &Group, state: &GroupState) {
+        for (rule, state) in self.rules.iter_mut().zip(alerting(group, state)) {
+            for saved in &mut rule.alerts {
+                saved.shown = state.alerts.get(&saved.labels).map(|alert| Shown {
+                    annotations: alert.annotations.clone(),
+                    value: alert.value.to_string(),
+                });
+            }
+        }
+    }
+}
+
+impl SavedRule {
+    fn of(rule: &Rule) -> SavedRule {
+        SavedRule {
+            alert: rule.alert.clone(),
+            labels: rule.labels.clone(),
+            alerts: Vec::new(),
+        }
     }
 }
 
@@ -142,7 +220,7 @@ pub(crate) fn round_trip(alerts: &Alerts) -> Alerts {
     let group = Group::from_yaml("name: g\nrules:\n- {alert: A, expr: vector(1)}\n").unwrap();
     let mut state = GroupState::of(&group);
     state.rules[0].alerts = alerts.clone();
-    let (text, _) = save(&group, &state);
+    let text = save(&group, &state).whole;
     let mut restored = restore(&group, &text).unwrap();
     std::mem::take(&mut restored.rules[0].alerts)
 }
@@ -179,11 +257,12 @@ mod tests {
         let group = Group::from_yaml("name: g\nrules:\n- {alert: A, expr: vector(1)}\n").unwrap();
         let one = save(&group, &state(&group, 0, firing(1.0)));
         let two = save(&group, &state(&group, 0, firing(f64::INFINITY)));
-        assert_eq!(one.1, two.1);
-        assert_ne!(one.0, two.0);
-        let restored = restore(&group, &two.0).unwrap();
+        assert_eq!(one.worth, two.worth);
+        assert_ne!(one.whole, two.whole);
+        assert_eq!(worth(&one.whole), Some(one.worth));
+        let restored = restore(&group, &two.whole).unwrap();
         assert_eq!(restored.rules[0].alerts, firing(f64::INFINITY));
-        assert_eq!(save(&group, &GroupState::of(&group)).0, "");
+        assert_eq!(save(&group, &GroupState::of(&group)), Text::default());
         assert!(restore(&group, "{").is_err());
     }
 
@@ -195,11 +274,67 @@ mod tests {
             "- {alert: B, expr: vector(1)}\n",
         );
         let before = yaml(&format!("{a}{b}"));
-        let (text, _) = save(&before, &state(&before, 0, firing(1.0)));
+        let text = save(&before, &state(&before, 0, firing(1.0))).whole;
         let after = restore(&yaml(&format!("{b}{a}")), &text).unwrap();
         let counts: Vec<usize> = after.rules.iter().map(|rule| rule.alerts.len()).collect();
         assert_eq!(counts, [0, 1]);
         let other = yaml("- {alert: A, expr: vector(1), labels: {x: z}}\n");
         assert!(restore(&other, &text).unwrap().rules[0].alerts.is_empty());
+    }
+
+    #[test]
+    fn of_two_rules_with_the_same_name_each_keeps_its_own_alerts() {
+        let rule = "- {alert: A, expr: vector(1)}\n";
+        let yaml = format!("name: g\nrules:\n- {{record: r, expr: vector(1)}}\n{rule}{rule}");
+        let group = Group::from_yaml(&yaml).unwrap();
+        let text = save(&group, &state(&group, 2, firing(1.0))).whole;
+        let restored = restore(&group, &text).unwrap();
+        let counts: Vec<usize> = restored
+            .rules
+            .iter()
+            .map(|rule| rule.alerts.len())
+            .collect();
+        assert_eq!(counts, [0, 0, 1]);
+        assert_eq!(worth(&text), Some(save(&group, &restored).worth));
+    }
+
+    #[test]
+    fn what_is_saved_of_a_group_has_a_limit_and_those_that_fire_come_first() {
+        let group = Group::from_yaml("name: g\nrules:\n- {alert: A, expr: vector(1)}\n").unwrap();
+        let mut state = state(&group, 0, Alerts::new());
+        let one = firing(1.0).into_values().next().unwrap();
+        for number in 0..2000 {
+            let mut alert = one.clone();
+            if number < 1990 {
+                alert.phase = Phase::Pending;
+            }
+            let long = format!("{number:05}{}", "x".repeat(1000));
+            let labels = Texts::from([("a".to_owned(), long)]);
+            state.rules[0].alerts.insert(labels, alert);
+        }
+        let text = save(&group, &state);
+        assert!(text.whole.len() <= BYTES_MAX, "{}", text.whole.len());
+        assert!((1500..1600).contains(&text.left_out), "{}", text.left_out);
+        let restored = restore(&group, &text.whole).unwrap();
+        let alerts = &restored.rules[0].alerts;
+        let firing = alerts.values().filter(|a| a.phase == Phase::Firing);
+        assert_eq!((firing.count(), alerts.len()), (10, 2000 - text.left_out));
+    }
+
+    #[test]
+    fn annotations_are_left_out_before_alerts_are() {
+        let group = Group::from_yaml("name: g\nrules:\n- {alert: A, expr: vector(1)}\n").unwrap();
+        let mut alerts = firing(1.0);
+        for alert in alerts.values_mut() {
+            alert
+                .annotations
+                .insert("long".to_owned(), "x".repeat(SHOWN_BYTES_MAX));
+        }
+        let text = save(&group, &state(&group, 0, alerts));
+        assert_eq!((text.left_out, &text.whole), (0, &text.worth));
+        assert_eq!(
+            restore(&group, &text.whole).unwrap().rules[0].alerts.len(),
+            1
+        );
     }
 }

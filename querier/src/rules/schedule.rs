@@ -1,7 +1,9 @@
 //! When groups are evaluated: at times that their names alone decide, so that whoever goes on with
 //! a group evaluates it for the times at which the one before would have.
 
-use model::Timestamp;
+use std::collections::BTreeMap;
+
+use model::{TenantId, Timestamp};
 use rpc::RuleGroupId;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -34,10 +36,44 @@ pub(crate) fn latest(due: Timestamp, interval: i64, now: Timestamp) -> (Timestam
     )
 }
 
+/// Whose turn it is, so that no tenant keeps the others waiting.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    count: u64,
+    /// The last turn of each tenant.
+    last: BTreeMap<TenantId, u64>,
+}
+
+impl Turns {
+    /// Which of the groups that wait is next, with since when they do: of a tenant of which fewest are `running`, of
+    /// these the one whose turn is longest ago, of its groups the one that waits longest.
+    pub(crate) fn pick(
+        &mut self,
+        waiting: &[(RuleGroupId, Timestamp)],
+        running: &BTreeMap<TenantId, usize>,
+    ) -> Option<usize> {
+        let rank = |(id, since): &(RuleGroupId, Timestamp)| {
+            let of_tenant = running.get(&id.tenant).copied().unwrap_or(0);
+            let last = self.last.get(&id.tenant).copied().unwrap_or(0);
+            (of_tenant, last, *since)
+        };
+        let (at, (id, _)) = waiting
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, group)| rank(group))?;
+        self.count += 1;
+        self.last.insert(id.tenant.clone(), self.count);
+        Some(at)
+    }
+
+    /// Forgets other tenants.
+    pub(crate) fn keep(&mut self, wanted: impl Fn(&TenantId) -> bool) {
+        self.last.retain(|tenant, _| wanted(tenant));
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use model::TenantId;
-
     use super::*;
 
     fn id(name: &str) -> RuleGroupId {
@@ -65,5 +101,35 @@ mod tests {
         assert_eq!(latest(100, 10, 100), (100, 0));
         assert_eq!(latest(100, 10, 109), (100, 0));
         assert_eq!(latest(100, 10, 125), (120, 2));
+    }
+
+    #[test]
+    fn tenants_take_turns_however_many_groups_of_one_wait() {
+        let id = |tenant: &str, name: &str| RuleGroupId {
+            tenant: TenantId::new(tenant).unwrap(),
+            ..id(name)
+        };
+        let mut waiting = vec![
+            (id("a", "1"), 1),
+            (id("a", "2"), 0),
+            (id("a", "3"), 2),
+            (id("b", "1"), 9),
+            (id("c", "1"), 8),
+        ];
+        let mut turns = Turns::default();
+        let mut running = BTreeMap::new();
+        let mut picked = Vec::new();
+        while let Some(at) = turns.pick(&waiting, &running) {
+            let (id, _) = waiting.remove(at);
+            picked.push(format!("{}{}", id.tenant, id.name));
+            *running.entry(id.tenant).or_default() += 1;
+        }
+        assert_eq!(picked, ["a2", "c1", "b1", "a1", "a3"]);
+        let both = [(id("a", "1"), 1), (id("b", "1"), 9)];
+        assert_eq!(
+            turns.pick(&both, &BTreeMap::new()),
+            Some(1),
+            "b's turn is longer ago"
+        );
     }
 }

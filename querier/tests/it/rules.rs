@@ -2,8 +2,9 @@
 //! sets; what is waited for is the catalog.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
@@ -12,8 +13,9 @@ use meta::MemoryMeta;
 use model::{NodeId, TenantId};
 use prometheus::Registry;
 use querier::{Config, Metrics, Querier, Ruler, Sources, http_router};
-use rpc::{Command, MetaApi};
+use rpc::{Catalog, Command, MetaApi, Outcome};
 use serde_json::Value;
+use tokio::sync::Notify;
 use tower::ServiceExt;
 
 use crate::world::{NOW, SECOND, World, record};
@@ -42,9 +44,13 @@ impl Rules {
     }
 
     fn process(&self, config: Config) -> Process {
+        self.process_over(Arc::clone(&self.meta) as Arc<dyn MetaApi>, config)
+    }
+
+    fn process_over(&self, meta: Arc<dyn MetaApi>, config: Config) -> Process {
         let sources = Sources {
             search: Arc::clone(&self.world.search) as Arc<dyn rpc::SearchApi>,
-            meta: Arc::clone(&self.meta) as Arc<dyn MetaApi>,
+            meta,
             storage: self.world.storage.clone(),
             retention: std::time::Duration::ZERO,
         };
@@ -68,15 +74,22 @@ impl Rules {
         self.meta.propose(nothing).await.unwrap();
     }
 
-    /// Waits until the catalog keeps a state of the only group with this text in it.
+    /// Waits until the catalog keeps a state of a group with this text in it.
     async fn kept(&self, text: &str) {
+        self.states(|states| states.iter().any(|state| state.contains(text)))
+            .await;
+    }
+
+    async fn states(&self, are: impl Fn(&[&str]) -> bool) {
         let mut catalog = self.meta.catalog();
-        while !catalog
-            .rules
-            .values()
-            .any(|group| group.state.contains(text))
-        {
-            catalog = self.meta.changed(catalog.version).await;
+        loop {
+            let states: Vec<&str> = catalog.rules.values().map(|group| &*group.state).collect();
+            if are(&states) {
+                return;
+            }
+            let changed = self.meta.changed(catalog.version);
+            let changed = tokio::time::timeout(PATIENCE, changed).await;
+            catalog = changed.unwrap();
         }
     }
 }
@@ -111,6 +124,36 @@ impl Process {
         assert_eq!(status, 200, "{body}");
         let body: Value = serde_json::from_str(&body).unwrap();
         body["data"]["alerts"].as_array().unwrap().clone()
+    }
+}
+
+/// After so long what is waited for does not happen.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A catalog whose first saving of states fails.
+struct Failing {
+    meta: Arc<MemoryMeta>,
+    is_to_fail: AtomicBool,
+    failed: Notify,
+}
+
+#[async_trait]
+impl MetaApi for Failing {
+    fn catalog(&self) -> Arc<Catalog> {
+        self.meta.catalog()
+    }
+
+    async fn changed(&self, version: u64) -> Arc<Catalog> {
+        self.meta.changed(version).await
+    }
+
+    async fn propose(&self, command: Command) -> Result<Outcome, rpc::Error> {
+        let is_state = matches!(command, Command::SaveRuleStates { .. });
+        if is_state && self.is_to_fail.swap(false, Ordering::SeqCst) {
+            self.failed.notify_one();
+            return Err(rpc::Error::Unavailable("nobody leads".to_owned()));
+        }
+        self.meta.propose(command).await
     }
 }
 
@@ -232,4 +275,82 @@ async fn addresses_that_are_none_are_refused_at_the_start() {
             "{refused}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_process_that_is_stopped_saves_what_could_not_be_saved_before() {
+    let rules = Rules::new();
+    let failing = Arc::new(Failing {
+        meta: Arc::clone(&rules.meta),
+        is_to_fail: AtomicBool::new(true),
+        failed: Notify::new(),
+    });
+    let meta = Arc::clone(&failing) as Arc<dyn MetaApi>;
+    let process = rules.process_over(meta, Config::default());
+    assert_eq!(process.post(GROUP).await.0, 202);
+    let ruler = process.start().await;
+    rules.pass(10).await;
+    failing.failed.notified().await;
+    ruler.stop().await;
+    let catalog = rules.meta.catalog();
+    let mut states = catalog.rules.values().map(|group| &*group.state);
+    assert!(states.all(|state| state.contains("\"pending\"")));
+}
+
+#[tokio::test]
+async fn alerts_of_a_rule_that_was_removed_do_not_come_back_with_it() {
+    let rules = Rules::new();
+    let process = rules.process(Config::default());
+    assert_eq!(process.post(GROUP).await.0, 202);
+    let ruler = process.start().await;
+    rules.pass(10).await;
+    rules.kept("\"pending\"").await;
+    let without = "name: g\ninterval: 10s\nrules: []\n";
+    assert_eq!(process.post(without).await.0, 202);
+    rules
+        .states(|states| states.iter().all(|state| state.is_empty()))
+        .await;
+    // Also when it is removed while nobody evaluates.
+    assert_eq!(process.post(GROUP).await.0, 202);
+    rules.pass(10).await;
+    rules.kept("\"pending\"").await;
+    ruler.stop().await;
+    assert_eq!(process.post(without).await.0, 202);
+    let ruler = process.start().await;
+    rules
+        .states(|states| states.iter().all(|state| state.is_empty()))
+        .await;
+    ruler.stop().await;
+}
+
+#[tokio::test]
+async fn a_group_that_names_a_long_text_often_is_refused() {
+    let rules = Rules::new();
+    let process = rules.process(Config::default());
+    let long = "x".repeat(400_000);
+    let group = |more: &str| {
+        format!(
+            "name: g\nrules:\n- alert: A\n  expr: vector(1)\n  annotations: {{a: &x {long}{more}}}\n"
+        )
+    };
+    let (status, text) = process.post(&group(", b: *x, c: *x")).await;
+    let want = "a rule group has 1048576 bytes at most\n";
+    assert_eq!((status, &*text), (400, want));
+    assert_eq!(process.post(&group(", b: *x")).await.0, 202);
+}
+
+#[tokio::test]
+async fn a_group_goes_on_at_its_times_when_another_rule_is_added() {
+    let rules = Rules::new();
+    let process = rules.process(Config::default());
+    assert_eq!(process.post(GROUP).await.0, 202);
+    let ruler = process.start().await;
+    rules.pass(10).await;
+    rules.kept("\"pending\"").await;
+    rules.clock.fetch_add(100 * SECOND, Ordering::SeqCst);
+    // It is due; that it is changed at this moment is no reason to wait for another interval.
+    let always = "- {alert: Always, expr: vector(1)}\n";
+    assert_eq!(process.post(&format!("{GROUP}{always}")).await.0, 202);
+    rules.kept("Always").await;
+    ruler.stop().await;
 }
