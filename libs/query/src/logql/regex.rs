@@ -69,6 +69,14 @@ pub fn compile(text: &str) -> Result<regex::Regex, RegexError> {
     build(text, &translate(text)?)
 }
 
+/// As [`compile`], if the expression takes no more than so many bytes when it is compiled.
+pub(super) fn compile_small(text: &str, bytes_max: usize) -> Option<regex::Regex> {
+    let translated = translate(text).ok()?;
+    let mut builder = regex::RegexBuilder::new(&translated);
+    let builder = builder.size_limit(bytes_max).nest_limit(NESTING_MAX);
+    builder.build().ok()
+}
+
 /// Compiles for a match of the whole text, in which `.` also matches line breaks, as in label
 /// matchers.
 ///

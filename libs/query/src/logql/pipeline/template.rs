@@ -10,6 +10,7 @@ mod compare;
 mod decimal;
 mod functions;
 mod layout;
+mod location;
 mod math;
 mod methods;
 mod printf;
@@ -130,7 +131,7 @@ impl Template {
         if trees.len() <= 1
             && let Some(tree) = trees.get(kind)
         {
-            parts = simple_parts(tree, names);
+            parts = simple_parts(tree, kind, names);
             // As in Loki, `line_format` of just one label looks for no error.
             if let (LINE, Some([Part::Label(place)])) = (kind, parts.as_deref_mut())
                 && !matches!(place, Place::Label(_))
@@ -259,12 +260,14 @@ fn value_at(row: &Row, place: Place) -> &str {
 }
 
 /// The template as texts and labels, if it is nothing else.
-fn simple_parts(tree: &ListNode, names: &mut Names) -> Option<Vec<Part>> {
+fn simple_parts(tree: &ListNode, kind: &str, names: &mut Names) -> Option<Vec<Part>> {
+    // As in Loki, `line_format` of just one label is that label, also when a variable takes it.
+    let takes_label = kind == LINE && tree.nodes.len() == 1;
     tree.nodes
         .iter()
         .map(|node| match node {
             Node::Text(text) => Some(Part::Text((*text.text).into())),
-            Node::Action(action) if action.pipe.decl.is_empty() => {
+            Node::Action(action) if action.pipe.decl.is_empty() || takes_label => {
                 let [CommandNode { args, .. }] = &action.pipe.commands[..] else {
                     return None;
                 };
@@ -272,7 +275,11 @@ fn simple_parts(tree: &ListNode, names: &mut Names) -> Option<Vec<Part>> {
                     [Expr::Field(_, chain)] if chain.len() == 1 => {
                         Some(Part::Label(Place::of(&chain[0], names)))
                     }
-                    [Expr::Identifier(_, name)] if name == "__line__" => Some(Part::Line),
+                    [Expr::Identifier(_, name)]
+                        if name == "__line__" && action.pipe.decl.is_empty() =>
+                    {
+                        Some(Part::Line)
+                    }
                     _ => None,
                 }
             }

@@ -49,6 +49,7 @@ fn length(value: &Value) -> Option<i64> {
     let length = match value {
         Value::String(text) => text.len(),
         Value::List(items) => items.len(),
+        Value::Bytes(bytes) => bytes.len(),
         Value::Map(members) => members.len(),
         Value::Labels(labels) => labels.len(),
         _ => return None,
@@ -84,9 +85,14 @@ fn index(item: &Value, at: &Value) -> Outcome {
                 .cloned()
                 .ok_or_else(|| out_of_range(at as i64))
         }
-        Value::String(text) => {
-            let at = position(at, text.len())?;
-            let byte = text.as_bytes().get(at);
+        Value::String(_) | Value::Bytes(_) => {
+            let bytes = match item {
+                Value::Bytes(bytes) => bytes,
+                Value::String(text) => text.as_bytes(),
+                _ => &[],
+            };
+            let at = position(at, bytes.len())?;
+            let byte = bytes.get(at);
             byte.map(|byte| Value::Byte(*byte))
                 .ok_or_else(|| out_of_range(at as i64))
         }
@@ -146,6 +152,7 @@ fn slice(args: &[Value]) -> Outcome {
     }
     Ok(match &args[0] {
         Value::List(items) => Value::List(items[from..to].into()),
+        Value::Bytes(bytes) => Value::Bytes(bytes[from..to].into()),
         Value::String(text) => {
             let mut part = String::new();
             push_clean(&mut part, &text.as_bytes()[from..to]);

@@ -60,6 +60,7 @@ fn equal(args: &[Value]) -> Result<bool, Failure> {
             (Kind::Other, Kind::Other) => match (first, other) {
                 (Value::Nil, other) | (other, Value::Nil) => *other == Value::Nil,
                 (Value::Time(a), Value::Time(b)) => a == b,
+                (Value::Location(a), Value::Location(b)) => a == b,
                 (a, b) => {
                     if matches!(a, Value::Time(_)) {
                         let (a, b, of_a, of_b) =

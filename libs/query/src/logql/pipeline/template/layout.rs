@@ -2,7 +2,7 @@
 
 mod read;
 
-use jiff::tz::TimeZone;
+use super::location::Location;
 
 pub(super) use self::read::parse;
 
@@ -42,6 +42,7 @@ pub(super) struct GoTime {
     pub(super) offset: i32,
     /// `UTC`, `CET`, or empty when only the offset is known.
     pub(super) zone: String,
+    pub(super) location: Location,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,14 +100,16 @@ impl GoTime {
             nanos,
             offset: 0,
             zone: "UTC".to_owned(),
+            location: Location::Utc,
         }
     }
 
+    /// So many nanoseconds since 1970, local time.
+
     pub(super) fn from_nanos(nanos: i64) -> Self {
-        GoTime::utc(
-            nanos.div_euclid(1_000_000_000),
-            nanos.rem_euclid(1_000_000_000) as u32,
-        )
+        let seconds = nanos.div_euclid(1_000_000_000);
+        let nanos = nanos.rem_euclid(1_000_000_000) as u32;
+        GoTime::utc(seconds, nanos).at(&Location::Local)
     }
 
     /// The zero of Go's `time.Time`: the first of January of year 1.
@@ -114,13 +117,46 @@ impl GoTime {
         GoTime::utc(days_of(1, 1, 1) * DAY_SECONDS, 0)
     }
 
-    pub(super) fn in_zone(mut self, zone: &TimeZone) -> Self {
-        if let Ok(timestamp) = jiff::Timestamp::from_second(self.seconds) {
-            let info = zone.to_offset_info(timestamp);
-            self.offset = info.offset().seconds();
-            self.zone = info.abbreviation().to_owned();
+    /// The same moment, shown elsewhere.
+    pub(super) fn at(mut self, location: &Location) -> Self {
+        if let Some((offset, zone, _)) = location.at(self.seconds) {
+            (self.offset, self.zone) = (offset, zone);
         }
+        self.location = location.clone();
         self
+    }
+
+    /// The moment at which clocks there show these seconds since 1970.
+    pub(super) fn shown_as(local: i64, nanos: u32, location: &Location) -> Self {
+        let mut seconds = local;
+        // Local time to UTC: the offset at the guess, then the offset at the better guess.
+        for _ in 0..2 {
+            let guess = GoTime::utc(seconds, 0).at(location);
+            seconds = local - i64::from(guess.offset);
+        }
+        GoTime::utc(seconds, nanos).at(location)
+    }
+
+    /// As Go's source would say it.
+    pub(super) fn as_source(&self) -> String {
+        let civil = self.civil();
+        format!(
+            "time.Date({}, time.{}, {}, {}, {}, {}, {}, {})",
+            civil.year,
+            MONTHS[civil.month as usize - 1],
+            civil.day,
+            civil.hour,
+            civil.minute,
+            civil.second,
+            self.nanos,
+            self.location.as_source()
+        )
+    }
+
+    /// As RFC 3339 writes it; `None` when the year has more than four digits.
+    pub(super) fn rfc3339(&self) -> Option<String> {
+        let in_range = (0..10_000).contains(&self.civil().year);
+        in_range.then(|| self.format("2006-01-02T15:04:05.999999999Z07:00"))
     }
 
     /// Nanoseconds since 1970, kept within 64 bits.
@@ -153,10 +189,8 @@ impl GoTime {
         let (year, month) = (months.div_euclid(12), months.rem_euclid(12) as u32 + 1);
         let days = days.clamp(-365 * YEARS_MAX, 365 * YEARS_MAX) + i64::from(civil.day) - 1;
         let moved = days_of(year, month, 1) + days - self.local_days();
-        GoTime {
-            seconds: self.seconds + moved * DAY_SECONDS,
-            ..self.clone()
-        }
+        let local = self.seconds + i64::from(self.offset) + moved * DAY_SECONDS;
+        GoTime::shown_as(local, self.nanos, &self.location)
     }
 
     pub(super) fn format(&self, layout: &str) -> String {

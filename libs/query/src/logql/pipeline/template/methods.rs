@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
-
 use super::functions::{Failure, Outcome, string};
 use super::layout::GoTime;
+use super::location::Location;
 use super::run::Param;
 use super::value::Value;
 
@@ -23,6 +22,9 @@ pub(super) fn find(value: &Value, name: &str) -> Result<Option<Method>, Failure>
     match value {
         Value::Time(_) => of_time(name),
         Value::Duration(_) => Ok(of_duration(name)),
+        Value::Location(_) if name == "String" => {
+            Ok(Some(method(&[], |value, _| string(value.shown()))))
+        }
         Value::Month(_) | Value::Weekday(_) if name == "String" => {
             Ok(Some(method(&[], |value, _| string(value.shown()))))
         }
@@ -105,6 +107,19 @@ fn of_time(name: &str) -> Result<Option<Method>, Failure> {
                 if rest * 2 < unit { -rest } else { unit - rest },
             ))
         }),
+        "In" => method(&[Param::Location], |t, args| match &args[0] {
+            Value::Location(location) => give(GoTime::clone(&time(Some(t))).at(location)),
+            _ => Err(Failure(
+                "time: missing Location in call to Time.In".to_owned(),
+            )),
+        }),
+        "AppendFormat" => method(&[Param::Bytes, Text], |t, args| {
+            let (Value::Bytes(before), Value::String(layout)) = (&args[0], &args[1]) else {
+                return Ok(Value::Nil);
+            };
+            let shown = time(Some(t)).format(layout);
+            Ok(Value::Bytes([before, shown.as_bytes()].concat().into()))
+        }),
         "Zone" | "ISOWeek" => return Err(second_value(name, "int")),
         "ZoneBounds" => return Err(second_value(name, "time.Time")),
         "Date" | "Clock" => {
@@ -129,9 +144,18 @@ fn part_of_time(name: &str) -> Option<Method> {
         "UnixNano" => |t, _| Ok(Value::Int64(time(Some(t)).unix_nanos())),
         "Nanosecond" => |t, _| Ok(Value::Int(i64::from(time(Some(t)).nanos))),
         "String" => |t, _| string(time(Some(t)).show()),
-        "UTC" => |t, _| give(GoTime::clone(&time(Some(t))).in_zone(&TimeZone::UTC)),
-        "Local" => |t, _| give(GoTime::clone(&time(Some(t))).in_zone(&TimeZone::UTC)),
+        "UTC" => |t, _| give(GoTime::clone(&time(Some(t))).at(&Location::Utc)),
+        "Local" => |t, _| give(GoTime::clone(&time(Some(t))).at(&Location::Local)),
         "IsZero" => |t, _| Ok(Value::Bool(nanos(&time(Some(t))) == nanos(&GoTime::zero()))),
+        "GoString" => |t, _| string(time(Some(t)).as_source()),
+        "Location" => |t, _| Ok(Value::Location(time(Some(t)).location.clone())),
+        "IsDST" => |t, _| {
+            let time = time(Some(t));
+            let there = time.location.at(time.seconds);
+            Ok(Value::Bool(there.is_some_and(|(_, _, summer)| summer)))
+        },
+        "MarshalText" => |t, _| marshal(t, "MarshalText", ""),
+        "MarshalJSON" => |t, _| marshal(t, "MarshalJSON", "\""),
         "Year" => |t, _| Ok(Value::Int(part(t, "2006"))),
         "Month" => |t, _| Ok(Value::Month(part(t, "1") as u8)),
         "Weekday" => |t, _| {
@@ -146,6 +170,18 @@ fn part_of_time(name: &str) -> Option<Method> {
         _ => return None,
     };
     Some(method(&[], body))
+}
+
+/// As RFC 3339, in quotes.
+fn marshal(value: &Value, name: &str, quote: &str) -> Outcome {
+    match time(Some(value)).rfc3339() {
+        Some(shown) => Ok(Value::Bytes(
+            format!("{quote}{shown}{quote}").into_bytes().into(),
+        )),
+        None => Err(Failure(format!(
+            "Time.{name}: year outside of range [0,9999]"
+        ))),
+    }
 }
 
 fn part(value: &Value, layout: &str) -> i64 {
@@ -180,6 +216,7 @@ fn moved(time: &GoTime, by: i128) -> GoTime {
         nanos: nanos.rem_euclid(NANOS_OF_SECOND) as u32,
         ..time.clone()
     }
+    .at(&time.location)
 }
 
 fn of_duration(name: &str) -> Option<Method> {

@@ -214,6 +214,10 @@ fn formatted(flags: &Flags, verb: char, arg: &Value, out: &mut Text) -> Written 
         Value::List(_) | Value::Labels(_) | Value::Map(_) if verb != 'T' => {
             return parts(flags, verb, arg, out);
         }
+        Value::Bytes(bytes) if !matches!(verb, 's' | 'q' | 'x' | 'X' | 'T') => {
+            let numbers = bytes.iter().map(|byte| Value::Byte(*byte)).collect();
+            return parts(flags, verb, &Value::List(numbers), out);
+        }
         arg => scalar(flags, verb, arg),
     };
     match text {
@@ -231,7 +235,13 @@ fn scalar(flags: &Flags, verb: char, arg: &Value) -> Option<String> {
         Value::Bool(value) if matches!(verb, 't' | 'v') => Some(padded(flags, &value.to_string())),
         Value::Float(number) => float(flags, verb, *number),
         Value::String(text) => string(flags, verb, text),
-        Value::Time(_) | Value::Duration(_) | Value::Month(_) | Value::Weekday(_)
+        Value::Time(time) if flags.sharp && verb == 'v' => Some(padded(flags, &time.as_source())),
+        Value::Bytes(bytes) => string(flags, verb, &String::from_utf8_lossy(bytes)),
+        Value::Time(_)
+        | Value::Location(_)
+        | Value::Duration(_)
+        | Value::Month(_)
+        | Value::Weekday(_)
             if matches!(verb, 'v' | 's' | 'x' | 'X' | 'q') && !(flags.sharp && verb == 'v') =>
         {
             string(flags, verb, &arg.shown())

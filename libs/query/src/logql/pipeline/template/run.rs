@@ -20,7 +20,7 @@ use super::{OUTPUT_BYTES_MAX, TURNS_MAX, methods};
 use crate::Halt;
 
 /// Deepest nesting of templates that call each other, of branches and of expressions, together.
-const DEPTH_MAX: usize = 100;
+const DEPTH_MAX: usize = 2_000;
 
 /// The trees of a template and of those that it defines.
 pub(super) struct Program {
@@ -154,7 +154,7 @@ impl<'p> Run<'p, '_> {
             return self.fail(format!("exceeded maximum template depth ({DEPTH_MAX})"));
         }
         self.depth += 1;
-        let result = inner(self);
+        let result = crate::logql::deep(|| inner(self));
         self.depth -= 1;
         result
     }
@@ -186,13 +186,14 @@ impl<'p> Run<'p, '_> {
             Node::Template(call) => {
                 let Some((name, tree)) = self.program.trees.get_key_value(call.name.as_str())
                 else {
-                    self.at = At::Offset(call.pos.offset);
+                    self.at = At::Template(call);
                     return self.fail(format!("template {:?} not defined", call.name.as_str()));
                 };
                 let dot = match &call.pipe {
                     Some(pipe) => self.pipe(dot, pipe)?,
                     None => Value::Nil,
                 };
+                self.at = At::Template(call);
                 let outer_name = std::mem::replace(&mut self.name, name);
                 let outer = std::mem::replace(&mut self.variables, vec![("$", dot.clone())]);
                 let result = self.deeper(|run| run.list(&dot, tree));
@@ -253,6 +254,10 @@ impl<'p> Run<'p, '_> {
                     self.turn(branch, Value::Int(at as i64), item.clone())
                 })
             }
+            Value::Bytes(bytes) => bytes.iter().enumerate().try_for_each(|(at, byte)| {
+                any = true;
+                self.turn(branch, Value::Int(at as i64), Value::Byte(*byte))
+            }),
             Value::Labels(labels) => labels.iter().try_for_each(|(name, value)| {
                 any = true;
                 let value = Value::String(Arc::clone(value));

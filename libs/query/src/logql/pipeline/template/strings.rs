@@ -11,7 +11,7 @@ use super::functions::{Bodies, Failure, Outcome, add, fail, int, string, text};
 use super::text::{Text, replaced, replaced_literally, replaced_matches};
 use super::value::Value;
 use crate::logql::pipeline::convert::push_clean;
-use crate::logql::regex::compile;
+use crate::logql::regex::{compile, compile_small};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
@@ -168,8 +168,10 @@ fn register_layout(map: &mut Bodies) {
 
 /// Regular expressions that a thread keeps: a template has few, and needs them for every row.
 const REGEXES_KEPT: usize = 4;
-/// Longest one that is kept; what it is compiled to grows with it.
+/// Longest one that is kept.
 const KEPT_BYTES_MAX: usize = 1024;
+/// Most bytes that one is compiled to that is kept: no query's budget counts them.
+const KEPT_PROGRAM_BYTES_MAX: usize = 128 * 1024;
 
 thread_local! {
     /// The one used last comes first.
@@ -186,14 +188,17 @@ pub(super) fn regex_of(pattern: &str) -> Result<Rc<Regex>, Failure> {
     if let Some(regex) = kept {
         return Ok(regex);
     }
-    let regex = Rc::new(compile(pattern).map_err(|error| fail(error.to_string()))?);
-    if pattern.len() <= KEPT_BYTES_MAX {
+    if pattern.len() <= KEPT_BYTES_MAX
+        && let Some(regex) = compile_small(pattern, KEPT_PROGRAM_BYTES_MAX).map(Rc::new)
+    {
         REGEXES.with_borrow_mut(|kept| {
             kept.truncate(REGEXES_KEPT - 1);
             kept.insert(0, (pattern.into(), Rc::clone(&regex)));
         });
+        return Ok(regex);
     }
-    Ok(regex)
+    let regex = compile(pattern).map_err(|error| fail(error.to_string()))?;
+    Ok(Rc::new(regex))
 }
 
 fn register_regex(map: &mut Bodies) {

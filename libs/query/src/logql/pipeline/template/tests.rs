@@ -144,7 +144,7 @@ fn nested(open: &str, inner: &str, levels: usize) -> String {
 #[test]
 fn branches_inside_of_templates_count_as_depth() {
     on_small_stack(|| {
-        let problem = "exceeded maximum template depth (100)";
+        let problem = "exceeded maximum template depth (2000)";
         for open in [
             "{{if .text}}",
             "{{range 1}}",
@@ -161,7 +161,7 @@ fn branches_inside_of_templates_count_as_depth() {
 #[test]
 fn all_that_may_be_nested_fits_a_small_stack() {
     on_small_stack(|| {
-        let problem = "exceeded maximum template depth (100)";
+        let problem = "exceeded maximum template depth (2000)";
         for open in [
             "{{if .text}}",
             "{{range 1}}",
@@ -174,7 +174,7 @@ fn all_that_may_be_nested_fits_a_small_stack() {
         // As deep as it goes, with a call of a template, a branch and calls in parentheses.
         let parens = format!("{}`a`{}", "(print ".repeat(40), ")".repeat(40));
         let json = format!("{}{}", "[".repeat(120), "]".repeat(120));
-        for levels in 1..50 {
+        for levels in [1, 300, 1_100] {
             let call = format!(
                 r#"{{{{define "t"}}}}{{{{if lt (len .) {levels}}}}}{{{{template "t" (print . `a`)}}}}{{{{else}}}}{{{{print {parens}}}}}{{{{printf "%d" (fromJson `{json}`)}}}}{{{{end}}}}{{{{end}}}}{{{{template "t" ``}}}}"#
             );
@@ -243,4 +243,41 @@ fn a_rendering_ends_when_its_query_does() {
     until(budget.halt()).unwrap_err();
     assert_eq!(asked.get(), 2);
     until(&Halt::default()).unwrap();
+}
+
+#[test]
+fn times_know_where_they_are_shown() {
+    let berlin = r#"(toDateInZone "2006-01-02 15:04" "Europe/Berlin" "2024-07-01 10:00")"#;
+    let plain = r#"(toDate "2006-01-02" "2024-03-01")"#;
+    for (action, want) in [
+        (format!("{berlin}.Location"), "Europe/Berlin"),
+        (format!("{berlin}.IsDST"), "true"),
+        (format!("{plain}.Location.String"), "Local"),
+        (format!("{plain}.UTC.Location"), "UTC"),
+        (
+            format!("{plain}.In {berlin}.Location"),
+            "2024-03-01 01:00:00 +0100 CET",
+        ),
+        // Into winter time: the clock shows the same hour.
+        (
+            format!("{berlin}.AddDate 0 6 0"),
+            "2025-01-01 10:00:00 +0100 CET",
+        ),
+        (
+            format!("{berlin}.GoString"),
+            "time.Date(2024, time.July, 1, 10, 0, 0, 0, time.Location(\"Europe/Berlin\"))",
+        ),
+        (
+            format!("printf `%s %T` {plain}.MarshalText {plain}.MarshalText"),
+            "2024-03-01T00:00:00Z []uint8",
+        ),
+        (
+            format!("printf `%s` ({plain}.AppendFormat nil `2006`)"),
+            "2024",
+        ),
+        (format!("{plain}.AppendFormat nil `2`"), "[49]"),
+    ] {
+        let rendered = render(&format!("{{{{{action}}}}}"), "");
+        assert_eq!(rendered.as_deref(), Ok(want), "{action}");
+    }
 }

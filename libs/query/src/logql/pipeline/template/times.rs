@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
-
 use super::CONTEXT;
 use super::functions::{Bodies, Failure, Outcome, add, fail, string, text};
 use super::layout::{GoTime, parse};
+use super::location::Location;
 use super::value::Value;
 
 pub(super) fn register(map: &mut Bodies) {
@@ -23,17 +22,14 @@ pub(super) fn register(map: &mut Bodies) {
             Value::Time(time) => GoTime::clone(time),
             _ => now(),
         };
-        let time = time.in_zone(&TimeZone::UTC);
+        let time = time.at(&Location::Utc);
         string(time.format(layout))
     });
     add(map, "toDate", |a| {
-        give(parse(text(a, 0)?, text(a, 1)?, &TimeZone::UTC).unwrap_or_else(GoTime::zero))
+        give(parse(text(a, 0)?, text(a, 1)?, &Location::Local).unwrap_or_else(GoTime::zero))
     });
     add(map, "toDateInZone", |a| {
-        let zone = match text(a, 1)? {
-            "" | "UTC" | "Local" => TimeZone::UTC,
-            name => TimeZone::get(name).unwrap_or(TimeZone::UTC),
-        };
+        let zone = Location::named(text(a, 1)?);
         give(parse(text(a, 0)?, text(a, 2)?, &zone).unwrap_or_else(GoTime::zero))
     });
     add(map, "unixEpoch", |a| {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::layout::{GoTime, day_name, month_name};
+use super::location::Location;
 use crate::logql::print::GoDuration;
 
 /// A value of a template.
@@ -22,11 +23,14 @@ pub(super) enum Value {
     Float(f64),
     String(Arc<str>),
     List(Arc<[Value]>),
+    /// `[]uint8`
+    Bytes(Arc<[u8]>),
     /// The row's labels.
     Labels(Arc<BTreeMap<Arc<str>, Arc<str>>>),
     /// An object of JSON.
     Map(Arc<BTreeMap<Arc<str>, Value>>),
     Time(Arc<GoTime>),
+    Location(Location),
     /// Nanoseconds.
     Duration(i64),
     /// From 1.
@@ -47,9 +51,11 @@ impl Value {
             Value::Float(_) => "float64",
             Value::String(_) => "string",
             Value::List(_) => "[]interface {}",
+            Value::Bytes(_) => "[]uint8",
             Value::Labels(_) => "map[string]string",
             Value::Map(_) => "map[string]interface {}",
             Value::Time(_) => "time.Time",
+            Value::Location(_) => "*time.Location",
             Value::Duration(_) => "time.Duration",
             Value::Month(_) => "time.Month",
             Value::Weekday(_) => "time.Weekday",
@@ -64,9 +70,10 @@ impl Value {
             Value::Float(value) => *value != 0.0,
             Value::String(text) => !text.is_empty(),
             Value::List(items) => !items.is_empty(),
+            Value::Bytes(bytes) => !bytes.is_empty(),
             Value::Labels(labels) => !labels.is_empty(),
             Value::Map(members) => !members.is_empty(),
-            Value::Time(_) => true,
+            Value::Time(_) | Value::Location(_) => true,
             other => other.integer() != Some(0),
         }
     }
@@ -93,6 +100,10 @@ impl Value {
                 let items: Vec<String> = items.iter().map(Value::shown).collect();
                 format!("[{}]", items.join(" "))
             }
+            Value::Bytes(bytes) => {
+                let bytes: Vec<String> = bytes.iter().map(u8::to_string).collect();
+                format!("[{}]", bytes.join(" "))
+            }
             Value::Labels(labels) => {
                 let labels: Vec<String> = labels.iter().map(|(n, v)| format!("{n}:{v}")).collect();
                 format!("map[{}]", labels.join(" "))
@@ -105,6 +116,7 @@ impl Value {
                 format!("map[{}]", members.join(" "))
             }
             Value::Time(time) => time.show(),
+            Value::Location(location) => location.name().to_owned(),
             Value::Duration(nanos) => GoDuration(*nanos).to_string(),
             Value::Month(number) => month_name(*number).to_owned(),
             Value::Weekday(number) => day_name(*number).to_owned(),

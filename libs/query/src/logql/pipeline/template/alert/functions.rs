@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use super::super::functions::{Bodies, Failure, Outcome, add, fail, string, text};
 use super::super::functions::{call as call_shared, signature as shared};
 use super::super::layout::GoTime;
+use super::super::location::Location;
 use super::super::printf::sprintf;
 use super::super::run::Param;
 use super::super::strings::{regex_of, url_encode};
@@ -271,7 +272,9 @@ fn time(seconds: f64) -> Result<Option<GoTime>, Failure> {
         )));
     }
     let millis = (seconds * 1000.0).round() as i64;
-    Ok(Some(GoTime::from_nanos(millis.saturating_mul(1_000_000))))
+    Ok(Some(
+        GoTime::from_nanos(millis.saturating_mul(1_000_000)).at(&Location::Utc),
+    ))
 }
 
 fn samples(map: &mut Bodies) {

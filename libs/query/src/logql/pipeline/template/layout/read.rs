@@ -1,7 +1,6 @@
 //! Reads times by a layout.
 
-use jiff::tz::TimeZone;
-
+use super::super::location::Location;
 use super::{
     DAY_SECONDS, DAYS, GoTime, MONTHS, OffsetForm, Pad, Token, civil_of, days_of, next_token,
 };
@@ -24,7 +23,7 @@ struct Fields {
 
 /// Reads a time by a layout; without a zone in the text it is one of `zone`. `None` if the text
 /// has another form or is no date.
-pub(in super::super) fn parse(layout: &str, text: &str, zone: &TimeZone) -> Option<GoTime> {
+pub(in super::super) fn parse(layout: &str, text: &str, zone: &Location) -> Option<GoTime> {
     let mut fields = Fields::default();
     let mut rest = text;
     let mut layout = layout;
@@ -165,7 +164,7 @@ impl Fields {
         Some(rest)
     }
 
-    fn finish(self, zone: &TimeZone) -> Option<GoTime> {
+    fn finish(self, zone: &Location) -> Option<GoTime> {
         let hour = match self.half_day {
             Some(true) if self.hour < 12 => self.hour + 12,
             Some(false) if self.hour == 12 => 0,
@@ -191,22 +190,19 @@ impl Fields {
         };
         let local = days * DAY_SECONDS + i64::from(hour * 3600 + self.minute * 60 + self.second);
         if let Some(offset) = self.offset {
-            let mut time = GoTime::utc(local - i64::from(offset), self.nanos);
-            time.offset = offset;
-            time.zone = match (self.zone, offset) {
-                (Some(zone), _) => zone,
-                (None, 0) => "UTC".to_owned(),
-                (None, _) => String::new(),
-            };
-            return Some(time);
+            let time = GoTime::utc(local - i64::from(offset), self.nanos);
+            // An offset that the zone has then is that zone's.
+            let there = time.clone().at(zone);
+            let named = self.zone.as_ref().is_none_or(|name| *name == there.zone);
+            return Some(match there.offset == offset && named {
+                true => there,
+                false => time.at(&Location::Fixed(
+                    offset,
+                    self.zone.unwrap_or_default().into(),
+                )),
+            });
         }
-        let mut seconds = local;
-        // Local time to UTC: the offset at the guess, then the offset at the better guess.
-        for _ in 0..2 {
-            let guess = GoTime::utc(seconds, 0).in_zone(zone);
-            seconds = local - i64::from(guess.offset);
-        }
-        Some(GoTime::utc(seconds, self.nanos).in_zone(zone))
+        Some(GoTime::shown_as(local, self.nanos, zone))
     }
 }
 

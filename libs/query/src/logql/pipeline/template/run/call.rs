@@ -1,5 +1,7 @@
 //! Calls of functions: how many arguments there must be, and of which types.
 
+use std::sync::Arc;
+
 use gotmpl::parse::{Expr, Number};
 
 use super::super::value::Value;
@@ -15,6 +17,10 @@ pub(in super::super) enum Param {
     Float,
     Time,
     Duration,
+    /// Or nothing.
+    Location,
+    /// Or nothing, which is none.
+    Bytes,
     Any,
 }
 
@@ -111,6 +117,8 @@ impl<'p> Run<'p, '_> {
         let text = || At::Expr(arg).shown(source).2;
         match (param, arg) {
             (Param::Any, Expr::Nil(_)) => Ok(Value::Nil),
+            (Param::Location, Expr::Nil(_)) => Ok(Value::Nil),
+            (Param::Bytes, Expr::Nil(_)) => Ok(Value::Bytes(Arc::default())),
             (_, Expr::Nil(_)) => self.fail(format!("cannot assign nil to {}", param.type_name())),
             (Param::Text, Expr::Number(..) | Expr::Bool(..)) => {
                 self.fail(format!("expected string; found {}", text()))
@@ -131,8 +139,12 @@ impl<'p> Run<'p, '_> {
             (Param::Float, Expr::String(..) | Expr::Bool(..)) => {
                 self.fail(format!("expected float; found {}", text()))
             }
-            (Param::Time, Expr::Number(..) | Expr::String(..) | Expr::Bool(..)) => {
-                self.fail(format!("can't handle {} for arg of type time.Time", text()))
+            (
+                Param::Time | Param::Location | Param::Bytes,
+                Expr::Number(..) | Expr::String(..) | Expr::Bool(..),
+            ) => {
+                let (text, name) = (text(), param.type_name());
+                self.fail(format!("can't handle {text} for arg of type {name}"))
             }
             _ => {
                 let value = self.value(dot, arg)?;
@@ -149,6 +161,8 @@ impl<'p> Run<'p, '_> {
             | (Param::Int, Value::Int(_))
             | (Param::Float, Value::Float(_))
             | (Param::Time, Value::Time(_))
+            | (Param::Location, Value::Location(_))
+            | (Param::Bytes, Value::Bytes(_))
             | (Param::Duration, Value::Duration(_)) => true,
             (_, Value::Nil) => {
                 return self.fail(format!("invalid value; expected {}", param.type_name()));
@@ -179,6 +193,8 @@ impl Param {
             Param::Int => "int",
             Param::Float => "float64",
             Param::Time => "time.Time",
+            Param::Location => "*time.Location",
+            Param::Bytes => "[]uint8",
             Param::Duration => "time.Duration",
             Param::Any => "interface {}",
         }

@@ -109,6 +109,7 @@ fn bytes_made(name: &str, value: &Value) -> Result<usize, Failure> {
         // They share what was there before.
         Value::String(_) if matches!(name, "default" | "index" | "__line__") => Ok(0),
         Value::String(text) => allowed(text).map(|()| text.len()),
+        Value::Bytes(bytes) => Ok(bytes.len()),
         Value::List(items) if name == "slice" => Ok(size_of_val::<[Value]>(items)),
         _ => Ok(0),
     }

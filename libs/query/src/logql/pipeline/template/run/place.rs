@@ -1,12 +1,12 @@
 //! Where in a template a node stands, and its text as Go writes it in errors.
 
-use gotmpl::parse::{CommandNode, Expr, PipeNode};
+use gotmpl::parse::{CommandNode, Expr, PipeNode, TemplateNode};
 
 /// A node that may be named in an error.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum At<'p> {
     Start,
-    Offset(usize),
+    Template(&'p TemplateNode),
     Expr(&'p Expr),
     /// A whole call.
     Command(&'p CommandNode),
@@ -18,10 +18,13 @@ impl At<'_> {
     pub(super) fn shown(self, source: &str) -> (usize, usize, String) {
         let (offset, text) = match self {
             At::Start => (0, String::new()),
-            At::Offset(offset) => (offset, String::new()),
-            At::Expr(expr) => (offset_of(expr), text(source, expr)),
+            At::Template(call) => template(source, call),
+            At::Expr(expr) => (offset_of(source, expr), text(source, expr)),
             At::Command(command) => (
-                command.args.first().map_or(command.pos.offset, offset_of),
+                command
+                    .args
+                    .first()
+                    .map_or(command.pos.offset, |first| offset_of(source, first)),
                 command_text(source, command),
             ),
             At::Pipe(pipe) => (pipe.pos.offset, pipe_text(source, pipe)),
@@ -36,12 +39,27 @@ impl At<'_> {
     }
 }
 
-/// Of names behind each other Go counts from the second one.
-fn offset_of(expr: &Expr) -> usize {
+/// Go counts from the name of the template.
+fn template(source: &str, call: &TemplateNode) -> (usize, String) {
+    let start = call.pos.offset;
+    let behind = source.get(start..).unwrap_or_default();
+    let name = behind.find(['"', '`']).unwrap_or_default();
+    let given = call.pipe.as_ref();
+    let given = given.map_or(String::new(), |pipe| {
+        format!(" {}", pipe_text(source, pipe))
+    });
+    let text = format!("{{{{template {:?}{given}}}}}", call.name.as_str());
+    (start + name, text)
+}
+
+/// Of names behind each other Go counts from the second one, of members of what is in parentheses
+/// from the first.
+fn offset_of(source: &str, expr: &Expr) -> usize {
     let start = expr.pos().offset;
     match expr {
         Expr::Field(_, chain) if chain.len() > 1 => start + 1 + chain[0].len(),
         Expr::Variable(_, name, chain) if !chain.is_empty() => start + name.len(),
+        Expr::Chain(_, inner, _) => start + text(source, inner).len(),
         _ => start,
     }
 }
