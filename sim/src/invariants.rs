@@ -51,8 +51,9 @@ pub(crate) enum Event {
         /// Nothing else that runs there reads objects.
         alone: bool,
     },
-    /// A view begins to read history at a run.
-    ReadsHistory { life: u64 },
+    /// Something else than the query begins to read at a run: a view its history, or the run its
+    /// share of another's query.
+    ReadsForOthers { life: u64 },
     /// The query since [`QueryBegins`](Event::QueryBegins) was answered with these records, in the
     /// order of the answer.
     Found {

@@ -20,6 +20,7 @@ use crate::life::Life;
 use crate::trace::Trace;
 
 mod ports;
+mod shares;
 mod tail;
 
 pub(crate) use ports::{Wires, Within};
@@ -76,6 +77,8 @@ pub(crate) struct Net {
     cuts: Mutex<BTreeSet<(Arc<str>, Arc<str>)>>,
     doors: Mutex<BTreeMap<Arc<str>, Door>>,
     calls: AtomicU64,
+    /// How many shares of other queriers' queries runs are doing.
+    shares: Mutex<BTreeMap<u64, u64>>,
 }
 
 /// What a process does with a call.
@@ -104,6 +107,7 @@ impl Net {
             cuts: Mutex::default(),
             doors: Mutex::default(),
             calls: AtomicU64::new(0),
+            shares: Mutex::default(),
         }
     }
 

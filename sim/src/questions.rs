@@ -70,8 +70,9 @@ impl World {
         };
         let version = run.node.as_ref().map_or(0, |node| node.catalog().version);
         let until = self.history.lock().get(&run.life.number).copied();
+        let views_read = until.is_some_and(|until| until >= Instant::now());
         self.checks.see(&Event::QueryBegins {
-            alone: until.is_none_or(|until| until < Instant::now()),
+            alone: !views_read && !self.net.does_shares(run.life.number),
             tenants: question.tenants.clone(),
             life: run.life.number,
             version,

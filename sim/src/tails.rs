@@ -72,7 +72,7 @@ impl World {
     /// Watches until a time, or until the view ends before.
     async fn watch(&self, run: &Run, tail: u64, of: u64, ends: Instant) {
         let life = run.life.number;
-        self.checks.see(&Event::ReadsHistory { life });
+        self.checks.see(&Event::ReadsForOthers { life });
         let read = Instant::now() + HISTORY_MAX;
         self.history.lock().insert(life, read);
         let (client, server) = tokio::io::duplex(PIPE_BYTES);

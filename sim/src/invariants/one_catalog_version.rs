@@ -49,7 +49,7 @@ impl Invariant for OneCatalogVersion {
                 self.alone = *alone;
                 self.read.clear();
             }
-            Event::ReadsHistory { life } if *life == self.asked => self.alone = false,
+            Event::ReadsForOthers { life } if *life == self.asked => self.alone = false,
             Event::Read { life, path } if *life == self.asked => {
                 self.read.insert(path.clone());
             }

@@ -173,10 +173,11 @@ impl QueryApi for Wire {
                 path: segment.path.to_string(),
             });
         }
-        let to = Arc::clone(&self.to);
+        let (to, net) = (Arc::clone(&self.to), Arc::clone(&self.net));
         let serve = move |door: Door| {
-            let (to, request) = (Arc::clone(&to), request.clone());
+            let (to, net, request) = (Arc::clone(&to), Arc::clone(&net), request.clone());
             async move {
+                let _doing = net.doing(door.life.number);
                 match door.querier {
                     Some(querier) => querier.share(request).await,
                     None => Err(broken(&to, "its querier has not started")),
