@@ -105,7 +105,6 @@ impl GoTime {
     }
 
     /// So many nanoseconds since 1970, local time.
-
     pub(super) fn from_nanos(nanos: i64) -> Self {
         let seconds = nanos.div_euclid(1_000_000_000);
         let nanos = nanos.rem_euclid(1_000_000_000) as u32;

@@ -53,6 +53,7 @@ fn give(time: GoTime) -> Outcome {
 }
 
 fn of_time(name: &str) -> Result<Option<Method>, Failure> {
+    // tidy: long because it is a flat table of methods.
     use Param::{Duration, Int, Text, Time};
     if let Some(found) = part_of_time(name) {
         return Ok(Some(found));
