@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{NodeId, TenantId, Timestamp};
+use model::{NANOS_PER_SECOND, NodeId, TenantId, Timestamp};
 use parking_lot::Mutex;
 use rpc::{Catalog, Command, RuleGroup, RuleGroupId, RuleProgress};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::decide::{Decision, GroupState, Pace, Written, carried, decide, ended};
+use super::decide::{Decision, Evaluated, GroupState, Pace, Written, carried, decide, ended};
 use super::evaluate::{evaluate, external_url};
 use super::group::Group;
 use super::lease::is_ours;
@@ -30,6 +30,9 @@ const ALERTS_FRESH_FOR_MIN: Duration = Duration::from_secs(30);
 const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Bytes of states saved by one command; a state that is larger goes alone.
 const SAVE_BYTES_MAX: usize = 256 * 1024;
+/// The states of a group are saved, and told to who asks, before its other rules are evaluated when a rule takes so
+/// long, nanoseconds.
+const SLOW: i64 = NANOS_PER_SECOND;
 /// How long a task that is stopped takes to save states.
 const SAVE_LAST_FOR: Duration = Duration::from_secs(2);
 
@@ -40,11 +43,14 @@ pub(super) struct Places {
     pub(super) remote_write: Option<Outbox>,
 }
 
+/// How a group is; `None` when it is evaluated no more, so that an evaluation which ends late changes and tells nothing.
+type State = Arc<Mutex<Option<GroupState>>>;
+
 /// A group that is evaluated here.
 struct Running {
     version: u64,
     group: Arc<Group>,
-    state: Arc<Mutex<GroupState>>,
+    state: State,
     /// For when it is evaluated next.
     due: Timestamp,
     /// The evaluation that has begun and is not done.
@@ -66,7 +72,9 @@ struct Begun {
 struct Finished {
     id: RuleGroupId,
     version: u64,
-    /// When it was the last one of its group.
+    /// Whether it was the last one of its group.
+    is_last: bool,
+    /// After the last rule, and after slow ones.
     outcome: Option<Outcome>,
 }
 
@@ -83,7 +91,7 @@ struct Job {
     id: RuleGroupId,
     version: u64,
     group: Arc<Group>,
-    state: Arc<Mutex<GroupState>>,
+    state: State,
     number: usize,
     at: Timestamp,
     pace: Pace,
@@ -142,11 +150,27 @@ impl Task {
             }
         }
         self.evaluations.abort_all();
+        self.keep_begun();
         if tokio::time::timeout(SAVE_LAST_FOR, self.save_rest())
             .await
             .is_err()
         {
             tracing::warn!("the last states of rules were not saved in time");
+        }
+    }
+
+    /// What the rules gave that were evaluated of a group that is not done.
+    fn keep_begun(&mut self) {
+        for (id, running) in &mut self.groups {
+            let Some(state) = running.end() else {
+                continue;
+            };
+            if running.begun.is_some() {
+                let text = saved::save(&running.group, &state);
+                if text.worth != running.saved {
+                    self.unsaved.insert(id.clone(), text.whole.into());
+                }
+            }
         }
     }
 
@@ -190,7 +214,9 @@ impl Task {
             if !self.groups.is_empty() {
                 tracing::info!("another querier evaluates the rules now");
             }
-            self.groups.clear();
+            for (_, running) in std::mem::take(&mut self.groups) {
+                running.end();
+            }
             self.turns = Turns::default();
             self.unsaved.clear();
             self.evaluations.abort_all();
@@ -231,9 +257,9 @@ impl Task {
 
     /// Ends what is under way for a group that was removed, and its series.
     fn let_go(&mut self, id: &RuleGroupId) {
-        if let Some(running) = self.groups.remove(id) {
-            running.break_off();
-            let samples = ended(&mut running.state.lock().rules, self.shared.now());
+        let ended_state = self.groups.remove(id).and_then(|running| running.end());
+        if let Some(mut state) = ended_state {
+            let samples = ended(&mut state.rules, self.shared.now());
             self.places.write(&id.tenant, &samples);
         }
     }
@@ -249,8 +275,8 @@ impl Task {
         let mut saved = saved::worth(&kept.state);
         let state = match self.groups.remove(id) {
             Some(running) => {
-                running.break_off();
-                let mut old = running.state.lock();
+                let old = running.end();
+                let mut old = old.unwrap_or_else(|| GroupState::of(&running.group));
                 let state = carried(&running.group, &mut old, &group);
                 // What was removed must not come back, whether it is saved or on its way.
                 saved = saved.filter(|saved| *saved == running.saved);
@@ -278,7 +304,7 @@ impl Task {
             begun: None,
             saved: text.worth,
             group: Arc::new(group),
-            state: Arc::new(Mutex::new(state)),
+            state: Arc::new(Mutex::new(Some(state))),
         };
         self.groups.insert(id.clone(), running);
     }
@@ -369,14 +395,16 @@ impl Task {
         if running.version != finished.version {
             return;
         }
-        let Some(Outcome { text, report }) = finished.outcome else {
-            if let Some(begun) = &mut running.begun {
+        match &mut running.begun {
+            Some(begun) if !finished.is_last => {
                 begun.number += 1;
                 begun.task = None;
             }
+            begun => *begun = None,
+        }
+        let Some(Outcome { text, report }) = finished.outcome else {
             return;
         };
-        running.begun = None;
         if text.worth != running.saved {
             if text.left_out > 0 {
                 let (tenant, name, alerts) =
@@ -438,11 +466,13 @@ impl Running {
         }
     }
 
-    fn break_off(&self) {
+    /// Breaks off what is under way, and gives the state; `None` when that was given before.
+    fn end(&self) -> Option<GroupState> {
         let task = self.begun.as_ref().and_then(|begun| begun.task.as_ref());
         if let Some(task) = task {
             task.abort();
         }
+        self.state.lock().take()
     }
 }
 
@@ -462,25 +492,9 @@ impl Job {
             metrics.evaluations.inc();
             metrics.failures.inc_by(evaluated.results.is_err().into());
         }
+        let is_slow = evaluated.as_ref().is_some_and(|rule| rule.nanos >= SLOW);
         let blocking = self.shared.backend.blocking.clone();
-        let done = blocking.run(move || {
-            let mut state = self.state.lock();
-            if let Some(evaluated) = evaluated {
-                let decision = decide(
-                    &self.group,
-                    &mut state,
-                    self.number,
-                    evaluated,
-                    self.at,
-                    &self.pace,
-                );
-                self.places.send(&self.shared, &self.id.tenant, &decision);
-            }
-            is_last.then(|| Outcome {
-                text: saved::save(&self.group, &state),
-                report: GroupReport::of(&self.id, self.version, &self.group, &state),
-            })
-        });
+        let done = blocking.run(move || self.take_in(evaluated, is_last || is_slow));
         let outcome = done.await.unwrap_or_else(|error| {
             tracing::error!(name = %id.name, %error, "what a rule gave was not taken in");
             None
@@ -488,8 +502,24 @@ impl Job {
         Finished {
             id,
             version,
+            is_last,
             outcome,
         }
+    }
+
+    /// Does what follows of what the rule gave, unless the group is evaluated no more.
+    fn take_in(self, evaluated: Option<Evaluated>, is_told: bool) -> Option<Outcome> {
+        let mut state = self.state.lock();
+        let state = state.as_mut()?;
+        let (group, pace) = (&self.group, &self.pace);
+        if let Some(evaluated) = evaluated {
+            let decision = decide(group, state, self.number, evaluated, self.at, pace);
+            self.places.send(&self.shared, &self.id.tenant, &decision);
+        }
+        is_told.then(|| Outcome {
+            text: saved::save(group, state),
+            report: GroupReport::of(&self.id, self.version, group, state),
+        })
     }
 }
 
