@@ -19,8 +19,9 @@ const VOTE: u64 = 1;
 const COMMITTED: u64 = 2;
 const PURGED: u64 = 3;
 
-/// About how many bytes of entries go into one message; at least one entry does.
-const MESSAGE_BYTES: usize = 1 << 20;
+/// About how many bytes of entries go into one message; at least one entry does. A voter must have them on its disk
+/// within one heartbeat, else they are sent anew.
+const MESSAGE_BYTES: usize = 512 * 1024;
 
 /// The log of this process.
 #[derive(Debug)]
@@ -216,4 +217,48 @@ fn decode(kept: &Kept, index: u64, value: &[u8]) -> Result<Entry, Failure> {
 
 fn encode(kept: &Kept, value: &impl Serialize) -> Result<Vec<u8>, Failure> {
     serde_json::to_vec(value).map_err(|error| kept.corrupt("a value to be written", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::TenantId;
+    use openraft::{CommittedLeaderId, EntryPayload};
+    use rpc::{Command, RuleGroupId};
+
+    use super::super::Proposal;
+    use super::*;
+    use crate::store::MemoryStore;
+
+    fn entry(index: u64, bytes: usize) -> Entry {
+        let command = Command::SetRules {
+            group: RuleGroupId {
+                tenant: TenantId::default(),
+                namespace: "n".into(),
+                name: "g".into(),
+            },
+            definition: "x".repeat(bytes).into(),
+        };
+        Entry {
+            log_id: LogId::new(CommittedLeaderId::new(1, 1), index),
+            payload: EntryPayload::Normal(Proposal::new(&command, None)),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_voter_that_is_behind_is_sent_a_part_of_large_entries_and_one_at_least() {
+        let kept = Kept::new(Arc::new(MemoryStore::default()));
+        let sizes = [200_000, 200_000, 200_000, 900_000, 1];
+        let puts = (0..).zip(sizes).map(|(index, bytes)| {
+            let bytes = encode(&kept, &entry(index, bytes)).unwrap();
+            Change::Put(Shelf::Log, index, bytes)
+        });
+        kept.store.write(puts.collect()).await.unwrap();
+        let mut reader = Reader { kept };
+        for (start, want) in [(0, 2), (2, 1), (3, 1), (4, 1)] {
+            let sent = reader.limited_get_log_entries(start, 5).await.unwrap();
+            assert_eq!(sent.len(), want, "from {start}");
+        }
+    }
 }
