@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{BatchId, Digest, HeadId, HeadKey, NodeId, Signal, Timestamp};
+use model::{BatchId, Digest, HeadId, HeadKey, NodeId, Signal};
 use parking_lot::Mutex;
 use rpc::{
     Catalog, Command, FlushCommit, MetaApi, Network, OwnerApi, ReconcileRequest, Reconciled,
@@ -40,8 +40,8 @@ pub(crate) struct Flusher {
     unnamed: Arc<Mutex<HashMap<HeadKey, Unnamed>>>,
     /// So long an object may be named: well before it is taken for an orphan.
     unnamed_age_max: Duration,
-    /// Owners that did not answer, and until when they are not asked again.
-    away: Arc<Mutex<HashMap<NodeId, Timestamp>>>,
+    /// Owners that did not answer, and since when: for a while they are not asked again.
+    away: Arc<Mutex<HashMap<NodeId, Instant>>>,
 }
 
 #[derive(Debug)]
@@ -284,12 +284,12 @@ impl Flusher {
         request: ReconcileRequest,
     ) -> Result<Vec<(NodeId, Reconciled)>, Error> {
         let mut asked = JoinSet::new();
-        let now = (self.clock)();
+        let pause = self.owner_timeout.saturating_mul(3);
         for other in others {
             let away = self.away.lock().get(&other).copied();
             let Some(owner) = self
                 .owner(other)
-                .filter(|_| away.is_none_or(|at| at <= now))
+                .filter(|_| away.is_none_or(|since| since.elapsed() >= pause))
             else {
                 continue;
             };
@@ -324,9 +324,7 @@ impl Flusher {
             "another owner does not answer; it stores what only it has when it is back"
         );
         self.metrics.unreachable_owners.inc();
-        let pause = nanos(self.owner_timeout).saturating_mul(3);
-        let until = (self.clock)().saturating_add(pause);
-        self.away.lock().insert(other, until);
+        self.away.lock().insert(other, Instant::now());
     }
 
     /// `None` when it is not in the cluster any more.

@@ -32,6 +32,7 @@
 //!   quarter of it, plus one request.
 
 mod cluster;
+mod delays;
 mod flush;
 mod flushed;
 mod head;
@@ -216,6 +217,8 @@ pub(crate) struct State {
     /// The ring that was last said to be drained, and when to say so again.
     drained: (RingVersion, Timestamp),
     leaving: bool,
+    /// What the clock showed last.
+    latest: Timestamp,
 }
 
 #[derive(Debug)]
@@ -312,11 +315,13 @@ impl State {
             told: (RingVersion(0), Timestamp::MIN),
             drained: (RingVersion(0), Timestamp::MIN),
             leaving: false,
+            latest: Timestamp::MIN,
         }
     }
 
     /// Takes one event; `out` is given what is to be done, in order.
     pub(crate) fn on(&mut self, now: Timestamp, event: Event, out: &mut Vec<Action>) {
+        self.see_clock(now);
         match event {
             Event::Ingest { ticket, requests } => self.ingest(now, ticket, requests, out),
             Event::Appended { writes, file } => self.appended(&writes, file, out),

@@ -112,7 +112,7 @@ impl State {
     fn move_up(&mut self, now: Timestamp) {
         for sequence in &self.sealed {
             if let Some(head) = self.heads.get(sequence) {
-                let due = self.turn(&head.key, now.max(self.slot_over(&head.key)));
+                let due = self.turn(&head.key, now.max(self.over(&head.key, now)));
                 if let Some(head) = self.heads.get_mut(sequence) {
                     head.due = head.due.min(due);
                 }
@@ -209,7 +209,7 @@ impl State {
             return;
         };
         let (said, again) = self.told;
-        if ring > said || is_time(again, now, TELL_AGAIN_NANOS) {
+        if ring > said || again <= now {
             self.told = (ring, now.saturating_add(TELL_AGAIN_NANOS));
             out.push(Action::Knows(ring));
         }
@@ -231,7 +231,7 @@ impl State {
             return;
         };
         let (said, again) = self.drained;
-        if ring > said || is_time(again, now, RETRY_NANOS.1) {
+        if ring > said || again <= now {
             self.drained = (ring, now.saturating_add(RETRY_NANOS.1));
             out.push(Action::Drained(ring));
         }
@@ -250,17 +250,16 @@ impl State {
             return;
         };
         self.fenced = closed;
-        let open = self.open.iter().filter(|(key, _)| key.ring <= closed);
-        let open: Vec<_> = open.map(|(key, sequence)| (*key, *sequence)).collect();
-        for (key, sequence) in open {
+        // Those too that are sealed: another owner, or the end of a slot that a clock ahead has named, may
+        // be long in coming.
+        let keys = self
+            .heads
+            .iter()
+            .map(|(sequence, head)| (head.key, *sequence));
+        let heads: Vec<_> = keys.filter(|(key, _)| key.ring <= closed).collect();
+        for (key, sequence) in heads {
             let due = self.turn(&key, now);
             self.seal(sequence, due);
         }
     }
-}
-
-/// Whether it is time to say again what is said every so many nanoseconds, also after the clock was set
-/// back.
-fn is_time(again: Timestamp, now: Timestamp, every: i64) -> bool {
-    again <= now || again > now.saturating_add(every)
 }

@@ -81,6 +81,14 @@ impl State {
         end.saturating_add(self.settings.slot_grace)
     }
 
+    /// From when on owners flush the key: nothing more comes after its slot, nor to a ring that is closed.
+    pub(super) fn over(&self, key: &HeadKey, now: Timestamp) -> Timestamp {
+        match key.ring <= self.fenced {
+            true => self.slot_over(key).min(now),
+            false => self.slot_over(key),
+        }
+    }
+
     pub(super) fn is_only_owner(&self, key: &HeadKey) -> bool {
         self.rings.others(key).next().is_none()
     }

@@ -27,7 +27,7 @@ impl State {
                 last_of_head,
             } => {
                 let sequence = filing.head.sequence;
-                self.replay_head(sequence, filing.key, last_of_head);
+                self.replay_head(now, sequence, filing.key, last_of_head);
                 self.files.feeds(file, sequence);
                 if self.seen.get(filing.batch_id).is_none() {
                     self.seen.stored(filing.batch_id);
@@ -53,9 +53,9 @@ impl State {
     /// A head of an earlier run takes no new batches: a commit of that run may still be on its way
     /// to the coordinator, and it would cover what was added since. So it is sealed, and flushed
     /// when its last record was read.
-    fn replay_head(&mut self, sequence: u64, key: HeadKey, last: bool) {
+    fn replay_head(&mut self, now: Timestamp, sequence: u64, key: HeadKey, last: bool) {
         self.next_head = self.next_head.max(sequence + 1);
-        let due = self.replayed_due(&key);
+        let due = self.replayed_due(now, &key);
         let head = self.heads.entry(sequence).or_insert_with(|| {
             self.sealed.insert(sequence);
             Head {
@@ -69,10 +69,10 @@ impl State {
     }
 
     /// At once; but where there are other owners, these have probably flushed it, or are about to.
-    fn replayed_due(&self, key: &HeadKey) -> Timestamp {
+    fn replayed_due(&self, now: Timestamp, key: &HeadKey) -> Timestamp {
         match self.rings.others(key).next() {
             None => Timestamp::MIN,
-            Some(_) => self.turn(key, self.slot_over(key)),
+            Some(_) => self.turn(key, self.over(key, now)),
         }
     }
 

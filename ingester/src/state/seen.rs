@@ -69,6 +69,13 @@ impl Seen {
         }
     }
 
+    /// The clock was set back by so many nanoseconds.
+    pub(super) fn move_back(&mut self, by: i64) {
+        for (until, _) in &mut self.flushed {
+            *until = until.saturating_sub(by);
+        }
+    }
+
     fn forget_oldest(&mut self) -> bool {
         let Some((_, ids)) = self.flushed.pop_front() else {
             return false;

@@ -349,6 +349,33 @@ fn a_failed_flush_keeps_the_head_and_is_tried_again_later() {
 }
 
 #[test]
+fn as_much_is_left_of_each_delay_after_the_clock_was_set_back_as_before() {
+    let day = 86_400 * SECOND;
+    let mut m = machine();
+    m.now = day;
+    m.ingest(vec![request(1, 0, 1440, 10), request(2, 1, 1440, 10)]);
+    m.appended(&[0, 1], 2);
+    m.on(Event::Flush { ticket: 90 });
+    m.flushed(4, false);
+    m.flushed(5, true);
+    assert!(m.at(0).is_empty(), "the clock is set back by a day");
+    assert!(m.at(SECOND / 2 - 1).is_empty());
+    assert_eq!(m.at(SECOND / 2), ["flush 4 of 1"]);
+    m.flushed(4, false);
+    m.at(120 * SECOND - 1);
+    let again = || vec![request(2, 1, 1440, 10)];
+    assert_eq!(m.ingest(again()), ["duplicate", "answer 1"]);
+    m.at(120 * SECOND);
+    assert_eq!(m.ingest(again()), ["append 2 to 6"], "two slots");
+    let full = (10..20).map(|n| request(n, n as u32, 1440, 110_000));
+    m.now = day;
+    m.ingest(full.collect());
+    assert!(m.ingest(again()).is_empty(), "no room");
+    assert!(m.at(0).is_empty());
+    assert_eq!(m.at(2 * SECOND), ["refuse 4 Exhausted"]);
+}
+
+#[test]
 fn a_flush_waits_for_what_was_acknowledged_before_it() {
     let mut m = machine();
     assert_eq!(m.on(Event::Flush { ticket: 90 }), ["answer 90"]);

@@ -395,6 +395,81 @@ fn a_past_ring_is_closed_a_slot_later_and_drained_when_its_heads_are_stored() {
 }
 
 #[test]
+fn a_past_ring_is_drained_though_a_flush_failed_before_the_clock_was_set_back_by_a_day() {
+    let mut m = owner();
+    m.now = 86_400 * SECOND;
+    m.take(1, 0, 0);
+    assert_eq!(m.at(m.now), ["flush 4 of 1"]);
+    m.flushed(4, false);
+    m.now = 10 * SECOND;
+    assert!(m.rings(rings(1, 2, true)).is_empty());
+    assert_eq!(m.at(m.now + SECOND / 2), ["flush 4 of 1"]);
+    assert!(m.flushed(4, true).is_empty(), "not closed yet");
+    assert_eq!(m.at(70 * SECOND), ["drained 1"]);
+}
+
+#[test]
+fn a_ring_that_became_past_before_the_clock_was_set_back_is_closed_a_slot_later() {
+    let mut m = owner();
+    m.now = 86_400 * SECOND;
+    m.take(1, 0, 1440);
+    m.rings(rings(1, 2, true));
+    assert!(m.at(m.now + 10 * SECOND).is_empty());
+    assert!(m.at(0).is_empty(), "ten seconds have passed");
+    assert!(m.at(50 * SECOND - 1).is_empty());
+    assert!(m.at(50 * SECOND).is_empty(), "sealed");
+    assert_eq!(m.at(50 * SECOND + 1), ["flush 4 of 1"]);
+    assert_eq!(m.flushed(4, true), ["drained 1"]);
+    assert!(m.at(0).is_empty(), "said");
+    assert_eq!(m.at(30 * SECOND), ["drained 1"], "said again");
+}
+
+#[test]
+fn heads_of_a_closed_ring_do_not_wait_for_the_end_of_a_slot_that_is_a_day_ahead() {
+    const TOMORROW: i64 = 1440;
+    let mut m = owner();
+    m.take(1, 1, TOMORROW);
+    let key = HeadKey {
+        shard: Shard(1),
+        slot: Slot(TOMORROW),
+        ring: RingVersion(1),
+    };
+    let request = ReconcileRequest {
+        key,
+        ids: Vec::new(),
+    };
+    // Whoever asks stores nothing.
+    let asked = m.on(Event::Reconcile {
+        ticket: 80,
+        request,
+    });
+    assert_eq!(asked, ["tell 80 [4:1] flushed "]);
+    m.rings(rings(1, 2, true));
+    assert!(m.at(60 * SECOND).is_empty(), "closed; it is another's turn");
+    assert_eq!(m.at(80 * SECOND), ["flush 4 of 1"]);
+    assert_eq!(m.flushed(4, true), ["drained 1"]);
+
+    let start = Start {
+        ingester: 9,
+        next_head: 4,
+        free: BTreeSet::new(),
+        next_file: 2,
+        files: vec![1],
+        covered: CoveredHeads::default(),
+        rings: rings(1, 2, true),
+    };
+    let mut m = machine();
+    m.state = State::new(&config(), start);
+    let mut record = replayed(2, 1, true, 10);
+    if let Replayed::Batch { filing, .. } = &mut record {
+        filing.key = key;
+    }
+    m.on(Event::Replayed { ticket: 1, record });
+    assert!(m.on(Event::ReplayDone).is_empty());
+    assert_eq!(m.at(20 * SECOND), ["flush 2 of 1"], "closed at the start");
+}
+
+#[test]
 fn nobody_waits_for_owners_of_a_past_ring_that_have_nothing_more_to_flush() {
     let mut m = owner();
     m.take(1, 2, 0);
