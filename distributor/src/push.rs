@@ -93,6 +93,9 @@ pub struct Outcome {
     pub refusals: Refusals,
     /// Whether the request named any stream, be it one without records or a refused one.
     pub named_streams: bool,
+    /// What is wrong with labels that cannot be read, of a stream without records: there is none
+    /// that was refused for it.
+    pub unread_labels: Option<String>,
 }
 
 /// Takes requests; cheap to clone.
@@ -224,6 +227,7 @@ impl Distributor {
             records: sorted.records,
             refusals: sorted.refusals,
             named_streams: sorted.named_streams,
+            unread_labels: sorted.unread_labels,
         })
     }
 

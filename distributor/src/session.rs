@@ -34,6 +34,7 @@ pub(crate) struct Session<'s> {
     room: usize,
     full: bool,
     named_streams: bool,
+    unread_labels: Option<String>,
     key: Vec<u8>,
     hasher: TextHasher,
     /// The streams that will be named next, those that are known.
@@ -82,6 +83,8 @@ pub(crate) struct Sorted {
     pub(crate) refusals: Refusals,
     /// Whether any stream was named.
     pub(crate) named_streams: bool,
+    /// What is wrong with labels that cannot be read of a stream without records.
+    pub(crate) unread_labels: Option<String>,
 }
 
 impl<'s> Session<'s> {
@@ -121,6 +124,7 @@ impl<'s> Session<'s> {
             room: request.record_bytes_max,
             full: false,
             named_streams: false,
+            unread_labels: None,
             key: Vec::new(),
             hasher: streams.text_hasher(tenant),
             ahead: VecDeque::new(),
@@ -128,7 +132,7 @@ impl<'s> Session<'s> {
     }
 
     /// What was taken; `None` if it is more than the request may bring.
-    pub(crate) fn finish(self) -> Option<Sorted> {
+    pub(crate) fn finish(mut self) -> Option<Sorted> {
         self.leave();
         if self.full {
             return None;
@@ -144,6 +148,7 @@ impl<'s> Session<'s> {
             bytes: self.bytes,
             refusals: self.refusals,
             named_streams: self.named_streams,
+            unread_labels: self.unread_labels,
         })
     }
 
@@ -165,15 +170,20 @@ impl<'s> Session<'s> {
         !self.full
     }
 
-    /// Counts what the current stream got, if hot streams are spread.
-    fn leave(&self) {
-        if let Current::Stream {
-            heat: Some(heat),
-            from,
-            ..
-        } = &self.current
-        {
-            heat.add(self.bytes - from, self.now);
+    /// Counts what the current stream got, if hot streams are spread; keeps what is wrong with its
+    /// labels, if no record told it.
+    fn leave(&mut self) {
+        match &mut self.current {
+            Current::Stream {
+                heat: Some(heat),
+                from,
+                ..
+            } => heat.add(self.bytes - *from, self.now),
+            Current::Refused {
+                reason: Reason::InvalidLabels | Reason::InvalidUtf8,
+                message,
+            } if self.unread_labels.is_none() => self.unread_labels = message.take(),
+            _ => {}
         }
     }
 

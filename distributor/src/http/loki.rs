@@ -13,7 +13,8 @@ const TYPES: &str = "application/x-protobuf (or none), application/json";
 const NO_STREAM: &str = "error at least one valid stream is required for ingestion";
 
 /// `POST /loki/api/v1/push`: 204, or plain text that says what is wrong. When some records are
-/// refused the others are stored and the answer is 400; without any stream it is 422.
+/// refused the others are stored and the answer is 400, as it is when labels of a stream without records cannot be
+/// read; without any stream it is 422.
 pub(crate) async fn push(
     State(distributor): State<Distributor>,
     request: Request,
@@ -22,7 +23,10 @@ pub(crate) async fn push(
         Ok(outcome) if !outcome.named_streams => {
             refusal(StatusCode::UNPROCESSABLE_ENTITY, NO_STREAM.to_owned())
         }
-        Ok(outcome) if outcome.refusals.records() == 0 => StatusCode::NO_CONTENT.into_response(),
+        Ok(outcome) if outcome.refusals.records() == 0 => match outcome.unread_labels {
+            None => StatusCode::NO_CONTENT.into_response(),
+            Some(problem) => refusal(StatusCode::BAD_REQUEST, problem),
+        },
         Ok(outcome) => refusal(StatusCode::BAD_REQUEST, outcome.refusals.text()),
         Err(error) => {
             let status = http_status(&error, Dialect::Plain);

@@ -275,6 +275,22 @@ async fn more_bodies_than_may_wait_are_told_to_come_again() {
 }
 
 #[tokio::test]
+async fn labels_that_cannot_be_read_are_told_also_without_records() {
+    let fixture = Fixture::new();
+    let bad = snappy(&message(r#"{app="x"#, &[]));
+    let good = message(r#"{app="x"}"#, &[b"kept"]);
+    let both = snappy(&[message(r#"{app="x"#, &[]), good].concat());
+    let json = br#"{"streams":[{"stream":{"a b":"x"},"values":[]}]}"#.to_vec();
+    for (header, body) in [(PROTOBUF, bad), (PROTOBUF, both), (JSON, json)] {
+        let (status, _, answer) = fixture.post(PATH, &[header], body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(text(&answer).contains("label"), "{}", text(&answer));
+    }
+    // As when a record is refused, the others are stored.
+    assert_eq!(fixture.stored().len(), 1);
+}
+
+#[tokio::test]
 async fn a_push_must_name_a_stream_which_may_be_empty() {
     let fixture = Fixture::new();
     for (header, body) in [
