@@ -259,6 +259,10 @@ fn float_seconds(seconds: f64) -> Timestamp {
 /// Seconds as a number, or a duration such as `1m30s`; nanoseconds.
 fn seconds_or_duration(text: &str) -> Result<i64, ParamError> {
     if let Ok(seconds) = text.parse::<f64>() {
+        // As in Go, what is no number is the least one.
+        if seconds.is_nan() {
+            return Ok(i64::MIN);
+        }
         return seconds_to_nanos(seconds).ok_or_else(|| {
             ParamError(format!(
                 "cannot parse {text:?} to a valid duration. It overflows int64"

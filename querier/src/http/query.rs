@@ -18,10 +18,12 @@ use crate::{Error, Querier};
 const LOG_QUERY_AT_ONE_TIME: &str = "log queries are not supported as an instant query type, \
      please change your query to a range query type";
 
+const VARIANTS_DISABLED: &str = "multi variant queries are disabled for this instance";
+
 /// `/loki/api/v1/query`
 pub(super) async fn instant(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
     let asked = call.params.instant_query(querier.shared.now())?;
-    let expr = parse(&asked.query)?;
+    let expr = read(&asked.query)?;
     if matches!(expr, Expr::Log(_)) {
         return Err(Error::Invalid(LOG_QUERY_AT_ONE_TIME.into()));
     }
@@ -42,9 +44,19 @@ pub(super) async fn instant(State(querier): State<Querier>, call: Call) -> Resul
 /// `/loki/api/v1/query_range`
 pub(super) async fn range(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
     let asked = call.params.range_query(querier.shared.now())?;
-    let expr = parse(&asked.query)?;
+    let expr = read(&asked.query)?;
     let (done, effort) = run_range(&querier, &call, expr, &asked).await?;
     respond(&done, &effort, &call)
+}
+
+/// Parses a query. Those of several variants are a trial of Loki that is off there by default.
+fn read(text: &str) -> Result<Expr, Error> {
+    let variants = text.trim_start().strip_prefix("variants");
+    let is_variants = || variants.is_some_and(|rest| rest.trim_start().starts_with('('));
+    match parse(text) {
+        Err(_) if is_variants() => Err(Error::Invalid(VARIANTS_DISABLED.into())),
+        result => Ok(result?),
+    }
 }
 
 fn respond(done: &Answer, effort: &Effort, call: &Call) -> Result<Response, Error> {

@@ -258,10 +258,12 @@ impl Text {
         let (name, doing, error) = match self {
             Text::Plain(text) => return Ok(not_too_long(text.clone())),
             Text::Template(name, Err(error)) => (name, "parsing", error.clone()),
-            Text::Template(name, Ok(template)) => match template.expand(data, queries) {
-                Ok(text) => return Ok(not_too_long(text)),
-                Err(error) => (name, "executing", error),
-            },
+            Text::Template(name, Ok(template)) => {
+                match template.expand_until(data, queries, budget.halt()) {
+                    Ok(text) => return Ok(not_too_long(text)),
+                    Err(error) => (name, "executing", error),
+                }
+            }
         };
         // A query within that was broken off is no fault of the words.
         budget.check()?;

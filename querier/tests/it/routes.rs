@@ -148,3 +148,23 @@ async fn queries_of_two_thousand_terms_are_answered() {
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(answer.body.matches("msg=bye").count(), 1);
 }
+
+#[tokio::test]
+async fn what_a_loki_refuses_by_default_is_refused_in_its_words() {
+    let world = World::new();
+    let variants = escape(" variants (count_over_time({a=\"b\"}[1m])) of ({a=\"b\"}[1m])");
+    let disabled = "multi variant queries are disabled for this instance";
+    let no_step = "zero or negative query resolution step widths are not accepted";
+    for (path, want) in [
+        (format!("query?query={variants}"), disabled),
+        (format!("query_range?query={variants}"), disabled),
+        (
+            "query_range?query=%7Ba%3D%22b%22%7D&step=NaN".to_owned(),
+            no_step,
+        ),
+    ] {
+        let answer = world.get(&format!("/loki/api/v1/{path}")).await;
+        assert_eq!(answer.status, 400, "{path}");
+        assert!(answer.body.contains(want), "{path}: {}", answer.body);
+    }
+}
