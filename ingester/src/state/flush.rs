@@ -98,8 +98,9 @@ impl State {
     pub(super) fn relieve_log(&mut self, now: Timestamp) {
         for sequence in self.files.holding_up(LOG_FILES_MAX) {
             if let Some(head) = self.heads.get(&sequence)
-                && head.stage == Stage::Open
+                && head.stage != Stage::Flushing
             {
+                // One that is sealed may wait for another owner, which may be gone.
                 let due = self.turn(&head.key, now);
                 self.seal(sequence, due);
             }

@@ -91,6 +91,11 @@ async fn follow_all(shared: &Arc<Shared>, tail: &TailSender) {
         loop {
             tokio::select! {
                 biased;
+                () = &mut changed => break,
+                () = &mut patience, if !deaf.begun => {
+                    tail.missed(1);
+                    deaf.begun = true;
+                }
                 next = hears.recv() => match next {
                     Some((_, Heard::Batch(held))) => if seen.is_new(held.id) {
                         tail.send(held);
@@ -100,11 +105,6 @@ async fn follow_all(shared: &Arc<Shared>, tail: &TailSender) {
                     Some((id, Heard::Ended)) => tell(tail, deaf.ends(id, Instant::now())),
                     None => return,
                 },
-                () = &mut changed => break,
-                () = &mut patience, if !deaf.begun => {
-                    tail.missed(1);
-                    deaf.begun = true;
-                }
             }
             if deaf.begun {
                 tail.begin();

@@ -54,6 +54,7 @@ async fn show(
 ) {
     let _open = open;
     let mut watch = Watch::new(&querier, tenant, 0);
+    watch.begun().await;
     let (mut sender, mut receiver) = socket.split();
     let mut ping = tokio::time::interval(PING_EVERY);
     let end = tokio::time::sleep(querier.shared.config.tail_duration_max);

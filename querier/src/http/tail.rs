@@ -25,8 +25,6 @@ const DELAY_SECONDS_MAX: i64 = 5;
 const HISTORY_NANOS: i64 = 3600 * NANOS_PER_SECOND;
 /// How many entries of history are shown when the client does not say.
 const HISTORY_ENTRIES: u64 = 100;
-/// How long to wait for the ingesters' tails before history is read without some of them.
-const BEGIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How often the client hears that the connection lives.
 const PING_EVERY: Duration = Duration::from_secs(1);
 
@@ -129,7 +127,7 @@ async fn show(querier: Querier, asked: Asked, call: Call, open: OpenTail, socket
     let _open = open;
     // Listening begins before history is read, so that nothing falls between the two.
     let mut watch = Watch::new(&querier, asked.tenant.clone(), asked.delay_nanos);
-    watch.begun(BEGIN_PATIENCE).await;
+    watch.begun().await;
     let (mut sender, mut receiver) = socket.split();
     let mut shown = Shown::default();
     match history(&querier, &asked, &call).await {

@@ -27,6 +27,8 @@ const GATHER: Duration = Duration::from_millis(100);
 const FRAMES_MAX: usize = 1000;
 /// Longest text of a close frame, bytes: 125 less two for the code.
 const CLOSE_REASON_BYTES_MAX: usize = 123;
+/// How long to wait for the ingesters' tails before the view goes on without some of them.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One client's live view.
 pub(super) struct Watch {
@@ -69,10 +71,10 @@ impl Watch {
         }
     }
 
-    /// Returns when nothing that arrives passes by unseen, or after so long.
-    pub(super) async fn begun(&mut self, patience: Duration) {
+    /// Returns when nothing that arrives passes by unseen, or after [`BEGIN_PATIENCE`].
+    pub(super) async fn begun(&mut self) {
         // What is missed meanwhile is told as such.
-        let _ = tokio::time::timeout(patience, self.arriving.begun()).await;
+        let _ = tokio::time::timeout(BEGIN_PATIENCE, self.arriving.begun()).await;
     }
 
     /// Queues a frame; there is one at most from the view itself, and few answers to the client.

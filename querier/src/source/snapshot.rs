@@ -3,11 +3,15 @@
 
 use std::sync::{Arc, OnceLock};
 
+use futures::{StreamExt, TryStreamExt};
 use model::{LogBatch, Selector, Signal, TenantId, TimeRange, Timestamp};
 use query::{Reach, SourceError};
 use rpc::{Catalog, DeleteId, RecentRequest, SegmentMeta, ShareSegment, TenantSegment};
 
 use super::{Backend, Hidden};
+
+/// Of so many tenants of one query the ingesters are asked at once.
+const TENANTS_AT_ONCE: usize = 8;
 
 /// One consistent view of a tenant: what is in heads is not in segments. Holds batches by
 /// reference, so it costs nothing until the ingester lets go of them.
@@ -42,7 +46,8 @@ impl Snapshot {
                 ..RecentRequest::all(tenant.clone(), reach.range)
             })
         });
-        let recents = futures::future::try_join_all(asked).await;
+        let asked = futures::stream::iter(asked).buffered(TENANTS_AT_ONCE);
+        let recents: Result<Vec<_>, _> = asked.try_collect().await;
         let recents = recents.map_err(|error| SourceError::Unavailable(error.to_string()))?;
         let (catalog, now) = (backend.meta.catalog(), (backend.clock)());
         let taken = reaches.into_iter().zip(recents);

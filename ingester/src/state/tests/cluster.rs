@@ -208,6 +208,20 @@ fn a_flush_is_left_to_the_owner_that_asked_for_as_long_as_one_waits_for_another(
 }
 
 #[test]
+fn a_head_that_was_left_to_an_owner_which_stores_nothing_does_not_keep_the_log() {
+    let mut m = owner();
+    m.take(1, 1, 0);
+    m.reconcile(50, 1, &[1]);
+    for file in 3..12u64 {
+        let actions = m.ingest(vec![request(file.into(), 0, 0, 10)]);
+        let write = actions[0].split(' ').nth(1).unwrap().parse().unwrap();
+        m.appended(&[write], file);
+    }
+    assert!(m.at(20 * SECOND - 1).is_empty(), "7 may be at it");
+    assert_eq!(m.at(20 * SECOND), ["flush 4 of 1"]);
+}
+
+#[test]
 fn the_first_owner_does_not_let_others_flush_what_it_is_flushing() {
     let mut m = owner();
     m.take(1, 0, 0);
