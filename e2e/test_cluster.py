@@ -37,7 +37,7 @@ def test_queries_fail_after_the_loss_of_a_majority_until_somebody_accepts_that(t
         def is_whole():
             ring = cluster.ring()
             active = [member for member in ring["members"] if "ingester" in member["roles"] and member["state"] == "active"]
-            return ring if len(active) == 5 and len(ring["voters"]) == 3 and not ring["past_rings"] and not ring["next_ring"] else None
+            return ring if len(active) == 5 and len(ring["voters"]) == 3 and not ring["past_rings"] and not ring.get("next_ring") else None
 
         ring = wait_until(is_whole, "a whole cluster")
         assert cluster.request("POST", "/loki/api/v1/push", body(0, 0), {"Content-Type": "application/json"})[0] == 204
