@@ -35,7 +35,7 @@ impl World {
         let owners = owners.filter_map(|id| cluster.members.get(id));
         let mut owners: Vec<&Arc<str>> = owners.map(|member| &member.address).collect();
         if let Some(shape) = cluster.shape {
-            let of_a_shard = owners.len().min(shape.replicas as usize);
+            let of_a_shard = shape.owners_among(owners.len());
             for _ in 0..shape.read_quorum(of_a_shard).min(owners.len()) {
                 let at = dice.below(owners.len() as u64) as usize;
                 cut_off.insert(owners.swap_remove(at));

@@ -37,18 +37,21 @@ fn config() -> Config {
     }
 }
 
-fn machine_with(config: &Config) -> Machine {
-    let start = Start {
+fn start(rings: Rings) -> Start {
+    Start {
         ingester: 9,
         next_head: 4,
         free: BTreeSet::new(),
         next_file: 2,
         files: vec![1],
         covered: CoveredHeads::default(),
-        rings: Rings::none(NodeId(9)),
-    };
+        rings,
+    }
+}
+
+fn machine_with(config: &Config) -> Machine {
     Machine {
-        state: State::new(config, start),
+        state: State::new(config, start(Rings::none(NodeId(9)))),
         now: 0,
         next: 0,
         flushes: BTreeMap::new(),

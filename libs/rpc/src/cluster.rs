@@ -135,6 +135,11 @@ pub struct Cluster {
 }
 
 impl ClusterShape {
+    /// How many of so many ingesters own each shard.
+    pub fn owners_among(&self, ingesters: usize) -> usize {
+        ingesters.min(self.replicas as usize)
+    }
+
     /// How many owners of a shard must have a batch before it is acknowledged: a majority.
     pub fn write_quorum(&self, owners: usize) -> usize {
         owners / 2 + 1
@@ -154,18 +159,20 @@ impl Cluster {
     pub fn unaware(&self) -> impl Iterator<Item = (NodeId, &Arc<str>)> {
         let members = self.next_ring.iter().flat_map(|next| {
             let members = self.ring.members.iter();
-            let answers = |id| self.ingesters().any(|member| member.id == id);
-            members.filter(move |(id, _)| !next.known.contains(id) && answers(**id))
+            members.filter(|(id, _)| !next.known.contains(id) && self.is_ingester(**id))
         });
         members.map(|(id, zone)| (*id, zone))
     }
 
     /// Whether an ingester may leave: another one, which stays, takes what comes then.
     pub fn can_leave(&self, id: NodeId) -> bool {
-        let is_active = |member: &Member| member.state == MemberState::Active;
-        let mut ingesters = self.ingesters();
-        ingesters.any(|other| other.id != id && is_active(other))
-            && self.ingesters().any(|member| member.id == id)
+        let mut others = self.ingesters().filter(|other| other.id != id);
+        self.is_ingester(id) && others.any(|other| other.state == MemberState::Active)
+    }
+
+    fn is_ingester(&self, id: NodeId) -> bool {
+        let member = self.members.get(&id);
+        member.is_some_and(|member| member.roles.ingester)
     }
 
     /// The rings of which heads may be uncovered: the past ones, then the current one.

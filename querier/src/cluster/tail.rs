@@ -168,9 +168,10 @@ fn tell(tail: &TailSender, gap: bool) {
 /// So many owners have each batch that is acknowledged.
 fn write_quorum(cluster: &Cluster) -> usize {
     let members = cluster.ring.members.len();
-    cluster.shape.as_ref().map_or(1, |shape| {
-        shape.write_quorum(members.min(shape.replicas as usize))
-    })
+    cluster
+        .shape
+        .as_ref()
+        .map_or(1, |shape| shape.write_quorum(shape.owners_among(members)))
 }
 
 /// Hands on the tail of one ingester; asks for it again when it ends.

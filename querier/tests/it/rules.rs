@@ -103,6 +103,14 @@ impl Process {
         ruler
     }
 
+    /// Begins with [`GROUP`], and evaluates it for the first time.
+    async fn start_with_group(&self, rules: &Rules) -> Ruler {
+        assert_eq!(self.post(GROUP).await.0, 202);
+        let ruler = self.start().await;
+        rules.pass(10).await;
+        ruler
+    }
+
     async fn send(&self, method: &str, path: &str, tenant: &str, body: &str) -> (u16, String) {
         let request = Request::builder().method(method).uri(path);
         let request = request.header("X-Scope-OrgID", tenant);
@@ -171,9 +179,7 @@ rules:
 async fn an_alert_becomes_pending_then_fires_and_another_process_goes_on_with_it() {
     let rules = Rules::new();
     let first = rules.process(Config::default());
-    assert_eq!(first.post(GROUP).await.0, 202);
-    let ruler = first.start().await;
-    rules.pass(10).await;
+    let ruler = first.start_with_group(&rules).await;
     rules.kept("\"pending\"").await;
     ruler.stop().await;
     let second = rules.process(Config::default());
@@ -287,9 +293,7 @@ async fn a_process_that_is_stopped_saves_what_could_not_be_saved_before() {
     });
     let meta = Arc::clone(&failing) as Arc<dyn MetaApi>;
     let process = rules.process_over(meta, Config::default());
-    assert_eq!(process.post(GROUP).await.0, 202);
-    let ruler = process.start().await;
-    rules.pass(10).await;
+    let ruler = process.start_with_group(&rules).await;
     failing.failed.notified().await;
     ruler.stop().await;
     let catalog = rules.meta.catalog();
@@ -301,9 +305,7 @@ async fn a_process_that_is_stopped_saves_what_could_not_be_saved_before() {
 async fn alerts_of_a_rule_that_was_removed_do_not_come_back_with_it() {
     let rules = Rules::new();
     let process = rules.process(Config::default());
-    assert_eq!(process.post(GROUP).await.0, 202);
-    let ruler = process.start().await;
-    rules.pass(10).await;
+    let ruler = process.start_with_group(&rules).await;
     rules.kept("\"pending\"").await;
     let without = "name: g\ninterval: 10s\nrules: []\n";
     assert_eq!(process.post(without).await.0, 202);
@@ -343,9 +345,7 @@ async fn a_group_that_names_a_long_text_often_is_refused() {
 async fn a_group_goes_on_at_its_times_when_another_rule_is_added() {
     let rules = Rules::new();
     let process = rules.process(Config::default());
-    assert_eq!(process.post(GROUP).await.0, 202);
-    let ruler = process.start().await;
-    rules.pass(10).await;
+    let ruler = process.start_with_group(&rules).await;
     rules.kept("\"pending\"").await;
     rules.clock.fetch_add(100 * SECOND, Ordering::SeqCst);
     // It is due; that it is changed at this moment is no reason to wait for another interval.

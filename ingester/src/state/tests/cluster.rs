@@ -463,17 +463,8 @@ fn heads_of_a_closed_ring_do_not_wait_for_the_end_of_a_slot_that_is_a_day_ahead(
     assert_eq!(m.at(80 * SECOND), ["flush 4 of 1"]);
     assert_eq!(m.flushed(4, true), ["drained 1"]);
 
-    let start = Start {
-        ingester: 9,
-        next_head: 4,
-        free: BTreeSet::new(),
-        next_file: 2,
-        files: vec![1],
-        covered: CoveredHeads::default(),
-        rings: rings(1, 2, true),
-    };
     let mut m = machine();
-    m.state = State::new(&config(), start);
+    m.state = State::new(&config(), start(rings(1, 2, true)));
     let mut record = replayed(2, 1, true, 10);
     if let Replayed::Batch { filing, .. } = &mut record {
         filing.key = key;
@@ -507,17 +498,8 @@ fn nobody_waits_for_owners_of_a_past_ring_that_have_nothing_more_to_flush() {
 
 #[test]
 fn rings_that_were_past_at_the_start_are_closed() {
-    let start = Start {
-        ingester: 9,
-        next_head: 4,
-        free: BTreeSet::new(),
-        next_file: 2,
-        files: vec![1],
-        covered: CoveredHeads::default(),
-        rings: rings(1, 3, true),
-    };
     let mut m = machine();
-    m.state = State::new(&config(), start);
+    m.state = State::new(&config(), start(rings(1, 3, true)));
     assert_eq!(m.on(Event::ReplayDone), ["drained 2", "remove 1"]);
     assert_eq!(m.ingest(vec![of_ring(1, 2)]), ["refuse 0 Conflict"]);
     assert_eq!(m.ingest(vec![of_ring(1, 3)]), ["append 0 to 4"]);

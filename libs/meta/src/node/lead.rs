@@ -69,21 +69,18 @@ impl Core {
         let same = ingesters.find(|member| member.address == newcomer.address)?;
         let since = (*self.leads_since()).unwrap_or_else(Instant::now);
         let silent = self.silent_for(same.id.0, since);
-        let text = || {
-            format!(
-                "node {}, at work less than {} ms ago, has the address {}: it must be stopped for {} ms before a process \
-                 with another disk takes its place; otherwise set another rpc_addr or rpc_advertise",
-                same.id.0,
-                silent.as_millis() + 1,
-                same.address,
-                self.config.timings.live_within.as_millis()
-            )
-        };
-        let is_in_use = silent < self.config.timings.live_within;
-        is_in_use.then(|| Applied::Invalid {
-            text: text(),
-            version,
-        })
+        if silent >= self.config.timings.live_within {
+            return None;
+        }
+        let text = format!(
+            "node {}, at work less than {} ms ago, has the address {}: it must be stopped for {} ms before a process \
+             with another disk takes its place; otherwise set another rpc_addr or rpc_advertise",
+            same.id.0,
+            silent.as_millis() + 1,
+            same.address,
+            self.config.timings.live_within.as_millis()
+        );
+        Some(Applied::Invalid { text, version })
     }
 
     /// Members without data that are silent are gone: they come back as others when they do.

@@ -250,7 +250,7 @@ pub(super) fn drop_leases(cluster: &mut Cluster, gone: &[SegmentId]) {
 fn forget_drained(cluster: &mut Cluster) {
     let Some(shape) = cluster.shape else { return };
     cluster.past_rings.retain(|_, past| {
-        let owners = past.ring.members.len().min(shape.replicas as usize);
+        let owners = shape.owners_among(past.ring.members.len());
         !past.undrained.is_empty() || past.lost.len() >= shape.write_quorum(owners)
     });
 }

@@ -43,7 +43,7 @@ fn is_known(cluster: &Cluster) -> bool {
         return true;
     };
     let members = &cluster.ring.members;
-    let owners = members.len().min(shape.replicas as usize);
+    let owners = shape.owners_among(members.len());
     let zones: BTreeSet<&Arc<str>> = members.values().collect();
     let unaware = match zones.len() >= owners {
         true => {
