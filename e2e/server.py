@@ -1,6 +1,7 @@
 """A Pharos process for tests and benchmarks: free ports, own data folder, stopped by its own id."""
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -9,10 +10,30 @@ import urllib.error
 import urllib.request
 
 
+def candidate_ports():
+    """Ports from 10000 up to the range from which the system numbers outgoing connections, from a random one on,
+    each once. A port of that range could be taken by any connection while its server is not up yet or restarts."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as numbers:
+        first_of_connections = int(numbers.read().split()[0])
+    ports = range(10_000, max(first_of_connections, 20_000))
+    start = random.randrange(len(ports))
+    yield from ports[start:]
+    yield from ports[:start]
+
+
+CANDIDATES = candidate_ports()
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A loopback port at which nobody listens; never the same one twice."""
+    for port in CANDIDATES:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue  # somebody else's
+    raise RuntimeError("no free port is left")
 
 
 class Server:
