@@ -46,6 +46,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// A file of the data folder could not be worked on: `doing` is a verb, "cannot {doing} {file}".
+    pub(crate) fn of_file(
+        doing: &'static str,
+        file: impl Into<String>,
+        source: io::Error,
+    ) -> Error {
+        Error::File {
+            doing,
+            file: file.into(),
+            source,
+        }
+    }
+
     /// What the caller should do.
     pub fn kind(&self) -> Kind {
         match self {

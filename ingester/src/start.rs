@@ -1,5 +1,5 @@
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -77,8 +77,9 @@ impl Ingester {
     /// `File`; `Meta` when a new ingester cannot be registered.
     pub async fn start(config: Config, deps: Deps) -> Result<Ingester, Error> {
         config.validate()?;
-        fs::create_dir_all(&config.data_dir)
-            .map_err(|source| file_error("make", &config.data_dir, source))?;
+        fs::create_dir_all(&config.data_dir).map_err(|source| {
+            Error::of_file("make", config.data_dir.display().to_string(), source)
+        })?;
         remove_unfinished(&config.data_dir)?;
         let id = deps.node.0;
         let files = log_files(&config, &deps)?;
@@ -149,7 +150,8 @@ fn log_files(config: &Config, deps: &Deps) -> Result<Arc<dyn LogFiles>, Error> {
         return Ok(Arc::clone(files));
     }
     let folder = config.data_dir.join("wal");
-    let opened = LogFolder::open(&folder).map_err(|source| file_error("open", &folder, source))?;
+    let opened = LogFolder::open(&folder)
+        .map_err(|source| Error::of_file("open", folder.display().to_string(), source))?;
     Ok(Arc::new(opened))
 }
 
@@ -157,9 +159,11 @@ fn log_files(config: &Config, deps: &Deps) -> Result<Arc<dyn LogFiles>, Error> {
 fn remove_unfinished(data_dir: &Path) -> Result<(), Error> {
     let folder = data_dir.join("tmp");
     match fs::remove_dir_all(&folder) {
-        Err(source) if source.kind() != ErrorKind::NotFound => {
-            Err(file_error("remove", &folder, source))
-        }
+        Err(source) if source.kind() != ErrorKind::NotFound => Err(Error::of_file(
+            "remove",
+            folder.display().to_string(),
+            source,
+        )),
         _ => Ok(()),
     }
 }
@@ -245,12 +249,4 @@ fn start_of(plan: &Plan, node: NodeId, catalog: &Catalog) -> Start {
 
 fn finished<T>(read: Result<Result<T, Error>, Panicked>) -> Result<T, Error> {
     read.map_err(|error| Error::Stopped(format!("reading the log ended early: {error}")))?
-}
-
-fn file_error(doing: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::File {
-        doing,
-        file: path.display().to_string(),
-        source,
-    }
 }

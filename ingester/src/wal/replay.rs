@@ -76,7 +76,7 @@ pub(crate) fn plan(files: &dyn LogFiles, ingester: u64) -> Result<Plan, Error> {
             let name = file_name(*number);
             files
                 .sync_file(&name)
-                .map_err(|source| file_error("sync", &name, source))?;
+                .map_err(|source| Error::of_file("sync", name.as_str(), source))?;
             plan.start = WriterStart {
                 oldest_file: *number,
                 next_file: *number + 1,
@@ -134,7 +134,7 @@ const CLAIM: &str = "in-use";
 /// The disk's.
 pub(crate) fn is_claimed(files: &dyn LogFiles) -> Result<bool, Error> {
     let names = files.list();
-    let names = names.map_err(|source| file_error("list", "the log folder", source))?;
+    let names = names.map_err(|source| Error::of_file("list", "the log folder", source))?;
     Ok(names.iter().any(|name| name == CLAIM))
 }
 
@@ -144,13 +144,13 @@ pub(crate) fn is_claimed(files: &dyn LogFiles) -> Result<bool, Error> {
 /// The disk's.
 pub(crate) fn claim(files: &dyn LogFiles) -> Result<(), Error> {
     let made = files.create(CLAIM).and_then(|_| files.sync_folder());
-    made.map_err(|source| file_error("write", CLAIM, source))
+    made.map_err(|source| Error::of_file("write", CLAIM, source))
 }
 
 fn numbers(files: &dyn LogFiles) -> Result<Vec<u64>, Error> {
     let names = files
         .list()
-        .map_err(|source| file_error("list", "the log folder", source))?;
+        .map_err(|source| Error::of_file("list", "the log folder", source))?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| file_number(name)).collect();
     numbers.sort_unstable();
     Ok(numbers)
@@ -165,7 +165,7 @@ fn is_unborn(files: &dyn LogFiles, number: u64) -> Result<bool, Error> {
     if unborn {
         let name = file_name(number);
         let removed = files.remove(&name).and_then(|()| files.sync_folder());
-        removed.map_err(|source| file_error("remove", &name, source))?;
+        removed.map_err(|source| Error::of_file("remove", name.as_str(), source))?;
     }
     Ok(unborn)
 }
@@ -229,12 +229,12 @@ fn is_torn(files: &dyn LogFiles, number: u64, offset: u64, len: u64) -> Result<b
     let name = file_name(number);
     let (mut bytes, _) = open(files, number)?;
     let skipped = std::io::copy(&mut bytes.by_ref().take(offset), &mut std::io::sink());
-    skipped.map_err(|source| file_error("read", &name, source))?;
+    skipped.map_err(|source| Error::of_file("read", name.as_str(), source))?;
     let mut rest = Vec::new();
     let read = bytes
         .take(len.saturating_sub(offset))
         .read_to_end(&mut rest);
-    read.map_err(|source| file_error("read", &name, source))?;
+    read.map_err(|source| Error::of_file("read", name.as_str(), source))?;
     Ok(synced_after(&rest, number, offset).is_none())
 }
 
@@ -242,7 +242,7 @@ fn open(files: &dyn LogFiles, number: u64) -> Result<(Box<dyn Read + Send>, u64)
     let name = file_name(number);
     files
         .open(&name)
-        .map_err(|source| file_error("open", &name, source))
+        .map_err(|source| Error::of_file("open", name.as_str(), source))
 }
 
 fn gap(found: u64, wanted: Option<(u64, u64)>) -> Error {
@@ -257,14 +257,6 @@ fn gap(found: u64, wanted: Option<(u64, u64)>) -> Error {
 fn wal_error(file: u64, source: WalError) -> Error {
     Error::Wal {
         file: file_name(file),
-        source,
-    }
-}
-
-fn file_error(doing: &'static str, file: &str, source: std::io::Error) -> Error {
-    Error::File {
-        doing,
-        file: file.to_owned(),
         source,
     }
 }

@@ -125,11 +125,11 @@ impl LogWriter {
                 Ok(()) => self.current = Some(current),
                 Err(error) => self.close(&current, "truncate", &error),
             }
-            return Err(file_error("write", name, source));
+            return Err(Error::of_file("write", name, source));
         }
         if let Err(source) = current.file.sync() {
             self.close(&current, "sync", &source);
-            return Err(file_error("sync", name, source));
+            return Err(Error::of_file("sync", name, source));
         }
         let number = current.number;
         current.end += bytes;
@@ -146,7 +146,7 @@ impl LogWriter {
             let removed = self.files.remove(&name);
             removed
                 .and_then(|()| self.files.sync_folder())
-                .map_err(|source| file_error("remove", name, source))?;
+                .map_err(|source| Error::of_file("remove", name, source))?;
             self.oldest_file += 1;
         }
         Ok(())
@@ -176,7 +176,7 @@ impl LogWriter {
             previous: self.previous,
         };
         let made = self.make(&name, &header);
-        let file = made.map_err(|source| file_error("create", name, source))?;
+        let file = made.map_err(|source| Error::of_file("create", name, source))?;
         self.next_file = number + 1;
         self.sequence = 0;
         Ok(Current {
@@ -194,13 +194,5 @@ impl LogWriter {
         file.sync()?;
         self.files.sync_folder()?;
         Ok(file)
-    }
-}
-
-fn file_error(doing: &'static str, file: String, source: io::Error) -> Error {
-    Error::File {
-        doing,
-        file,
-        source,
     }
 }
