@@ -20,6 +20,7 @@ mod codec;
 mod network;
 mod server;
 mod status;
+mod streams;
 mod tls;
 mod wire;
 

@@ -4,8 +4,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use model::{BatchId, HeadKey, TenantId};
-use parking_lot::Mutex;
-use segment::wal::StreamCache;
 use tokio_stream::StreamExt;
 use tonic::client::Grpc;
 use tonic::codegen::http::HeaderValue;
@@ -14,6 +12,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
+use super::streams::Streams;
 use super::{FORMAT, FORMAT_HEADER, Method, RawCodec, RemoteConfig, WireError, status, wire};
 use crate::{
     Changes, Error, HeldBatch, IngestApi, IngestRequest, MetaCall, MetaPeerApi, OwnerApi, QueryApi,
@@ -21,8 +20,6 @@ use crate::{
     TailSender,
 };
 
-/// Label sets that a connection remembers so that batches can share them; then it starts anew.
-pub(super) const STREAMS_REMEMBERED: usize = 100_000;
 /// Batches that wait for receivers of a tail, and their bytes.
 const TAIL_BATCHES_MAX: usize = 64;
 const TAIL_BYTES_MAX: usize = 32 << 20;
@@ -38,7 +35,7 @@ struct Shared {
     address: Arc<str>,
     channel: Result<Channel, Error>,
     config: RemoteConfig,
-    streams: Mutex<StreamCache>,
+    streams: Streams,
 }
 
 impl Node {
@@ -52,7 +49,7 @@ impl Node {
                 address,
                 channel: endpoint.map(|endpoint| endpoint.connect_lazy()),
                 config: config.clone(),
-                streams: Mutex::default(),
+                streams: Streams::default(),
             }),
         }
     }
@@ -144,11 +141,10 @@ impl Shared {
     }
 
     fn filed(&self, message: &[u8]) -> Result<wire::Filed, Error> {
-        let mut streams = self.streams.lock();
-        if streams.len() > STREAMS_REMEMBERED {
-            streams.clear();
-        }
-        wire::decode_filed(message, &mut streams).map_err(|error| self.damaged(&error))
+        let decoded = self
+            .streams
+            .decode(|cache| wire::decode_filed(message, cache));
+        decoded.map_err(|error| self.damaged(&error))
     }
 
     async fn recent(&self, request: &RecentRequest) -> Result<Recent, Error> {

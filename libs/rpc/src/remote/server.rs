@@ -7,8 +7,6 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use model::{StreamRows, ValuePattern};
-use parking_lot::Mutex;
-use segment::wal::StreamCache;
 use tokio::net::TcpListener;
 use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
@@ -18,7 +16,8 @@ use tonic::server::{Grpc, NamedService, ServerStreamingService, UnaryService};
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-use super::client::{STREAMS_REMEMBERED, is_own_format};
+use super::client::is_own_format;
+use super::streams::Streams;
 use super::{FORMAT_HEADER, Method, RawCodec, RemoteConfig, WireError, other_format, status, wire};
 use crate::{
     Error, IngestApi, MetaPeerApi, OwnerApi, QueryApi, Recent, RecentRequest, SearchApi, TailError,
@@ -149,7 +148,7 @@ pub struct Service {
 struct Shared {
     ports: Arc<Ports>,
     config: RemoteConfig,
-    streams: Mutex<StreamCache>,
+    streams: Streams,
 }
 
 type Answers = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
@@ -162,7 +161,7 @@ impl Service {
             shared: Arc::new(Shared {
                 ports,
                 config: config.clone(),
-                streams: Mutex::default(),
+                streams: Streams::default(),
             }),
         }
     }
@@ -219,13 +218,8 @@ impl Shared {
     async fn unary(&self, method: Method, body: Bytes) -> Result<Bytes, Error> {
         match method {
             Method::Ingest => {
-                let requests = {
-                    let mut streams = self.streams.lock();
-                    if streams.len() > STREAMS_REMEMBERED {
-                        streams.clear();
-                    }
-                    wire::decode_ingest(&body, &mut streams)?
-                };
+                let decode = |cache: &mut _| wire::decode_ingest(&body, cache);
+                let requests = self.streams.decode(decode)?;
                 drop(body);
                 self.ports.ingester()?.ingest.ingest(requests).await?;
                 Ok(Bytes::new())
