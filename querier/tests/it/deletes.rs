@@ -10,7 +10,7 @@ use rpc::{Command, DeleteRequest, MetaApi, TenantSettings};
 use store::ObjectStorage;
 
 use crate::once::{QUERIES, answered, expected, places, records, sorted};
-use crate::world::{NOW, Record, SECOND, World, escape, record};
+use crate::world::{NOW, Record, SECOND, World, block_on, escape, record};
 
 pub(crate) type Meaning = fn(&Record) -> bool;
 
@@ -69,28 +69,12 @@ proptest! {
         deletes in deletes(),
         retention in prop::option::of(1u64..70),
     ) {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        block_on(async {
             let config = Config { query_workers: 2, ..Config::default() };
             let kept = Duration::from_secs(retention.unwrap_or(0));
             let world = World::keeping(config, ObjectStorage::in_memory(), kept);
-            for place in 0..5 {
-                let here: Vec<Record> = records
-                    .iter()
-                    .zip(&places)
-                    .filter(|(_, places)| *places & (1 << place) != 0)
-                    .map(|(record, _)| record.clone())
-                    .collect();
-                if place < 2 {
-                    world.head(&here);
-                } else if !here.is_empty() {
-                    world.segment(&here).await;
-                }
-            }
+            let placed = records.iter().zip(places.iter().copied());
+            world.place(2, 5, placed).await;
             let mut shown = records.clone();
             if let Some(seconds) = retention {
                 shown.retain(|record| record.at >= NOW - seconds as i64 * SECOND);

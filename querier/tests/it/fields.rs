@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::world::{NOW, Record, SECOND, World, escape, record};
+use crate::world::{NOW, Record, SECOND, World, block_on, escape, record};
 
 async fn ask(world: &World, path: &str, query: &str, more: &str) -> Value {
     let path = format!(
@@ -141,20 +141,14 @@ proptest! {
     fn fields_are_those_of_all_lines_over_heads_and_segments(
         lines in prop::collection::vec((made(), 1i64..60, 1u8..8), 1..40),
     ) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let at = |place: u8| -> Vec<Record> {
-                let here = lines.iter().filter(|(_, _, places)| places & (1 << place) != 0);
-                here.map(|(made, ago, _)| made.record(*ago)).collect()
-            };
+        block_on(async {
+            let all: Vec<(Record, u8)> = lines
+                .iter()
+                .map(|(made, ago, places)| (made.record(*ago), *places))
+                .collect();
             let world = World::new();
-            world.head(&at(0));
-            for place in 1..3 {
-                let records = at(place);
-                if !records.is_empty() {
-                    world.segment(&records).await;
-                }
-            }
+            let placed = all.iter().map(|(record, places)| (record, *places));
+            world.place(1, 3, placed).await;
             let want = naive(lines.iter().map(|(made, _, _)| made));
             let found = ask(&world, "detected_fields", "{app=\"s\"} | drop detected_level", "").await;
             let names: Vec<&str> = labels(&found).collect();
@@ -380,8 +374,7 @@ proptest! {
         deleted in prop::option::of((0usize..4, 0i64..100, 1i64..100)),
         query in prop::sample::select(ODD_QUERIES.to_vec()),
     ) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.block_on(async {
+        block_on(async {
             let records = odd_records(seed);
             let worlds = [World::new(), World::new(), World::new()];
             worlds[0].head(&records);

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use query::logql::engine::{self, Value, merged};
 use query::{Budget, ScanRequest, ScanStats, Sink, Source, SourceError};
 
-use crate::world::{NOW, Record, SECOND, World, escape, record};
+use crate::world::{NOW, Record, SECOND, World, block_on, escape, record};
 
 /// The naive twin: all records in a list, each once.
 struct Naive(Vec<Record>);
@@ -237,26 +237,10 @@ proptest! {
         places in places(),
         limit in prop::sample::select(vec![5u32, 1000]),
     ) {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        block_on(async {
             let world = World::new();
-            for place in 0..5 {
-                let here: Vec<Record> = records
-                    .iter()
-                    .zip(&places)
-                    .filter(|(_, places)| *places & (1 << place) != 0)
-                    .map(|(record, _)| record.clone())
-                    .collect();
-                if place < 2 {
-                    world.head(&here);
-                } else if !here.is_empty() {
-                    world.segment(&here).await;
-                }
-            }
+            let placed = records.iter().zip(places.iter().copied());
+            world.place(2, 5, placed).await;
             for query in QUERIES {
                 for forward in [false, true] {
                     let want = expected(&records, query, forward, limit);

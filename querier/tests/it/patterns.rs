@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::world::{NOW, Record, SECOND, World, escape, record};
+use crate::world::{NOW, Record, SECOND, World, block_on, escape, record};
 
 async fn patterns(world: &World, query: &str) -> BTreeMap<String, u64> {
     let path = format!(
@@ -90,24 +90,14 @@ proptest! {
     fn every_line_counts_once_and_matches_its_pattern(
         lines in prop::collection::vec((line(), 0i64..60, 1u8..8), 1..40),
     ) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.block_on(async {
+        block_on(async {
             let all: Vec<(Record, u8)> = lines
                 .iter()
                 .map(|(line, ago, places)| (record("a", *ago + 1, line), *places))
                 .collect();
-            let at = |place: u8| -> Vec<Record> {
-                let here = all.iter().filter(|(_, places)| places & (1 << place) != 0);
-                here.map(|(record, _)| record.clone()).collect()
-            };
             let world = World::new();
-            world.head(&at(0));
-            for place in 1..3 {
-                let records = at(place);
-                if !records.is_empty() {
-                    world.segment(&records).await;
-                }
-            }
+            let placed = all.iter().map(|(record, places)| (record, *places));
+            world.place(1, 3, placed).await;
             let unique: BTreeSet<&Record> = all.iter().map(|(record, _)| record).collect();
             let unique: Vec<Record> = unique.into_iter().cloned().collect();
             let found = patterns(&world, "{app=\"a\"}").await;

@@ -19,7 +19,7 @@ use rpc::{
 use tokio::sync::Notify;
 
 use crate::once::{QUERIES, answered, expected, records, sorted};
-use crate::world::{NOW, Record, SECOND, World, escape, record};
+use crate::world::{NOW, Record, SECOND, World, block_on, escape, record};
 
 /// What the other queriers do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -386,12 +386,7 @@ proptest! {
         copies in copies(),
         manners in prop::collection::vec(prop::sample::select(MANNERS.to_vec()), 1..4),
     ) {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        block_on(async {
             let world = World::new();
             let home = |at: Timestamp| ((NOW - at) / (12 * SECOND)).clamp(0, 5) as u8;
             for place in 0..8 {

@@ -28,6 +28,13 @@ use tower::ServiceExt;
 pub(crate) const NOW: Timestamp = 1_700_000_000_000_000_000;
 pub(crate) const SECOND: i64 = 1_000_000_000;
 
+/// Runs one case of a property on a runtime of its own.
+pub(crate) fn block_on<F: Future>(case: F) -> F::Output {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(case)
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Record {
     pub(crate) tenant: &'static str,
@@ -285,6 +292,28 @@ impl World {
         let covered = &mut Arc::make_mut(&mut *catalog).covered;
         let entry: &mut CoveredHeads = covered.entry(head.ingester).or_default();
         entry.also.insert(head.sequence);
+    }
+
+    /// Puts each record where its bits say: the lowest `heads` of them are heads, the others of
+    /// `places` are segments.
+    pub(crate) async fn place<'a>(
+        &self,
+        heads: u32,
+        places: u32,
+        records: impl Iterator<Item = (&'a Record, u8)> + Clone,
+    ) {
+        for place in 0..places {
+            let here = records.clone().filter(|(_, bits)| bits >> place & 1 != 0);
+            let here: Vec<Record> = here.map(|(record, _)| record.clone()).collect();
+            if here.is_empty() {
+                continue;
+            }
+            if place < heads {
+                self.head(&here);
+            } else {
+                self.segment(&here).await;
+            }
+        }
     }
 
     /// Writes records as a segment of small chunks; returns its path.
