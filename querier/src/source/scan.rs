@@ -48,7 +48,7 @@ pub(super) struct Scan<'a> {
     budget: &'a Budget,
     planned: &'a [Planned],
     heads: &'a Heads,
-    contest: Contest,
+    pub(super) contest: Contest,
     /// What may not be delivered; a scan that only counts does not ask.
     pub(super) hidden: Option<&'a Hidden>,
     works: Vec<Work>,
@@ -85,18 +85,33 @@ impl<'a> Scan<'a> {
         planned: &'a [Planned],
         heads: &'a Heads,
     ) -> Result<Self, SourceError> {
-        let mut contest = Contest::find(spans(planned, heads, request));
-        if !contest.is_empty() && request.order == ScanOrder::Any {
-            contest = refine(source, request, budget, planned, heads, &contest)?;
-        }
         Ok(Scan {
-            contest,
+            contest: Scan::contest(source, request, budget, planned, heads)?,
             form,
             ..Scan::counting(source, request, budget, planned, heads)
         })
     }
 
-    /// A scan that delivers copies as well, and so never looks at lines to tell them apart.
+    /// Where rows may have copies.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(super) fn contest(
+        source: &SnapshotSource,
+        request: &ScanRequest,
+        budget: &Budget,
+        planned: &[Planned],
+        heads: &Heads,
+    ) -> Result<Contest, SourceError> {
+        let contest = Contest::find(spans(planned, heads, request));
+        match !contest.is_empty() && request.order == ScanOrder::Any {
+            true => refine(source, request, budget, planned, heads, &contest),
+            false => Ok(contest),
+        }
+    }
+
+    /// A scan that delivers copies as well, and so never looks at lines to tell them apart: until it is
+    /// given a contest.
     pub(super) fn counting(
         source: &'a SnapshotSource,
         request: &'a ScanRequest,

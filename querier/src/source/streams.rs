@@ -1,6 +1,8 @@
 //! Which streams have records in a range, and how many: from the tables of segments and of their
-//! chunks, and by counting rows where a table says only that a stream reaches into the range, or where
-//! some of its records may be deleted.
+//! chunks, and by counting rows where a table says only that a stream reaches into the range, where
+//! some of its records may be deleted, or where some may be there twice.
+
+mod shared;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,10 +18,11 @@ use segment::PlannedStream;
 
 use super::heads::{self, Heads};
 use super::hidden::Hidden;
-use super::{Planned, SnapshotSource, scan};
+use super::scan::Scan;
+use super::{Planned, SnapshotSource};
+use shared::Shared;
 
-/// What a stream has in a range. Records that are stored twice count twice, until merging removes
-/// the copies.
+/// What a stream has in a range, each record once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StreamTotal {
     pub(crate) records: u64,
@@ -74,6 +77,7 @@ impl SnapshotSource {
         let request = counting(selector, range, wanted);
         let mut stats = ScanStats::default();
         let recent = snapshot.recent(range);
+        let mut heads = Heads::default();
         if wanted == Wanted::Labels {
             streams.add_labels(&self.tenant, &recent, &request, hidden);
         } else {
@@ -84,13 +88,13 @@ impl SnapshotSource {
                 budget,
                 workers: self.backend.workers,
             };
-            let heads = search.run(recent, &mut stats)?;
+            heads = search.run(recent, &mut stats)?;
             streams.chunks += stats.chunks;
-            streams.add_heads(&heads);
         }
         let segments = snapshot.segments(range);
         let search = Search {
             request: &request,
+            heads: &heads,
             hidden,
             wanted,
             budget,
@@ -101,7 +105,7 @@ impl SnapshotSource {
     }
 
     /// Adds what stream tables know for certain. The other segments come back: those with streams
-    /// that reach over the ends of the range, or that deletes touch.
+    /// that reach over the ends of the range, that deletes touch, or that may have copies elsewhere.
     fn add_segments(
         &self,
         streams: &mut Streams,
@@ -110,6 +114,16 @@ impl SnapshotSource {
     ) -> Result<Vec<Arc<SegmentMeta>>, SourceError> {
         let segments = self.wait(search.budget, self.backend.open(metas))?;
         let (selector, range) = (&search.request.selector, search.request.range);
+        let shared = match search.wanted {
+            Wanted::Labels => Shared::default(),
+            Wanted::Totals | Wanted::Chunks => {
+                let mut order: Vec<usize> = (0..metas.len()).collect();
+                order.sort_by_key(|at| metas[*at].of_tenant(&self.tenant).map(|of| of.first));
+                let in_order = order.iter().map(|at| &segments[*at]);
+                let asked = (selector, range);
+                Shared::find(in_order, search.heads, &self.tenant, asked, search.budget)?
+            }
+        };
         let mut open = Vec::new();
         for (meta, segment) in metas.iter().zip(&segments) {
             search.budget.check()?;
@@ -123,6 +137,7 @@ impl SnapshotSource {
                 seen += 1;
                 search.knows(streams, entry.labels)
                     || search.is_whole(entry.labels, entry.first, entry.last)
+                        && !shared.has(entry.id)
             });
             if !whole {
                 open.push(Arc::clone(meta));
@@ -144,8 +159,8 @@ impl SnapshotSource {
         Ok(open)
     }
 
-    /// Adds what segments hold chunk by chunk: by their tables, and by counting rows of those chunks
-    /// of which these do not tell enough.
+    /// Adds what heads hold, and segments chunk by chunk: by their tables, and by counting rows of those
+    /// chunks of which these do not tell enough.
     fn count(
         &self,
         streams: &mut Streams,
@@ -153,7 +168,10 @@ impl SnapshotSource {
         search: &Search<'_>,
     ) -> Result<(), SourceError> {
         let Search {
-            request, budget, ..
+            request,
+            heads,
+            budget,
+            ..
         } = *search;
         let mut planned = self.plan(
             segments,
@@ -162,6 +180,7 @@ impl SnapshotSource {
             budget,
             &mut ScanStats::default(),
         )?;
+        let contest = Scan::contest(self, request, budget, &planned, heads)?;
         let mut grown = 0;
         for Planned { plan, .. } in &mut planned {
             streams.chunks += plan.chunks().len() as u64;
@@ -170,6 +189,7 @@ impl SnapshotSource {
                 let whole = of_chunk.all(|stream| {
                     search.knows(streams, &stream.labels)
                         || search.is_whole(&stream.labels, stream.first, stream.last)
+                            && contest.of(stream.id, stream.first, stream.last).is_none()
                 });
                 if whole {
                     for stream in &chunk.streams {
@@ -188,8 +208,8 @@ impl SnapshotSource {
             }
         }
         planned.retain(|planned| !planned.plan.chunks().is_empty());
-        let none = Heads::default();
-        let mut counting = scan::Scan::counting(self, request, budget, &planned, &none);
+        let mut counting = Scan::counting(self, request, budget, &planned, heads);
+        counting.contest = contest;
         counting.hidden = Some(search.hidden);
         let (counters, _) = counting.run(&Counter::default)?;
         for (labels, total) in counters.into_iter().flat_map(|counter| counter.totals) {
@@ -294,24 +314,14 @@ impl Streams {
             }
         }
     }
-
-    fn add_heads(&mut self, heads: &Heads) {
-        for stream in &heads.streams {
-            let total = self.totals.entry_ref(&stream.labels).or_default();
-            total.records += stream.rows.len() as u64;
-            for place in &stream.rows {
-                let row = heads.batches[place.batch as usize].row(place.row as usize);
-                let metadata: usize = row.metadata().map(|(_, value)| value.len()).sum();
-                total.bytes += (row.line().len() + metadata) as u64;
-            }
-        }
-    }
 }
 
 /// What is asked of all segments.
 #[derive(Clone, Copy)]
 struct Search<'a> {
     request: &'a ScanRequest,
+    /// None where only labels are wanted: those of heads are known then.
+    heads: &'a Heads,
     hidden: &'a Hidden,
     wanted: Wanted,
     budget: &'a Budget,
