@@ -138,7 +138,9 @@ impl StateMachine {
                 deletes::pass(catalog, deletes, segments);
             }
             Command::FinishDelete(id) => deletes::finish(catalog, *id),
-            Command::SetRules { group, definition } => rules::set(catalog, group, definition),
+            Command::SetRules {
+                group, definition, ..
+            } => rules::set(catalog, group, definition),
             Command::DeleteRules {
                 tenant,
                 namespace,
@@ -176,7 +178,9 @@ impl StateMachine {
             Command::CancelDelete(id) => deletes::check_active(&self.catalog, *id).map(drop),
             Command::PassDeletes { .. } => Ok(()),
             Command::FinishDelete(id) => deletes::check_finish(&self.catalog, *id),
-            Command::SetRules { group, .. } => rules::check_set(group),
+            Command::SetRules {
+                group, groups_max, ..
+            } => rules::check_set(&self.catalog, group, *groups_max),
             Command::DeleteRules {
                 tenant,
                 namespace,

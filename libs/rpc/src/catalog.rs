@@ -199,12 +199,14 @@ pub enum Command {
     /// or a segment is still pending.
     FinishDelete(DeleteId),
     /// Adds a rule group, or replaces the one of that name; what its evaluation left stays. Changes nothing
-    /// when the group is there and equal.
+    /// when the group is there and equal. Refused as a conflict when the tenant has `groups_max` others already.
     SetRules {
         /// Its names.
         group: RuleGroupId,
         /// Its rules.
         definition: Arc<str>,
+        /// Most groups of the tenant, this one counted; 0 means no limit.
+        groups_max: u64,
     },
     /// Removes a rule group, or all of a namespace. Refused as a conflict when there is none.
     DeleteRules {

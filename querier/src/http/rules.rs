@@ -163,13 +163,17 @@ pub(super) async fn set(
     };
     let (name, definition) = aside(&querier, move || definition(&body, &allowed)).await??;
     let id = id(tenant, &namespace, &name);
-    check_count(&querier, &id)?;
+    let groups_max = querier.shared.config.rules_groups_max as u64;
     let command = Command::SetRules {
-        group: id,
+        group: id.clone(),
         definition: definition.into(),
+        groups_max,
     };
-    querier.propose(command).await?;
-    Ok(accepted())
+    match querier.propose(command).await {
+        Ok(()) => Ok(accepted()),
+        Err(Error::Conflict(_)) => Err(too_many(&querier, &id, groups_max)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Name and definition of the group in a body.
@@ -194,21 +198,15 @@ fn definition(body: &[u8], allowed: &Allowed) -> Result<(String, String), Refusa
     }
 }
 
-/// Refuses one group more than a tenant may have. Groups that are posted at the same time do not know of each other:
-/// it keeps tenants from growing for ever, and is no exact number.
-fn check_count(querier: &Querier, id: &RuleGroupId) -> Result<(), Refusal> {
-    let max = querier.shared.config.rules_groups_max;
+/// The catalog, which may be newer than the one here, has refused one group more than a tenant may have.
+fn too_many(querier: &Querier, id: &RuleGroupId, max: u64) -> Refusal {
     let catalog = querier.shared.backend.meta.catalog();
-    let others = catalog
-        .rules_of(&id.tenant)
-        .filter(|(other, _)| *other != id);
-    let count = others.count() + 1;
-    match max > 0 && count > max {
-        true => Err(bad(format!(
-            "per-user rule groups limit (limit: {max} actual: {count}) exceeded"
-        ))),
-        false => Ok(()),
-    }
+    let groups = catalog.rules_of(&id.tenant);
+    let others = groups.filter(|(other, _)| *other != id).count() as u64;
+    let count = others.max(max).saturating_add(1);
+    bad(format!(
+        "per-user rule groups limit (limit: {max} actual: {count}) exceeded"
+    ))
 }
 
 fn accepted() -> Response {

@@ -178,7 +178,7 @@ fn notices(
 }
 
 /// `ALERTS` and `ALERTS_FOR_STATE`, as Prometheus records them.
-fn series_of_alerts(alerts: &Alerts) -> Vec<(Texts, f64)> {
+pub(crate) fn series_of_alerts(alerts: &Alerts) -> Vec<(Texts, f64)> {
     let active = alerts.iter().filter(|(_, a)| a.phase != Phase::Inactive);
     let series = active.flat_map(|(labels, alert)| {
         let phase = if alert.phase == Phase::Firing {

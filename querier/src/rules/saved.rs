@@ -1,5 +1,7 @@
 //! What the evaluation of a group leaves in the catalog, so that another process goes on with it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use model::Timestamp;
@@ -7,10 +9,10 @@ use model::Timestamp;
 #[cfg(test)]
 use super::alerts::Alerts;
 use super::alerts::{Alert, Phase};
-use super::decide::{GroupState, RuleState};
+use super::decide::{GroupState, RuleState, series_of_alerts};
 use super::group::{Group, Rule, Texts};
 
-/// The alerts of a group, by rule.
+/// The alerts and series of a group, by rule.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Saved {
     rules: Vec<SavedRule>,
@@ -18,11 +20,17 @@ struct Saved {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedRule {
+    /// Empty for a recording.
     alert: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    record: String,
     /// Those of the rule: with the name they tell which one it is, also when the group was changed.
     #[serde(default, skip_serializing_if = "Texts::is_empty")]
     labels: Texts,
     alerts: Vec<SavedAlert>,
+    /// What a recording wrote last. The series of alerts follow from these.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    series: BTreeSet<Texts>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,6 +93,9 @@ impl SavedAlert {
 /// Bytes of what is saved of a group up to which values and annotations are in it, and bytes of all.
 const SHOWN_BYTES_MAX: usize = 128 * 1024;
 const BYTES_MAX: usize = 512 * 1024;
+/// Bytes of the series of recordings that are saved of a group. A rule that writes more leaves them without an end when
+/// another process goes on: who reads them sees them for five minutes longer.
+const SERIES_BYTES_MAX: usize = 64 * 1024;
 
 /// What is to be saved of a group.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -101,7 +112,7 @@ pub(crate) struct Text {
 pub(crate) fn save(group: &Group, state: &GroupState) -> Text {
     let (mut saved, left_out) = saved_of(group, state, BYTES_MAX);
     let worth = saved.text();
-    saved.show(group, state);
+    saved.show(state);
     let whole = saved.text();
     match whole.len() > SHOWN_BYTES_MAX {
         true => Text {
@@ -117,16 +128,26 @@ pub(crate) fn save(group: &Group, state: &GroupState) -> Text {
     }
 }
 
-/// Every rule that alerts, also without alerts, so that equal ones are told apart by their order.
+/// Every rule, also without alerts and series, so that equal ones are told apart by their order.
 fn saved_of(group: &Group, state: &GroupState, bytes_max: usize) -> (Saved, usize) {
-    let rules = group.rules.iter().filter(|rule| rule.is_alert());
     let mut saved = Saved {
-        rules: rules.map(SavedRule::of).collect(),
+        rules: group.rules.iter().map(SavedRule::of).collect(),
     };
+    let mut room = SERIES_BYTES_MAX;
+    let rules = group.rules.iter().zip(&state.rules);
+    for ((rule, state), saved) in rules.zip(&mut saved.rules) {
+        let bytes = match rule.is_alert() || state.series.is_empty() {
+            true => continue,
+            false => json(&state.series).len(),
+        };
+        if bytes <= room {
+            room -= bytes;
+            saved.series.clone_from(&state.series);
+        }
+    }
     let (mut bytes, mut left_out) = (json(&saved).len(), 0);
     for phase in [Phase::Firing, Phase::Pending, Phase::Inactive] {
-        let states = alerting(group, state).zip(&mut saved.rules);
-        for (state, rule) in states {
+        for (state, rule) in state.rules.iter().zip(&mut saved.rules) {
             for (labels, alert) in state.alerts.iter().filter(|(_, a)| a.phase == phase) {
                 let alert = SavedAlert::of(labels, alert);
                 bytes = bytes.saturating_add(json(&alert).len() + 1);
@@ -138,13 +159,6 @@ fn saved_of(group: &Group, state: &GroupState, bytes_max: usize) -> (Saved, usiz
         }
     }
     (saved, left_out)
-}
-
-fn alerting<'a>(group: &'a Group, state: &'a GroupState) -> impl Iterator<Item = &'a RuleState> {
-    let rules = group.rules.iter().zip(&state.rules);
-    rules
-        .filter(|(rule, _)| rule.is_alert())
-        .map(|(_, state)| state)
 }
 
 /// Texts and whole numbers are always JSON.
@@ -165,15 +179,16 @@ pub(crate) fn worth(whole: &str) -> Option<String> {
 
 impl Saved {
     fn text(&self) -> String {
-        match self.rules.iter().all(|rule| rule.alerts.is_empty()) {
+        let mut rules = self.rules.iter();
+        match rules.all(|rule| rule.alerts.is_empty() && rule.series.is_empty()) {
             true => String::new(),
             false => json(self),
         }
     }
 
     /// Adds what the alerts show.
-    fn show(&mut self, group: &Group, state: &GroupState) {
-        for (rule, state) in self.rules.iter_mut().zip(alerting(group, state)) {
+    fn show(&mut self, state: &GroupState) {
+        for (rule, state) in self.rules.iter_mut().zip(&state.rules) {
             for saved in &mut rule.alerts {
                 saved.shown = state.alerts.get(&saved.labels).map(|alert| Shown {
                     annotations: alert.annotations.clone(),
@@ -188,9 +203,21 @@ impl SavedRule {
     fn of(rule: &Rule) -> SavedRule {
         SavedRule {
             alert: rule.alert.clone(),
+            record: rule.record.clone(),
             labels: rule.labels.clone(),
             alerts: Vec::new(),
+            series: BTreeSet::new(),
         }
+    }
+
+    fn restore(self, state: &mut RuleState) {
+        let alerts = self.alerts.into_iter().map(SavedAlert::restored);
+        state.alerts = alerts.collect();
+        let of_alerts = series_of_alerts(&state.alerts);
+        state.series = self.series;
+        state
+            .series
+            .extend(of_alerts.into_iter().map(|(labels, _)| labels));
     }
 }
 
@@ -204,12 +231,11 @@ pub(crate) fn restore(group: &Group, text: &str) -> Result<GroupState, String> {
     let saved: Saved = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let mut saved = saved.rules;
     for (rule, state) in group.rules.iter().zip(&mut state.rules) {
-        let is_same = |saved: &SavedRule| saved.alert == rule.alert && saved.labels == rule.labels;
-        if rule.is_alert()
-            && let Some(at) = saved.iter().position(is_same)
-        {
-            let alerts = saved.remove(at).alerts;
-            state.alerts = alerts.into_iter().map(SavedAlert::restored).collect();
+        let is_same = |saved: &SavedRule| {
+            saved.alert == rule.alert && saved.record == rule.record && saved.labels == rule.labels
+        };
+        if let Some(at) = saved.iter().position(is_same) {
+            saved.remove(at).restore(state);
         }
     }
     Ok(state)
@@ -296,6 +322,30 @@ mod tests {
             .collect();
         assert_eq!(counts, [0, 0, 1]);
         assert_eq!(worth(&text), Some(save(&group, &restored).worth));
+    }
+
+    #[test]
+    fn series_that_were_written_are_known_to_who_goes_on_as_far_as_there_is_room() {
+        let rules = ["a", "b", "c"].map(|name| format!("- {{record: {name}, expr: vector(1)}}\n"));
+        let alert = "- {alert: A, expr: vector(1)}\n";
+        let yaml = format!("name: g\nrules:\n{}{alert}", rules.concat());
+        let group = Group::from_yaml(&yaml).unwrap();
+        let mut state = state(&group, 3, firing(1.0));
+        let series = |value: String| BTreeSet::from([Texts::from([("n".to_owned(), value)])]);
+        for (rule, bytes) in [(0, 10), (1, SERIES_BYTES_MAX), (2, 20)] {
+            state.rules[rule].series = series("x".repeat(bytes));
+        }
+        let text = save(&group, &state);
+        assert_eq!(worth(&text.whole), Some(text.worth));
+        let restored = restore(&group, &text.whole).unwrap();
+        let own = |rule: usize| restored.rules[rule].series.clone();
+        assert_eq!(
+            [own(0), own(2)],
+            [series("x".repeat(10)), series("x".repeat(20))]
+        );
+        assert!(own(1).is_empty(), "no room");
+        let names: Vec<String> = own(3).iter().map(|s| s["__name__"].clone()).collect();
+        assert_eq!(names, ["ALERTS", "ALERTS_FOR_STATE"]);
     }
 
     #[test]

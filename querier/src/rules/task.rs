@@ -1,50 +1,37 @@
-//! The one task that evaluates: it follows the catalog, starts what is due, and does what
-//! [`decide`] says.
+//! The one task that evaluates: it follows the catalog and starts what is due. [`job`] evaluates a rule and does what
+//! [`decide`](super::decide) says, [`saving`] remembers, [`places`] tells.
+
+mod job;
+mod places;
+mod saving;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{NANOS_PER_SECOND, NodeId, TenantId, Timestamp};
+use model::{NodeId, TenantId, Timestamp};
 use parking_lot::Mutex;
-use rpc::{Catalog, Command, RuleGroup, RuleGroupId, RuleProgress};
+use rpc::{Catalog, RuleGroup, RuleGroupId};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::decide::{Decision, Evaluated, GroupState, Pace, Written, carried, decide, ended};
-use super::evaluate::{evaluate, external_url};
+use super::decide::{GroupState, Pace, carried, ended};
 use super::group::Group;
 use super::lease::is_ours;
-use super::outbox::Outbox;
 use super::report::GroupReport;
 use super::schedule::Turns;
-use super::{saved, schedule, wire};
+use super::{saved, schedule};
+use job::{Finished, Job, Outcome, State};
+pub(super) use places::Places;
+use saving::Saving;
+
 use crate::run::Shared;
 
 /// A clock that is set is noticed after this time.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// Alerts are worth sending for so long at least.
-const ALERTS_FRESH_FOR_MIN: Duration = Duration::from_secs(30);
-/// How long to wait when states cannot be saved.
-const SAVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Bytes of states saved by one command; a state that is larger goes alone.
-const SAVE_BYTES_MAX: usize = 256 * 1024;
-/// The states of a group are saved, and told to who asks, before its other rules are evaluated when a rule takes so
-/// long, nanoseconds.
-const SLOW: i64 = NANOS_PER_SECOND;
 /// How long a task that is stopped takes to save states.
 const SAVE_LAST_FOR: Duration = Duration::from_secs(2);
-
-/// Where alerts and samples go.
-#[derive(Debug, Default)]
-pub(super) struct Places {
-    pub(super) alertmanagers: Vec<Outbox>,
-    pub(super) remote_write: Option<Outbox>,
-}
-
-/// How a group is; `None` when it is evaluated no more, so that an evaluation which ends late changes and tells nothing.
-type State = Arc<Mutex<Option<GroupState>>>;
 
 /// A group that is evaluated here.
 struct Running {
@@ -68,35 +55,6 @@ struct Begun {
     task: Option<AbortHandle>,
 }
 
-/// A rule that was evaluated.
-struct Finished {
-    id: RuleGroupId,
-    version: u64,
-    /// Whether it was the last one of its group.
-    is_last: bool,
-    /// After the last rule, and after slow ones.
-    outcome: Option<Outcome>,
-}
-
-/// What a group's evaluation leaves.
-struct Outcome {
-    text: saved::Text,
-    report: GroupReport,
-}
-
-/// One rule to evaluate.
-struct Job {
-    shared: Arc<Shared>,
-    places: Arc<Places>,
-    id: RuleGroupId,
-    version: u64,
-    group: Arc<Group>,
-    state: State,
-    number: usize,
-    at: Timestamp,
-    pace: Pace,
-}
-
 pub(super) struct Task {
     shared: Arc<Shared>,
     own: NodeId,
@@ -104,16 +62,12 @@ pub(super) struct Task {
     groups: BTreeMap<RuleGroupId, Running>,
     turns: Turns,
     evaluations: JoinSet<Finished>,
-    /// States to save, by group.
-    unsaved: BTreeMap<RuleGroupId, Arc<str>>,
-    /// At most one; gives back what could not be saved.
-    saving: JoinSet<Vec<RuleProgress>>,
-    /// Nothing is saved before, since it failed.
-    save_after: Option<Instant>,
+    saving: Saving,
 }
 
 impl Task {
     pub(super) fn new(shared: Arc<Shared>, own: NodeId, places: Places) -> Task {
+        let saving = Saving::new(Arc::clone(&shared.backend.meta), own);
         Task {
             shared,
             own,
@@ -121,9 +75,7 @@ impl Task {
             groups: BTreeMap::new(),
             turns: Turns::default(),
             evaluations: JoinSet::new(),
-            unsaved: BTreeMap::new(),
-            saving: JoinSet::new(),
-            save_after: None,
+            saving,
         }
     }
 
@@ -133,7 +85,7 @@ impl Task {
             let catalog = meta.catalog();
             self.follow(&catalog);
             self.start_due();
-            self.start_saving();
+            self.saving.start();
             let wait = self.wait();
             tokio::select! {
                 _ = meta.changed(catalog.version) => {}
@@ -142,16 +94,13 @@ impl Task {
                     Ok(finished) => self.finished(finished),
                     Err(error) => self.broke_off(&error),
                 },
-                Some(done) = self.saving.join_next() => match done {
-                    Ok(failed) => self.not_saved(failed),
-                    Err(error) => tracing::error!(%error, "saving the states of rules broke off"),
-                },
+                Some(done) = self.saving.next() => self.saving.done(done),
                 () = stop.cancelled() => break,
             }
         }
         self.evaluations.abort_all();
         self.keep_begun();
-        if tokio::time::timeout(SAVE_LAST_FOR, self.save_rest())
+        if tokio::time::timeout(SAVE_LAST_FOR, self.saving.rest())
             .await
             .is_err()
         {
@@ -168,23 +117,7 @@ impl Task {
             if running.begun.is_some() {
                 let text = saved::save(&running.group, &state);
                 if text.worth != running.saved {
-                    self.unsaved.insert(id.clone(), text.whole.into());
-                }
-            }
-        }
-    }
-
-    /// Saves what is not saved yet, each state once.
-    async fn save_rest(&mut self) {
-        while let Some(done) = self.saving.join_next().await {
-            self.not_saved(done.unwrap_or_default());
-        }
-        while !self.unsaved.is_empty() {
-            self.save_after = None;
-            self.start_saving();
-            while let Some(done) = self.saving.join_next().await {
-                if done.is_err() || done.is_ok_and(|failed| !failed.is_empty()) {
-                    return;
+                    self.saving.put(id.clone(), text.whole);
                 }
             }
         }
@@ -218,7 +151,7 @@ impl Task {
                 running.end();
             }
             self.turns = Turns::default();
-            self.unsaved.clear();
+            self.saving.keep(|_| false);
             self.evaluations.abort_all();
             self.shared.rules.clear();
             self.count_groups();
@@ -236,7 +169,7 @@ impl Task {
         }
         let tenants: BTreeSet<&TenantId> = known.keys().map(|id| &id.tenant).collect();
         self.turns.keep(|tenant| tenants.contains(tenant));
-        self.unsaved.retain(|id, _| known.contains_key(id));
+        self.saving.keep(|id| known.contains_key(id));
         self.shared.rules.keep(|id| known.contains_key(id));
         for (id, kept) in known {
             let is_new = self
@@ -293,8 +226,8 @@ impl Task {
             }),
         };
         let text = saved::save(&group, &state);
-        if saved.as_ref() != Some(&text.worth) || self.unsaved.contains_key(id) {
-            self.unsaved.insert(id.clone(), text.whole.into());
+        if saved.as_ref() != Some(&text.worth) || self.saving.waits(id) {
+            self.saving.put(id.clone(), text.whole);
         }
         let report = GroupReport::of(id, kept.version, &group, &state);
         self.shared.rules.set(id.clone(), report);
@@ -384,8 +317,8 @@ impl Task {
             _ => LOOK_AGAIN_AFTER,
         };
         let until = Instant::now() + wait.min(LOOK_AGAIN_AFTER);
-        self.save_after
-            .map_or(until, |save_after| until.min(save_after))
+        let not_before = self.saving.not_before();
+        not_before.map_or(until, |not_before| until.min(not_before))
     }
 
     fn finished(&mut self, finished: Finished) {
@@ -412,47 +345,9 @@ impl Task {
                 tracing::warn!(%tenant, %name, alerts, "too many alerts to save all: some begin anew when another querier takes over");
             }
             running.saved = text.worth;
-            self.unsaved.insert(finished.id.clone(), text.whole.into());
+            self.saving.put(finished.id.clone(), text.whole);
         }
         self.shared.rules.set(finished.id, report);
-    }
-
-    /// One command for what changed since the last one, as far as it fits.
-    fn start_saving(&mut self) {
-        let is_early = self.save_after.is_some_and(|after| Instant::now() < after);
-        if self.unsaved.is_empty() || !self.saving.is_empty() || is_early {
-            return;
-        }
-        self.save_after = None;
-        let groups = part(&mut self.unsaved, SAVE_BYTES_MAX);
-        let (meta, holder) = (Arc::clone(&self.shared.backend.meta), self.own);
-        self.saving.spawn(async move {
-            let command = Command::SaveRuleStates {
-                holder,
-                groups: groups.clone(),
-            };
-            match meta.propose(command).await {
-                Ok(_) => Vec::new(),
-                Err(rpc::Error::Conflict(reason)) => {
-                    tracing::info!(reason, "states of rules are another querier's to save");
-                    Vec::new()
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "states of rules cannot be saved; it is tried again");
-                    groups
-                }
-            }
-        });
-    }
-
-    /// What changed again meanwhile is newer.
-    fn not_saved(&mut self, failed: Vec<RuleProgress>) {
-        if !failed.is_empty() {
-            self.save_after = Some(Instant::now() + SAVE_AGAIN_AFTER);
-        }
-        for RuleProgress { group, state } in failed {
-            self.unsaved.entry(group).or_insert(state);
-        }
     }
 }
 
@@ -476,116 +371,6 @@ impl Running {
     }
 }
 
-impl Job {
-    async fn run(self) -> Finished {
-        let (id, version) = (self.id.clone(), self.version);
-        let is_last = self.number + 1 >= self.group.rules.len();
-        let metrics = &self.shared.metrics.rules;
-        let evaluated = match self.group.rules.is_empty() {
-            true => None,
-            false => {
-                let Job { shared, group, .. } = &self;
-                Some(evaluate(shared, &id.tenant, group, self.number, self.at).await)
-            }
-        };
-        if let Some(evaluated) = &evaluated {
-            metrics.evaluations.inc();
-            metrics.failures.inc_by(evaluated.results.is_err().into());
-        }
-        let is_slow = evaluated.as_ref().is_some_and(|rule| rule.nanos >= SLOW);
-        let blocking = self.shared.backend.blocking.clone();
-        let done = blocking.run(move || self.take_in(evaluated, is_last || is_slow));
-        let outcome = done.await.unwrap_or_else(|error| {
-            tracing::error!(name = %id.name, %error, "what a rule gave was not taken in");
-            None
-        });
-        Finished {
-            id,
-            version,
-            is_last,
-            outcome,
-        }
-    }
-
-    /// Does what follows of what the rule gave, unless the group is evaluated no more.
-    fn take_in(self, evaluated: Option<Evaluated>, is_told: bool) -> Option<Outcome> {
-        let mut state = self.state.lock();
-        let state = state.as_mut()?;
-        let (group, pace) = (&self.group, &self.pace);
-        if let Some(evaluated) = evaluated {
-            let decision = decide(group, state, self.number, evaluated, self.at, pace);
-            self.places.send(&self.shared, &self.id.tenant, &decision);
-        }
-        is_told.then(|| Outcome {
-            text: saved::save(group, state),
-            report: GroupReport::of(&self.id, self.version, group, state),
-        })
-    }
-}
-
-impl Places {
-    fn send(&self, shared: &Shared, tenant: &TenantId, decision: &Decision) {
-        let url = external_url(&shared.config.rules_external_url);
-        // After two tellings a newer one is in the line.
-        let fresh_for = shared.config.rules_resend_delay.saturating_mul(2);
-        let fresh_for = fresh_for.max(ALERTS_FRESH_FOR_MIN);
-        if !self.alertmanagers.is_empty() {
-            for post in wire::alerts(tenant, &decision.notices, url, fresh_for) {
-                for alertmanager in &self.alertmanagers {
-                    alertmanager.put(post.clone());
-                }
-            }
-        }
-        self.write(tenant, &decision.samples);
-    }
-
-    fn write(&self, tenant: &TenantId, samples: &[Written]) {
-        if let Some(remote) = &self.remote_write {
-            for post in wire::samples(tenant, samples) {
-                remote.put(post);
-            }
-        }
-    }
-}
-
 fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
-}
-
-/// Takes out the first states that fit into one command, one at least.
-fn part(unsaved: &mut BTreeMap<RuleGroupId, Arc<str>>, bytes_max: usize) -> Vec<RuleProgress> {
-    let mut part = Vec::new();
-    let mut bytes = 0_usize;
-    while let Some(first) = unsaved.first_entry() {
-        bytes = bytes.saturating_add(first.get().len());
-        if bytes > bytes_max && !part.is_empty() {
-            break;
-        }
-        let (group, state) = first.remove_entry();
-        part.push(RuleProgress { group, state });
-    }
-    part
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn states_are_saved_in_commands_of_limited_size_and_a_larger_state_alone() {
-        let mut unsaved = BTreeMap::new();
-        for (name, bytes) in [("a", 10), ("b", 20), ("c", 99), ("d", 1), ("e", 0)] {
-            let id = RuleGroupId {
-                tenant: TenantId::default(),
-                namespace: "n".into(),
-                name: name.into(),
-            };
-            unsaved.insert(id, "x".repeat(bytes).into());
-        }
-        let mut names = || -> String {
-            let part = part(&mut unsaved, 30);
-            part.iter().map(|progress| &*progress.group.name).collect()
-        };
-        assert_eq!([names(), names(), names(), names()], ["ab", "c", "de", ""]);
-    }
 }

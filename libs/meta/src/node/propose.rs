@@ -217,6 +217,7 @@ mod tests {
                 name: "g".into(),
             },
             definition: "1".into(),
+            groups_max: 0,
         };
         let save = Command::SaveRuleStates {
             holder: NodeId(1),

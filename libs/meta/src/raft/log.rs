@@ -239,6 +239,7 @@ mod tests {
                 name: "g".into(),
             },
             definition: "x".repeat(bytes).into(),
+            groups_max: 0,
         };
         Entry {
             log_id: LogId::new(CommittedLeaderId::new(1, 1), index),

@@ -7,12 +7,24 @@ use rpc::{Catalog, Lease, RuleGroup, RuleGroupId, RuleProgress};
 
 use super::Rejected;
 
-pub(super) fn check_set(id: &RuleGroupId) -> Result<(), Rejected> {
-    match id.namespace.is_empty() || id.name.is_empty() {
-        false => Ok(()),
-        true => Err(Rejected::Invalid(
+pub(super) fn check_set(
+    catalog: &Catalog,
+    id: &RuleGroupId,
+    groups_max: u64,
+) -> Result<(), Rejected> {
+    if id.namespace.is_empty() || id.name.is_empty() {
+        return Err(Rejected::Invalid(
             "a rule group needs a namespace and a name".to_owned(),
-        )),
+        ));
+    }
+    let groups = catalog.rules_of(&id.tenant);
+    let others = groups.filter(|(other, _)| *other != id).count() as u64;
+    match groups_max > 0 && others >= groups_max {
+        false => Ok(()),
+        true => Err(Rejected::Conflict(format!(
+            "tenant {} has {others} other rule groups, and may have {groups_max} in all",
+            id.tenant
+        ))),
     }
 }
 
@@ -105,7 +117,26 @@ mod tests {
         Command::SetRules {
             group: id(tenant, namespace, name),
             definition: definition.into(),
+            groups_max: 0,
         }
+    }
+
+    #[test]
+    fn a_tenant_has_as_many_groups_as_its_command_allows_and_replaces_its_own() {
+        let limited = |tenant: &str, name: &str| Command::SetRules {
+            group: id(tenant, "n", name),
+            definition: "1".into(),
+            groups_max: 2,
+        };
+        let mut machine = StateMachine::default();
+        for (tenant, name) in [("a", "g"), ("a", "h"), ("b", "i"), ("a", "g")] {
+            machine.apply(&limited(tenant, name)).unwrap();
+        }
+        let refused = machine.apply(&limited("a", "i"));
+        assert!(matches!(refused, Err(Rejected::Conflict(_))), "{refused:?}");
+        assert_eq!(names(&machine, "a"), ["n/g=1", "n/h=1"]);
+        machine.apply(&set_rules("a", "n", "i", "1")).unwrap();
+        assert_eq!(names(&machine, "a").len(), 3, "no limit");
     }
 
     fn delete_rules(namespace: &str, name: Option<&str>) -> Command {

@@ -76,6 +76,8 @@ pub(super) enum Command {
     SetRules {
         group: RuleGroupId,
         definition: String,
+        #[serde(default, skip_serializing_if = "is_unlimited")]
+        groups_max: u64,
     },
     DeleteRules {
         tenant: String,
@@ -87,6 +89,10 @@ pub(super) enum Command {
         holder: u64,
         groups: Vec<RuleProgress>,
     },
+}
+
+fn is_unlimited(max: &u64) -> bool {
+    *max == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -233,9 +239,14 @@ impl From<&rpc::Command> for Command {
                 segments: segments.iter().map(|id| id.0).collect(),
             },
             rpc::Command::FinishDelete(id) => Command::FinishDelete(id.0),
-            rpc::Command::SetRules { group, definition } => Command::SetRules {
+            rpc::Command::SetRules {
+                group,
+                definition,
+                groups_max,
+            } => Command::SetRules {
                 group: group.into(),
                 definition: definition.to_string(),
+                groups_max: *groups_max,
             },
             rpc::Command::DeleteRules {
                 tenant,
@@ -305,9 +316,14 @@ impl TryFrom<Command> for rpc::Command {
                 segments: segments.into_iter().map(SegmentId).collect(),
             },
             Command::FinishDelete(id) => rpc::Command::FinishDelete(DeleteId(id)),
-            Command::SetRules { group, definition } => rpc::Command::SetRules {
+            Command::SetRules {
+                group,
+                definition,
+                groups_max,
+            } => rpc::Command::SetRules {
                 group: group.try_into()?,
                 definition: definition.into(),
+                groups_max,
             },
             Command::DeleteRules {
                 tenant,

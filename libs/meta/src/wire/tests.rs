@@ -89,6 +89,15 @@ fn commands() -> Vec<(&'static str, Command)> {
             Command::SetRules {
                 group: rule_group(),
                 definition: "{\"rules\":[]}".into(),
+                groups_max: 0,
+            },
+        ),
+        (
+            "set_rules_limited",
+            Command::SetRules {
+                group: rule_group(),
+                definition: "{}".into(),
+                groups_max: 7,
             },
         ),
         ("delete_rules", delete_rules(None)),
