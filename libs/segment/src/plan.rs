@@ -190,6 +190,10 @@ impl Plan {
         let columns = wanted.columns;
         let verdicts = verdicts.unwrap_or_default();
         let open = verdicts.contains(&Verdict::Maybe);
+        let texts = match open {
+            true => self.open_texts(chunk, verdicts),
+            false => 0,
+        };
         let filtered = verdicts.iter().any(|verdict| *verdict != Verdict::All);
         let cut = |stream: &PlannedStream| !self.range.covers(stream.first, stream.last);
         let mut needs = [false; BLOCKS.len()];
@@ -198,15 +202,28 @@ impl Plan {
         for block in [Block::Lengths, Block::Indices] {
             needs[block as usize] = open || self.needs_variables(chunk, wanted);
         }
-        for block in TEXTS {
-            needs[block as usize] =
-                open || columns.lines == LineColumn::Bytes && self.needs_variables(chunk, wanted);
+        let by_line = columns.lines == LineColumn::Bytes && self.needs_variables(chunk, wanted);
+        for (class, block) in TEXTS.into_iter().enumerate() {
+            needs[block as usize] = class < texts || by_line;
         }
         needs[Block::Metadata as usize] = columns.metadata;
         for (block, needed) in BLOCKS.iter().zip(&mut needs) {
             *needed &= !self.entry(chunk).range(*block).is_empty();
         }
         needs
+    }
+
+    /// How many classes of text tell which lines of open templates pass: all of them where lines must be
+    /// put together.
+    fn open_texts(&self, chunk: &PlannedChunk, verdicts: &[Verdict]) -> usize {
+        let templates = self.entry(chunk).templates.iter().zip(verdicts);
+        let open = templates.filter(|(_, verdict)| **verdict == Verdict::Maybe);
+        let open: Vec<u32> = open.map(|(template, _)| *template).collect();
+        let class = self
+            .search
+            .as_ref()
+            .and_then(|s| s.class_of(&open, &chunk.refuted));
+        class.map_or(TEXTS.len(), |class| class + 1)
     }
 
     /// Whether rows can be told apart by more than their templates; patterns are the templates'

@@ -204,24 +204,39 @@ impl Search {
         }
     }
 
-    /// A text that open lines hold inside their variables, if one is known.
-    pub(crate) fn required(&self) -> Option<Required<'_>> {
-        let clauses = self.clauses.iter();
-        let mut single = clauses.filter(|clause| !clause.negated && clause.tests.len() == 1);
-        single.find_map(|clause| {
-            let test = &self.tests[clause.tests.start];
-            let needles = test.condition.needles.iter().filter(|_| test.bit == 0);
-            needles.into_iter().find_map(Needle::required)
-        })
+    /// The texts that open lines hold inside their variables, of tests that values do not decide: first
+    /// those that are held by the fewest.
+    pub(crate) fn required(&self) -> Vec<Required<'_>> {
+        let mut required: Vec<Required<'_>> = self.required_by(|test| test.bit == 0).collect();
+        required.sort_by_key(Required::rank);
+        required
     }
 
     /// All texts that open lines hold inside their variables.
     pub(crate) fn all_required(&self) -> impl Iterator<Item = Required<'_>> {
+        self.required_by(|_| true)
+    }
+
+    fn required_by(&self, of: impl Fn(&Test) -> bool) -> impl Iterator<Item = Required<'_>> {
         let clauses = self.clauses.iter();
         let single = clauses.filter(|clause| !clause.negated && clause.tests.len() == 1);
         let tests = single.map(|clause| &self.tests[clause.tests.start]);
-        let needles = tests.flat_map(|test| &test.condition.needles);
+        let needles = tests
+            .filter(move |test| of(test))
+            .flat_map(|test| &test.condition.needles);
         needles.filter_map(Needle::required)
+    }
+
+    /// The last of the classes of text that tell which lines of these templates pass, if values do.
+    pub(crate) fn class_of(&self, templates: &[u32], refuted: &[u64]) -> Option<usize> {
+        let bits = self.of_values().fold(0, |bits, test| bits | test.bit);
+        let is_undecided = |template: &u32| self.is_undecided(*template, refuted, bits);
+        if templates.iter().any(is_undecided) {
+            return None;
+        }
+        let is_open = |test: &OfValues<'_>| templates.iter().any(|t| test.is_open(*t, refuted));
+        let classes = self.of_values().filter(is_open).map(|test| test.class);
+        classes.max()
     }
 
     /// The tests that can be made on values.

@@ -4,8 +4,9 @@
 use bytes::Bytes;
 use model::{Labels, Timestamp};
 
+use super::open_chunk::{Decoded, OpenChunk};
 use super::select::Filter;
-use super::{Buffers, ChunkStats, Decoded, Selected, rows_in_range};
+use super::{Buffers, ChunkStats, Selected};
 use crate::Error;
 use crate::decode::Scratch;
 use crate::decode::lines::Column;
@@ -52,16 +53,16 @@ impl Plan {
         take: &mut dyn FnMut(usize, &ClassRows<'_>),
     ) -> Result<ChunkStats, Error> {
         let mut finish =
-            |decoded: &Decoded<'_>, filter: Option<Filter<'_>>, buffers: &mut Buffers| {
+            |mut open: OpenChunk<'_>, filter: Option<Filter<'_>>, buffers: &mut Buffers| {
                 let mut stats = ChunkStats::default();
                 let mut classes: Vec<Vec<u32>> = Vec::new();
                 for stream in &chunk.streams {
-                    let range = rows_in_range(stream, self.range, decoded.timestamps);
+                    let range = open.rows(stream, self.range)?;
                     stats.rows_processed += range.len() as u64;
                     let selected = match &filter {
                         None => Selected::Range(range),
                         Some(filter) => {
-                            buffers.selection.select(&decoded.lines, range, filter);
+                            buffers.selection.select(&open.lines(), range, filter);
                             Selected::List(&buffers.selection.rows)
                         }
                     };
@@ -75,6 +76,10 @@ impl Plan {
                     }
                     selected.for_each(|row| classes[class].push(row as u32));
                 }
+                if stats.rows_matched == 0 {
+                    return Ok(stats);
+                }
+                let decoded = &open.decoded()?;
                 for (class, rows) in classes
                     .iter()
                     .enumerate()
@@ -82,7 +87,7 @@ impl Plan {
                 {
                     take(class, &ClassRows { decoded, rows });
                 }
-                stats
+                Ok(stats)
             };
         self.decode_with(chunk, wanted, &|| self.range, bytes, scratch, &mut finish)
     }
@@ -113,7 +118,7 @@ impl<'a> ClassRows<'a> {
 
     /// Gives each pair of these rows' metadata: at least once, and mostly no more.
     pub fn each_metadata(&self, take: impl FnMut(&str, &str)) {
-        if let Some(columns) = &self.decoded.metadata {
+        if let Some(columns) = self.decoded.metadata {
             columns.each_pair(self.rows, take);
         }
     }

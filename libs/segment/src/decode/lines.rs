@@ -32,7 +32,7 @@ pub(crate) struct LineIndex {
 pub(crate) struct Column {
     /// The text of the template before the slot, in the dictionary's text.
     pub(crate) before: (u32, u32),
-    /// Which value a row has.
+    /// Which value a row has; known once the indices are read.
     pub(crate) choice: Choice,
     /// How many values.
     pub(crate) values: u32,
@@ -56,6 +56,8 @@ pub(crate) enum Choice {
     Low(u32),
     /// A low and a high byte say which.
     Wide(u32, u32),
+    /// The indices were not read yet.
+    Unread,
 }
 
 impl Choice {
@@ -64,7 +66,7 @@ impl Choice {
     pub(crate) fn value(self, row: usize, indices: &[u8]) -> usize {
         match self {
             Choice::Own => row,
-            Choice::Only => 0,
+            Choice::Only | Choice::Unread => 0,
             Choice::Low(low) => usize::from(indices[low as usize + row]),
             Choice::Wide(low, high) => {
                 let low = indices[low as usize + row];
@@ -117,11 +119,37 @@ fn read_groups(block: &[u8]) -> Result<[Group; INDEX_GROUPS], Damage> {
     Ok(groups)
 }
 
-/// What is being read of the lengths and indices blocks.
+/// Reads which value each row of a column with several has.
+fn choice(
+    groups: &mut [Group; INDEX_GROUPS],
+    indices: &[u8],
+    rows: usize,
+    values: usize,
+) -> Result<Choice, Damage> {
+    let low = groups[index_group(values)].take(rows)?;
+    let lows = &indices[low..low + rows];
+    let (choice, largest) = match values > 256 {
+        false => {
+            let largest = lows.iter().fold(0, |largest, low| largest.max(*low));
+            (Choice::Low(low as u32), u32::from(largest))
+        }
+        true => {
+            let high = groups[WIDE + 1].take(rows)?;
+            let pairs = lows.iter().zip(&indices[high..high + rows]);
+            let numbers = pairs.map(|(low, high)| u16::from_le_bytes([*low, *high]));
+            let largest = numbers.fold(0, u16::max);
+            (Choice::Wide(low as u32, high as u32), u32::from(largest))
+        }
+    };
+    match largest as usize >= values {
+        true => Err(Damage::new(format!("a value below {values}"), largest)),
+        false => Ok(choice),
+    }
+}
+
+/// What is being read of the lengths block.
 struct Reading<'a> {
     lengths: Cursor<'a>,
-    indices: &'a [u8],
-    groups: [Group; INDEX_GROUPS],
     /// End of what was read of the text of each class.
     ends: [usize; TEXTS.len() + 1],
     /// Where the text of each class starts, and the end of the last one's.
@@ -173,6 +201,17 @@ impl LineIndex {
         chunk: &ChunkEntry,
         templates: &Templates,
     ) -> Result<(), Damage> {
+        self.read_lengths(lengths, chunk, templates)?;
+        self.read_indices(indices)
+    }
+
+    /// Reads the lengths block: which values stand where, but not yet which rows have them.
+    pub(crate) fn read_lengths(
+        &mut self,
+        lengths: &[u8],
+        chunk: &ChunkEntry,
+        templates: &Templates,
+    ) -> Result<(), Damage> {
         self.count(chunk);
         self.columns.clear();
         self.firsts.clear();
@@ -180,8 +219,6 @@ impl LineIndex {
         let bounds = chunk.text_starts();
         let mut reading = Reading {
             lengths: Cursor::new(lengths),
-            indices,
-            groups: read_groups(indices)?,
             ends: bounds,
             bounds,
             variables: 0,
@@ -200,6 +237,27 @@ impl LineIndex {
         }
         self.firsts.push(self.columns.len() as u32);
         reading.finish()
+    }
+
+    /// Reads the indices block, after the lengths.
+    pub(crate) fn read_indices(&mut self, indices: &[u8]) -> Result<(), Damage> {
+        let mut groups = read_groups(indices)?;
+        for local in 0..self.counts.len() {
+            let rows = self.counts[local] as usize;
+            let columns = self.firsts[local] as usize..self.firsts[local + 1] as usize;
+            for column in &mut self.columns[columns] {
+                if let Choice::Unread = column.choice {
+                    column.choice = choice(&mut groups, indices, rows, column.values as usize)?;
+                }
+            }
+        }
+        match groups.iter().find(|group| group.at != group.end) {
+            Some(group) => {
+                let left = group.end - group.at;
+                Err(Damage::new("the end", format!("{left} more bytes")))
+            }
+            None => Ok(()),
+        }
     }
 
     fn count(&mut self, chunk: &ChunkEntry) {
@@ -266,18 +324,18 @@ impl LineIndex {
             .saturating_sub(1)
     }
 
-    /// Which template of the list has one of these places of the text, ascending, among its values;
-    /// the classes' texts ascend separately, so all columns are looked at.
-    pub(crate) fn owners(&self, hits: &[usize], mut take: impl FnMut(usize)) {
-        for local in 0..self.counts.len() {
-            for column in self.columns(local) {
-                let extent = self.extent(column);
-                let from = hits.partition_point(|hit| *hit < extent.start);
-                if hits.get(from).is_some_and(|hit| *hit < extent.end) {
-                    take(local);
-                }
-            }
-        }
+    /// The values of a column at these places of the text, ascending; more than one of them may be in
+    /// the same.
+    pub(crate) fn values_at<'h>(
+        &self,
+        column: &Column,
+        places: &'h [usize],
+    ) -> impl Iterator<Item = (usize, usize)> + use<'_, 'h> {
+        let (column, extent) = (*column, self.extent(column));
+        let from = places.partition_point(|place| *place < extent.start);
+        let here = places[from..].iter().copied();
+        here.take_while(move |place| *place < extent.end)
+            .map(move |place| (self.value_at(&column, place), place))
     }
 }
 
@@ -322,7 +380,8 @@ impl Reading<'_> {
         };
         let choice = match head & COLUMN_DICTIONARY {
             0 => Choice::Own,
-            _ => self.choice(rows, values)?,
+            _ if values <= 1 => Choice::Only,
+            _ => Choice::Unread,
         };
         Ok(Column {
             before,
@@ -358,39 +417,9 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Reads which value each row of a column with a dictionary has.
-    fn choice(&mut self, rows: usize, values: usize) -> Result<Choice, Damage> {
-        if values <= 1 {
-            return Ok(Choice::Only);
-        }
-        let low = self.groups[index_group(values)].take(rows)?;
-        let lows = &self.indices[low..low + rows];
-        let (choice, largest) = match values > 256 {
-            false => {
-                let largest = lows.iter().fold(0, |largest, low| largest.max(*low));
-                (Choice::Low(low as u32), u32::from(largest))
-            }
-            true => {
-                let high = self.groups[WIDE + 1].take(rows)?;
-                let pairs = lows.iter().zip(&self.indices[high..high + rows]);
-                let numbers = pairs.map(|(low, high)| u16::from_le_bytes([*low, *high]));
-                let largest = numbers.fold(0, u16::max);
-                (Choice::Wide(low as u32, high as u32), u32::from(largest))
-            }
-        };
-        match largest as usize >= values {
-            true => Err(Damage::new(format!("a value below {values}"), largest)),
-            false => Ok(choice),
-        }
-    }
-
     /// Checks that everything was read.
     fn finish(&self) -> Result<(), Damage> {
         self.lengths.finish()?;
-        if let Some(group) = self.groups.iter().find(|group| group.at != group.end) {
-            let left = group.end - group.at;
-            return Err(Damage::new("the end", format!("{left} more bytes")));
-        }
         match (0..TEXTS.len()).all(|class| self.ends[class] == self.bounds[class + 1]) {
             true => Ok(()),
             false => Err(Damage::new(

@@ -13,8 +13,9 @@ use crate::search::{InText, Search, Verdict};
 pub(crate) struct Selection {
     /// The rows that pass, ascending.
     pub(crate) rows: Vec<u32>,
-    /// Whether each row of the piece passes; when counting, each template.
+    /// Whether each row of the piece passes, or each template.
     passes: Vec<bool>,
+    by_template: Vec<bool>,
     /// Undecided rows, by template.
     open: Vec<u32>,
     /// Where the undecided rows of each template end.
@@ -45,6 +46,31 @@ impl Filter<'_> {
             *verdict == Verdict::Maybe && search.is_undecided(*template, self.refuted, decided)
         })
     }
+
+    /// Which tests the values of a template's `row`th row pass.
+    fn mask(&self, local: usize, row: usize) -> u8 {
+        self.hits.masks(local).map_or(0, |masks| masks[row])
+    }
+
+    /// What is known of a template's rows that pass these tests.
+    fn verdict(&self, lines: &Lines<'_>, local: usize, mask: u8) -> Verdict {
+        let (template, decided) = (lines.chunk.templates[local], self.hits.decided);
+        self.search
+            .verdict_with(template, self.refuted, decided, mask)
+    }
+}
+
+/// Replaces `rows` by the numbers of those that pass, the first being `first`, with no branch for the
+/// processor to guess.
+fn keep<T>(rows: &mut Vec<u32>, first: usize, of: &[T], passes: impl Fn(&T) -> bool) {
+    rows.clear();
+    rows.resize(of.len(), 0);
+    let mut kept = 0;
+    for (row, of) in (first as u32..).zip(of) {
+        rows[kept] = row;
+        kept += usize::from(passes(of));
+    }
+    rows.truncate(kept);
 }
 
 impl Selection {
@@ -55,44 +81,80 @@ impl Selection {
         range: Range<usize>,
         filter: &Filter<'_>,
     ) -> usize {
-        if filter.verdicts.contains(&Verdict::Maybe) {
+        if filter.needs_lines(lines.chunk) {
             self.select(lines, range, filter);
             return self.rows.len();
         }
-        self.passes.clear();
-        let passes = filter
-            .verdicts
-            .iter()
-            .map(|verdict| *verdict == Verdict::All);
-        self.passes.extend(passes);
-        let locals = lines.index.locals[range].iter();
+        self.pass_templates(filter.verdicts);
+        let locals = lines.index.locals[range.clone()].iter();
         let passing = locals.map(|local| u32::from(self.passes[usize::from(*local)]));
-        passing.sum::<u32>() as usize
+        let mut passing = passing.sum::<u32>() as usize;
+        if filter.verdicts.contains(&Verdict::Maybe) {
+            let mut known = None;
+            for row in range {
+                let local = usize::from(lines.index.locals[row]);
+                if filter.verdicts[local] != Verdict::Maybe {
+                    continue;
+                }
+                let mask = filter.mask(local, lines.index.occurrences[row] as usize);
+                let passes = match known {
+                    Some((of, passes)) if of == (local, mask) => passes,
+                    _ => {
+                        let passes = filter.verdict(lines, local, mask) == Verdict::All;
+                        known.insert(((local, mask), passes)).1
+                    }
+                };
+                passing += usize::from(passes);
+            }
+        }
+        passing
+    }
+
+    /// Notes of each template whether all its lines pass.
+    fn pass_templates(&mut self, verdicts: &[Verdict]) {
+        self.passes.clear();
+        let passes = verdicts.iter().map(|verdict| *verdict == Verdict::All);
+        self.passes.extend(passes);
     }
 
     /// Finds the rows of the range that pass.
     pub(crate) fn select(&mut self, lines: &Lines<'_>, range: Range<usize>, filter: &Filter<'_>) {
         let locals = &lines.index.locals[range.clone()];
-        let verdict = |local: &u16| filter.verdicts[usize::from(*local)];
-        self.passes.clear();
-        let passes = locals.iter().map(|local| verdict(local) == Verdict::All);
-        self.passes.extend(passes);
-        if filter.verdicts.contains(&Verdict::Maybe) {
-            self.group(locals, filter.verdicts);
-            self.decide(lines, range.start, filter);
+        self.pass_templates(filter.verdicts);
+        if !filter.verdicts.contains(&Verdict::Maybe) {
+            let passes = |local: &u16| self.passes[usize::from(*local)];
+            keep(&mut self.rows, range.start, locals, passes);
+            return;
         }
-        self.rows.clear();
-        let passing = range.zip(&self.passes).filter(|(_, passes)| **passes);
-        self.rows.extend(passing.map(|(row, _)| row as u32));
+        let by_template = std::mem::take(&mut self.by_template);
+        self.by_template = std::mem::replace(&mut self.passes, by_template);
+        self.passes.clear();
+        let passes = locals
+            .iter()
+            .map(|local| self.by_template[usize::from(*local)]);
+        self.passes.extend(passes);
+        self.group(lines, range.clone(), filter);
+        self.decide(lines, range.start, filter);
+        keep(&mut self.rows, range.start, &self.passes, |passes| *passes);
     }
 
     /// Groups the undecided rows by template.
-    fn group(&mut self, locals: &[u16], verdicts: &[Verdict]) {
+    fn group(&mut self, lines: &Lines<'_>, range: Range<usize>, filter: &Filter<'_>) {
+        let verdicts = filter.verdicts;
+        let locals = &lines.index.locals[range.clone()];
         self.ends.clear();
         self.ends.resize(verdicts.len(), 0);
-        let is_open = |local: &u16| verdicts[usize::from(*local)] == Verdict::Maybe;
-        for local in locals {
-            self.ends[usize::from(*local)] += u32::from(is_open(local));
+        let has_holders = filter.hits.has_holders();
+        let is_open = |at: usize, local: u16| {
+            verdicts[usize::from(local)] == Verdict::Maybe
+                && (!has_holders || {
+                    let row = lines.index.occurrences[range.start + at] as usize;
+                    let holders = filter.hits.holders(usize::from(local));
+                    holders.is_none_or(|holders| holders[row])
+                })
+        };
+        for (at, local) in locals.iter().enumerate() {
+            self.ends[usize::from(*local)] += u32::from(is_open(at, *local));
         }
         let mut start = 0;
         for end in &mut self.ends {
@@ -102,7 +164,7 @@ impl Selection {
         self.open.resize(start as usize, 0);
         // Each start moves up to the end.
         for (at, local) in locals.iter().enumerate() {
-            if is_open(local) {
+            if is_open(at, *local) {
                 let place = &mut self.ends[usize::from(*local)];
                 self.open[*place as usize] = at as u32;
                 *place += 1;
@@ -167,22 +229,13 @@ impl Selection {
         rows: Range<usize>,
         filter: &Filter<'_>,
     ) {
-        let masks = filter.hits.masks(local);
         let mut known = None;
         for at in &self.open[rows] {
             let row = lines.index.occurrences[first + *at as usize] as usize;
-            let mask = masks.map_or(0, |masks| masks[row]);
+            let mask = filter.mask(local, row);
             let verdict = match known {
                 Some((of, verdict)) if of == mask => verdict,
-                _ => {
-                    let verdict = filter.search.verdict_with(
-                        lines.chunk.templates[local],
-                        filter.refuted,
-                        filter.hits.decided,
-                        mask,
-                    );
-                    known.insert((mask, verdict)).1
-                }
+                _ => known.insert((mask, filter.verdict(lines, local, mask))).1,
             };
             self.passes[*at as usize] = match verdict {
                 Verdict::No => false,

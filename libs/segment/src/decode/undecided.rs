@@ -3,37 +3,43 @@
 use crate::Error;
 use crate::decode::blocks::{Blocks, Parts};
 use crate::decode::lines::LineIndex;
+use crate::decode::open_chunk::OpenChunk;
 use crate::decode::values::{ValueHits, Values};
 use crate::format::{Block, TEXTS};
 use crate::metadata::MetadataColumns;
-use crate::search::{Search, Verdict};
+use crate::search::{Required, Search, Verdict};
 
 /// With more hits than this in a chunk, each open line is looked at instead.
 const HITS_MAX: usize = 4096;
 
-/// What has been read of the line index of the chunk at hand.
+/// What has been read of the chunk at hand.
 #[derive(Default)]
 pub(super) struct Known {
     templates: bool,
-    variables: bool,
+    lengths: bool,
+    indices: bool,
+    metadata: Option<Option<MetadataColumns>>,
 }
 
-/// What is to be read once the verdicts stand.
+/// What is to be read.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Needed {
     pub(super) templates: bool,
     pub(super) variables: bool,
     pub(super) text: bool,
     pub(super) metadata: bool,
+    pub(super) timestamps: bool,
 }
 
 impl Known {
+    /// Reads what is needed and was not read yet.
     pub(super) fn load(
         &mut self,
-        needed: &Needed,
+        needed: Needed,
         parts: &Parts<'_>,
         blocks: &mut Blocks,
         index: &mut LineIndex,
-    ) -> Result<Option<MetadataColumns>, Error> {
+    ) -> Result<(), Error> {
         if needed.templates {
             self.templates(parts, blocks, index)?;
         }
@@ -43,10 +49,18 @@ impl Known {
         if needed.text {
             blocks.load(parts, &TEXTS)?;
         }
-        match needed.metadata {
-            true => read_metadata(parts, blocks),
-            false => Ok(None),
+        if needed.timestamps {
+            blocks.load(parts, &[Block::Timestamps])?;
         }
+        if needed.metadata && self.metadata.is_none() {
+            self.metadata = Some(read_metadata(parts, blocks)?);
+        }
+        Ok(())
+    }
+
+    /// The metadata, if it was read and there is any.
+    pub(super) fn metadata(&self) -> Option<&MetadataColumns> {
+        self.metadata.as_ref()?.as_ref()
     }
 
     fn templates(
@@ -64,22 +78,37 @@ impl Known {
             .map_err(parts.damaged(Block::Templates))
     }
 
-    fn variables(
+    fn lengths(
         &mut self,
         parts: &Parts<'_>,
         blocks: &mut Blocks,
         index: &mut LineIndex,
     ) -> Result<(), Error> {
         self.templates(parts, blocks, index)?;
-        if std::mem::replace(&mut self.variables, true) {
+        if std::mem::replace(&mut self.lengths, true) {
             return Ok(());
         }
-        blocks.load(parts, &[Block::Lengths, Block::Indices])?;
-        let (lengths, indices) = (blocks.raw(Block::Lengths), blocks.raw(Block::Indices));
+        blocks.load(parts, &[Block::Lengths])?;
         let templates = &parts.segment.footer().templates;
         index
-            .read_variables(lengths, indices, parts.chunk, templates)
+            .read_lengths(blocks.raw(Block::Lengths), parts.chunk, templates)
             .map_err(parts.damaged(Block::Lengths))
+    }
+
+    fn variables(
+        &mut self,
+        parts: &Parts<'_>,
+        blocks: &mut Blocks,
+        index: &mut LineIndex,
+    ) -> Result<(), Error> {
+        self.lengths(parts, blocks, index)?;
+        if std::mem::replace(&mut self.indices, true) {
+            return Ok(());
+        }
+        blocks.load(parts, &[Block::Indices])?;
+        index
+            .read_indices(blocks.raw(Block::Indices))
+            .map_err(parts.damaged(Block::Indices))
     }
 }
 
@@ -91,19 +120,43 @@ fn read_metadata(parts: &Parts<'_>, blocks: &mut Blocks) -> Result<Option<Metada
     Ok((!columns.is_empty()).then_some(columns))
 }
 
-/// Decides open templates whose variables in this chunk lack a text that they need, opening only
-/// the blocks of text that could hold it.
+/// A line filter, and how far what was read of a chunk reaches.
+pub(super) struct Reach<'a> {
+    pub(super) search: &'a Search,
+    pub(super) refuted: &'a [u64],
+    /// Whether all texts were read: else values decide all tests, and only those of values were.
+    pub(super) has_text: bool,
+}
+
+/// Decides open templates and rows whose variables in this chunk lack a text that they need, opening
+/// only the blocks of text that could hold it.
 pub(super) fn look_into_variables(
     verdicts: &mut [Verdict],
-    search: &Search,
-    parts: &Parts<'_>,
-    blocks: &mut Blocks,
-    index: &mut LineIndex,
-    known: &mut Known,
+    reach: &Reach<'_>,
+    open: &mut OpenChunk<'_>,
+    hits: &mut ValueHits,
 ) -> Result<(), Error> {
-    let Some(required) = search.required() else {
-        return Ok(());
-    };
+    if reach.has_text {
+        for required in reach.search.required() {
+            look_for(&required, verdicts, open, hits)?;
+        }
+    }
+    Ok(())
+}
+
+fn look_for(
+    required: &Required<'_>,
+    verdicts: &mut [Verdict],
+    open: &mut OpenChunk<'_>,
+    hits: &mut ValueHits,
+) -> Result<(), Error> {
+    let OpenChunk {
+        parts,
+        blocks,
+        index,
+        known,
+        ..
+    } = open;
     let templates = &parts.chunk.templates;
     let decidable = |local: usize, verdict: Verdict| {
         verdict == Verdict::Maybe && required.decides(templates[local])
@@ -112,36 +165,49 @@ pub(super) fn look_into_variables(
         return Ok(());
     }
     let starts = parts.chunk.text_starts();
-    let mut hits = Vec::new();
-    for (class, block) in TEXTS.into_iter().enumerate() {
-        // Lines stored whole are in the first class.
-        if class > required.class {
-            continue;
-        }
+    let mut places = Vec::new();
+    // Lines stored whole are in the first class.
+    for (class, block) in TEXTS.into_iter().enumerate().take(required.class + 1) {
         blocks.load(parts, &[block])?;
         let text = blocks.text.get(starts[class]..starts[class + 1]);
         let text = text.unwrap_or_default();
         let mut from = 0;
         // Overlapping finds too: one that straddles two values must not hide the next.
         while let Some(at) = required.finder.find(&text[from..])
-            && hits.len() < HITS_MAX
+            && places.len() < HITS_MAX
         {
-            hits.push(starts[class] + from + at);
+            places.push(starts[class] + from + at);
             from += at + 1;
         }
     }
-    if hits.len() >= HITS_MAX {
+    if places.len() >= HITS_MAX {
         return Ok(());
     }
-    let mut hit = vec![false; verdicts.len()];
-    if !hits.is_empty() {
-        known.variables(parts, blocks, index)?;
-        index.owners(&hits, |local| hit[local] = true);
+    if !places.is_empty() {
+        known.lengths(parts, blocks, index)?;
     }
     for local in 0..verdicts.len() {
-        if !hit[local] && decidable(local, verdicts[local]) {
-            verdicts[local] = Verdict::No;
+        if !decidable(local, verdicts[local]) {
+            continue;
         }
+        let columns = match places.is_empty() {
+            true => 0..0,
+            false => 0..index.columns(local).len(),
+        };
+        let mut holders = Vec::new();
+        for at in columns {
+            let column = &index.columns(local)[at];
+            let values = index.values_at(column, &places).filter(|(value, place)| {
+                required.is_held(templates[local], index.place(column, *value), *place)
+            });
+            holders.extend(values.map(|(value, _)| (at, value)));
+        }
+        if holders.is_empty() {
+            verdicts[local] = Verdict::No;
+            continue;
+        }
+        known.variables(parts, blocks, index)?;
+        hits.hold(local, index, blocks.raw(Block::Indices), &holders);
     }
     Ok(())
 }
@@ -150,22 +216,30 @@ pub(super) fn look_into_variables(
 /// that follow for whole templates, and for the rows of others in `hits`.
 pub(super) fn look_into_values(
     verdicts: &mut [Verdict],
-    (search, refuted): (&Search, &[u64]),
-    parts: &Parts<'_>,
-    blocks: &mut Blocks,
-    index: &mut LineIndex,
-    known: &mut Known,
+    reach: &Reach<'_>,
+    open: &mut OpenChunk<'_>,
     hits: &mut ValueHits,
 ) -> Result<(), Error> {
+    let Reach {
+        search,
+        refuted,
+        has_text,
+    } = *reach;
+    let OpenChunk {
+        parts,
+        blocks,
+        index,
+        known,
+        ..
+    } = open;
     let templates = &parts.chunk.templates;
     let starts = parts.chunk.text_starts();
-    hits.begin(verdicts.len());
     for test in search.of_values() {
-        let mut open = verdicts.iter().zip(templates);
+        let mut templates_left = verdicts.iter().zip(templates);
         let is_open = |(verdict, template): (&Verdict, &u32)| {
             *verdict == Verdict::Maybe && test.is_open(*template, refuted)
         };
-        if !open.any(is_open) {
+        if !templates_left.any(is_open) {
             continue;
         }
         blocks.load(parts, &TEXTS[..=test.class])?;
@@ -185,7 +259,11 @@ pub(super) fn look_into_values(
             starts,
             indices: blocks.raw(Block::Indices),
         };
-        hits.look(&test, &values, verdicts, refuted);
+        let most = match has_text {
+            true => index.locals.len() / 4 + 64,
+            false => usize::MAX,
+        };
+        hits.look(&test, &values, verdicts, refuted, most);
     }
     for (local, verdict) in verdicts.iter_mut().enumerate() {
         if *verdict == Verdict::Maybe && hits.masks(local).is_none() {

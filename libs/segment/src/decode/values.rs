@@ -16,6 +16,10 @@ pub(crate) struct ValueHits {
     bases: Vec<u32>,
     /// For each row, a bit for each test that one of its values passes.
     masks: Vec<u8>,
+    /// Where the rows of each template of the list start among `holds`, or [`NONE`].
+    holders: Vec<u32>,
+    /// For each row, whether it has all texts that it needs to pass.
+    holds: Vec<bool>,
     /// The values of a column that pass.
     values: Vec<u32>,
     passes: Vec<bool>,
@@ -45,6 +49,73 @@ impl ValueHits {
         self.bases.clear();
         self.bases.resize(templates, NONE);
         self.masks.clear();
+        self.holders.clear();
+        self.holders.resize(templates, NONE);
+        self.holds.clear();
+    }
+
+    /// Whether it is known of any row that it has what it needs.
+    pub(crate) fn has_holders(&self) -> bool {
+        !self.holds.is_empty()
+    }
+
+    /// Which of a template's rows may pass; `None` when that is known of none.
+    pub(crate) fn holders(&self, local: usize) -> Option<&[bool]> {
+        let base = self.holders.get(local).copied().unwrap_or(NONE);
+        (base != NONE).then(|| &self.holds[base as usize..])
+    }
+
+    /// Only rows with one of these values may pass: each is a column of the template and the number of
+    /// the value.
+    pub(crate) fn hold(
+        &mut self,
+        local: usize,
+        index: &LineIndex,
+        indices: &[u8],
+        values: &[(usize, usize)],
+    ) {
+        let rows = index.counts[local] as usize;
+        let mut holds = vec![false; rows];
+        for of_column in values.chunk_by(|a, b| a.0 == b.0) {
+            let column = &index.columns(local)[of_column[0].0];
+            self.values.clear();
+            let of_column = of_column.iter().map(|(_, value)| *value as u32);
+            self.values.extend(of_column);
+            self.each_row(column, rows, indices, |row| holds[row] = true);
+        }
+        match self.holders[local] {
+            NONE => {
+                self.holders[local] = self.holds.len() as u32;
+                self.holds.extend(holds);
+            }
+            base => {
+                let before = &mut self.holds[base as usize..][..rows];
+                before.iter_mut().zip(holds).for_each(|(b, h)| *b &= h);
+            }
+        }
+    }
+
+    /// Gives the rows that have one of the found values of a column.
+    fn each_row(
+        &mut self,
+        column: &Column,
+        rows: usize,
+        indices: &[u8],
+        mut take: impl FnMut(usize),
+    ) {
+        match column.choice {
+            Choice::Own => self.values.iter().for_each(|value| take(*value as usize)),
+            Choice::Only | Choice::Unread => (0..rows).for_each(take),
+            Choice::Low(_) | Choice::Wide(..) => {
+                self.passes.clear();
+                self.passes.resize(column.values as usize, false);
+                for value in &self.values {
+                    self.passes[*value as usize] = true;
+                }
+                let has = |row: &usize| self.passes[column.choice.value(*row, indices)];
+                (0..rows).filter(has).for_each(take);
+            }
+        }
     }
 
     /// The masks of a template's rows; `None` when none of them has a value that passes a test.
@@ -54,16 +125,16 @@ impl ValueHits {
     }
 
     /// Makes a test on the values of templates that are open, and says which those are no more.
-    /// Where too many values pass for that to be worth while, the test is left to the lines.
+    /// Where more than `most` values pass that is not worth while, and the test is left to the lines.
     pub(crate) fn look(
         &mut self,
         test: &OfValues<'_>,
         values: &Values<'_>,
         verdicts: &[Verdict],
         refuted: &[u64],
+        most: usize,
     ) {
-        let rows = values.index.locals.len();
-        let mut left = rows / 4 + 64;
+        let mut left = most;
         let open = |local: usize| {
             let template = values.templates[local];
             verdicts[local] == Verdict::Maybe && test.is_open(template, refuted)
@@ -133,25 +204,8 @@ impl ValueHits {
             self.masks.resize(self.masks.len() + rows, 0);
         }
         let base = self.bases[local] as usize;
-        let masks = &mut self.masks[base..base + rows];
-        match column.choice {
-            Choice::Own => {
-                for value in &self.values {
-                    masks[*value as usize] |= bit;
-                }
-            }
-            Choice::Only => masks.iter_mut().for_each(|mask| *mask |= bit),
-            Choice::Low(_) | Choice::Wide(..) => {
-                self.passes.clear();
-                self.passes.resize(column.values as usize, false);
-                for value in &self.values {
-                    self.passes[*value as usize] = true;
-                }
-                for (row, mask) in masks.iter_mut().enumerate() {
-                    let value = column.choice.value(row, values.indices);
-                    *mask |= if self.passes[value] { bit } else { 0 };
-                }
-            }
-        }
+        let mut masks = std::mem::take(&mut self.masks);
+        self.each_row(column, rows, values.indices, |row| masks[base + row] |= bit);
+        self.masks = masks;
     }
 }

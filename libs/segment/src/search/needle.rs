@@ -1,6 +1,7 @@
 //! A text that is looked for, and what templates say about it.
 
 use std::cmp::Reverse;
+use std::ops::Range;
 
 use memchr::memmem::Finder;
 
@@ -17,6 +18,8 @@ pub(super) struct Needle {
     /// A token of it that cannot be in a template's text: where the needle is not decided by the
     /// template, one variable holds this token.
     inner: Option<Finder<'static>>,
+    /// Whether a separator stands before and behind it in the needle.
+    bounds: (bool, bool),
     pub(super) verdicts: Box<[Verdict]>,
 }
 
@@ -46,6 +49,8 @@ pub(crate) struct Required<'a> {
     pub(crate) finder: &'a Finder<'static>,
     /// The last of the classes of text that may hold it; it may be in those before too.
     pub(crate) class: usize,
+    /// Whether it is the beginning and the end of the variable.
+    bounds: (bool, bool),
     verdicts: &'a [Verdict],
 }
 
@@ -54,21 +59,41 @@ impl Required<'_> {
     pub(crate) fn decides(&self, template: u32) -> bool {
         self.verdicts[template as usize] == Verdict::Maybe
     }
+
+    /// Those with the least rank are held by the fewest values.
+    pub(super) fn rank(&self) -> (Reverse<usize>, Reverse<usize>) {
+        let bounds = usize::from(self.bounds.0) + usize::from(self.bounds.1);
+        (Reverse(bounds), Reverse(self.finder.needle().len()))
+    }
+
+    /// Whether a value of the template with this extent is one that holds it, if it was found at `place`.
+    pub(crate) fn is_held(&self, template: u32, extent: (usize, usize), place: usize) -> bool {
+        let end = place + self.finder.needle().len();
+        let (begins, ends) = self.bounds;
+        end <= extent.1
+            // A line that is stored whole has it somewhere.
+            && (template == RAW || (!begins || place == extent.0) && (!ends || end == extent.1))
+    }
 }
 
 impl Needle {
     pub(super) fn new(bytes: &[u8], templates: &Templates) -> Self {
-        let tokens = bytes.split(|byte| !is_token(*byte));
         let inner = match token_run(bytes) == bytes.len() {
             // A needle without a separator is in one variable, if not in the text.
-            true => Some(bytes),
-            false => tokens.filter(|t| has_digit(t)).max_by_key(|t| t.len()),
+            true => Some(0..bytes.len()),
+            false => tokens(bytes)
+                .filter(|token| has_digit(&bytes[token.clone()]))
+                .max_by_key(Range::len),
         };
         let inner = inner.filter(|inner| !inner.is_empty());
+        let bounds = inner.as_ref().map_or((false, false), |inner| {
+            (inner.start > 0, inner.end < bytes.len())
+        });
         let mut needle = Needle {
             bytes: bytes.into(),
             finder: Finder::new(bytes).into_owned(),
-            inner: inner.map(|inner| Finder::new(inner).into_owned()),
+            inner: inner.map(|inner| Finder::new(&bytes[inner]).into_owned()),
+            bounds,
             verdicts: Box::default(),
         };
         let numbers = 0..templates.len() as u32;
@@ -81,6 +106,7 @@ impl Needle {
         Some(Required {
             finder,
             class: Stamp::of_needle(finder.needle()).class(),
+            bounds: self.bounds,
             verdicts: &self.verdicts,
         })
     }
@@ -135,12 +161,10 @@ impl Needle {
     /// What the filter of a chunk must hold if it has an open line with the needle.
     pub(super) fn probes(&self, templates: &Templates, verdicts: &[Verdict]) -> Vec<Probe> {
         let mut probes = Vec::new();
-        let mut at = 0;
-        while at < self.bytes.len() {
-            let run = token_run(&self.bytes[at..]);
-            let token = &self.bytes[at..at + run];
-            let bounded = at > 0 && at + run < self.bytes.len();
-            at += run.max(1);
+        for place in tokens(&self.bytes) {
+            let token = &self.bytes[place.clone()];
+            let length = token.len();
+            let bounded = place.start > 0 && place.end < self.bytes.len();
             // Only a token with a digit is sure to be in a variable, or in a line stored whole.
             if !has_digit(token) {
                 continue;
@@ -149,7 +173,7 @@ impl Needle {
             let by_grams = gram_hashes(token, &mut |token| {
                 probes.push(Probe {
                     token,
-                    length: run,
+                    length,
                     decimal: decimal.contains(&token),
                     templates: None,
                 });
@@ -165,7 +189,7 @@ impl Needle {
                 token_hashes(token, |token| {
                     probes.push(Probe {
                         token,
-                        length: run,
+                        length,
                         decimal: false,
                         templates: holds.clone(),
                     });
@@ -199,6 +223,17 @@ pub(super) fn stretches<'t>(text: &'t [u8], slots: &'t [u32]) -> impl Iterator<I
         let part = &text[start..end];
         start = end;
         part
+    })
+}
+
+/// Where the tokens of a text stand.
+fn tokens(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        at += text[at..].iter().position(|byte| is_token(*byte))?;
+        let start = at;
+        at += token_run(&text[at..]);
+        Some(start..at)
     })
 }
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use segment::{ReadAt, ScanSpec, Scratch};
 
 use crate::round_trip::records;
-use crate::support::{Record, as_set, open, record, scan, write};
+use crate::support::{Object, Record, as_set, open, record, scan, write};
 
 pub(crate) fn contains(needle: &str) -> LineFilter {
     LineFilter {
@@ -170,6 +170,69 @@ fn a_count_decided_by_templates_reads_nothing_at_all() {
 }
 
 #[test]
+fn a_text_that_only_words_can_hold_reads_no_other_values() {
+    let records: Vec<Record> = (0..2_000)
+        .map(|n| {
+            record(
+                "a",
+                n,
+                &format!("user{n} took {} of {:x}", n * 7, n * 77_777),
+            )
+        })
+        .collect();
+    let (object, _) = write(&records, 1 << 20);
+    let segment = open(&object).unwrap();
+    let read = |needle: &str, lines: LineColumn| -> u64 {
+        let plan = segment.plan(&ScanSpec {
+            tenant: &TenantId::default(),
+            selector: &Selector::default(),
+            range: TimeRange::ALL,
+            line_filter: &contains(needle),
+        });
+        let columns = Columns {
+            timestamps: false,
+            lines,
+            metadata: false,
+        };
+        let chunks = plan.chunks().iter();
+        let reads = chunks.flat_map(|chunk| plan.reads(chunk, columns));
+        reads.map(|range| range.end - range.start).sum()
+    };
+    let (words, all) = (
+        read("user1", LineColumn::None),
+        read("user1", LineColumn::Bytes),
+    );
+    assert!(words < all * 2 / 3, "{words} of {all}");
+    // A find that goes over a separator is made on lines, of which any part may be needed.
+    assert_eq!(read("user1 took 7", LineColumn::None), all);
+    for needle in ["user1", "ser19", "user1 took 7", "7 of 2", " 7 of", "=7 "] {
+        find(&records, needle);
+    }
+}
+
+#[test]
+fn a_text_between_separators_is_found_in_lines_that_are_stored_whole() {
+    // Punctuation that no two lines share.
+    let separated = |id: &String| -> String {
+        let of = |byte: u8| [' ', '=', '-', '/', ':', ',', ';', '.'][usize::from(byte % 8)];
+        let pairs = id.as_bytes().chunks(2);
+        let parts = pairs.map(|pair| format!("{}{}", pair[0] as char, of(pair[1])));
+        parts.collect()
+    };
+    let lines: Vec<String> = ids(1_500).iter().map(separated).collect();
+    let records: Vec<Record> = lines
+        .iter()
+        .enumerate()
+        .map(|(at, line)| record("a", at as i64, line))
+        .collect();
+    for line in lines.iter().step_by(50) {
+        for needle in [&line[1..8], &line[2..9], &line[7..15], &line[8..]] {
+            find(&records, needle);
+        }
+    }
+}
+
+#[test]
 fn a_part_of_a_token_is_found_whether_few_values_have_it_or_all() {
     let records: Vec<Record> = (0..3_000)
         .map(|n| {
@@ -238,6 +301,60 @@ fn a_sink_that_has_enough_stops_the_chunk() {
     assert!(stats.stopped && stats.rows_matched == 10, "{stats:?}");
 }
 
+/// How many rows there are, their times, and their lengths, each as a scan that asks for nothing else.
+type ByColumn = (usize, Vec<i64>, Vec<usize>);
+
+fn columns_of(object: &Object, tenant: &str, filter: &LineFilter) -> ByColumn {
+    let segment = open(object).unwrap();
+    let plan = segment.plan(&ScanSpec {
+        tenant: &TenantId::new(tenant).unwrap(),
+        selector: &Selector::default(),
+        range: TimeRange::ALL,
+        line_filter: filter,
+    });
+    let none = Columns {
+        timestamps: false,
+        lines: LineColumn::None,
+        metadata: false,
+    };
+    let times = Columns {
+        timestamps: true,
+        ..none
+    };
+    let lengths = Columns {
+        lines: LineColumn::Lengths,
+        ..none
+    };
+    let (mut of, mut scratch) = (ByColumn::default(), Scratch::default());
+    for chunk in plan.chunks() {
+        for columns in [none, times, lengths] {
+            let reads = plan.reads(chunk, columns).into_iter();
+            let bytes: Vec<_> = reads.map(|range| object.read(range).unwrap()).collect();
+            let mut sink = |block: &model::RowBlock<'_>| {
+                match columns {
+                    _ if columns == none => of.0 += block.rows,
+                    _ if columns == times => of.1.extend_from_slice(block.timestamps),
+                    _ => {
+                        of.2.extend((0..block.rows).map(|row| block.lines.line_length(row)))
+                    }
+                }
+                Flow::Continue
+            };
+            plan.decode(chunk, columns, &bytes, &mut scratch, &mut sink)
+                .unwrap();
+        }
+    }
+    of
+}
+
+fn columns_of_records(records: &[Record]) -> ByColumn {
+    (
+        records.len(),
+        records.iter().map(|record| record.time).collect(),
+        records.iter().map(|record| record.line.len()).collect(),
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -284,6 +401,7 @@ proptest! {
             .cloned()
             .collect();
         prop_assert_eq!(as_set(&found.records), as_set(&wanted));
+        prop_assert_eq!(columns_of(&object, "one", &filter), columns_of_records(&found.records));
     }
 
     #[test]

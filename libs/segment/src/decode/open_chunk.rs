@@ -1,0 +1,257 @@
+//! A chunk as far as it was read, and its rows on their way to a sink: what is not needed to find rows
+//! is read when the first is found.
+
+use std::ops::Range;
+
+use model::{Flow, LineColumn, LineRows, MetadataRows, RowBlock, TimeRange};
+
+use crate::Error;
+use crate::decode::blocks::{Blocks, Parts};
+use crate::decode::lines::LineIndex;
+use crate::decode::rebuild::Lines;
+use crate::decode::select::Filter;
+use crate::decode::undecided::{Known, Needed};
+use crate::decode::{Buffers, ChunkStats, Output, Selected};
+use crate::format::Block;
+use crate::metadata::MetadataColumns;
+use crate::patterns::{PatternFinder, Patterns};
+use crate::plan::{Pieces, PlannedChunk, PlannedStream, Wanted};
+
+/// Rows of a piece: as many as a short answer has.
+const PIECE_ROWS: usize = 1024;
+
+fn take_piece(rest: &mut Range<usize>, pieces: Pieces) -> Range<usize> {
+    let piece = match pieces {
+        Pieces::Whole => rest.clone(),
+        Pieces::FromEnd => rest.end.saturating_sub(PIECE_ROWS).max(rest.start)..rest.end,
+        Pieces::FromStart => rest.start..(rest.start + PIECE_ROWS).min(rest.end),
+    };
+    match pieces {
+        Pieces::FromEnd => rest.end = piece.start,
+        Pieces::Whole | Pieces::FromStart => rest.start = piece.end,
+    }
+    piece
+}
+
+/// A chunk of which no more is read than was needed so far.
+pub(crate) struct OpenChunk<'a> {
+    pub(super) parts: Parts<'a>,
+    pub(super) blocks: &'a mut Blocks,
+    pub(super) index: &'a mut LineIndex,
+    pub(super) known: Known,
+    /// What is needed once a row is to be given.
+    pub(super) given: Needed,
+    pub(super) wanted: &'a Wanted,
+}
+
+/// The columns of a chunk that rows are given of.
+#[derive(Debug)]
+pub(crate) struct Decoded<'a> {
+    pub(super) lines: Lines<'a>,
+    pub(super) timestamps: &'a [i64],
+    pub(super) metadata: Option<&'a MetadataColumns>,
+    wanted: &'a Wanted,
+}
+
+impl OpenChunk<'_> {
+    pub(super) fn load(&mut self, needed: Needed) -> Result<(), Error> {
+        self.known
+            .load(needed, &self.parts, self.blocks, self.index)
+    }
+
+    /// The stream's rows within the range; rows ascend by time.
+    pub(super) fn rows(
+        &mut self,
+        stream: &PlannedStream,
+        range: TimeRange,
+    ) -> Result<Range<usize>, Error> {
+        let rows = stream.start..stream.start + stream.rows as usize;
+        if range.covers(stream.first, stream.last) {
+            return Ok(rows);
+        }
+        self.blocks.load(&self.parts, &[Block::Timestamps])?;
+        let times = &self.blocks.timestamps[rows.clone()];
+        let start = times.partition_point(|time| *time < range.start);
+        let end = times.partition_point(|time| *time < range.end);
+        Ok(rows.start + start..rows.start + end.max(start))
+    }
+
+    pub(super) fn lines(&self) -> Lines<'_> {
+        Lines {
+            index: self.index,
+            chunk: self.parts.chunk,
+            templates: &self.parts.segment.footer().templates,
+            text: &self.blocks.text,
+            indices: self.blocks.raw(Block::Indices),
+        }
+    }
+
+    /// The columns, read now if they were not yet.
+    pub(super) fn decoded(&mut self) -> Result<Decoded<'_>, Error> {
+        self.load(self.given)?;
+        Ok(Decoded {
+            lines: self.lines(),
+            timestamps: &self.blocks.timestamps,
+            metadata: self.known.metadata(),
+            wanted: self.wanted,
+        })
+    }
+
+    /// Gives the selected rows of each stream to the sink.
+    pub(super) fn give(
+        &mut self,
+        chunk: &PlannedChunk,
+        range: &dyn Fn() -> TimeRange,
+        filter: Option<Filter<'_>>,
+        buffers: &mut Buffers,
+        sink: &mut dyn FnMut(&RowBlock<'_>) -> Flow,
+    ) -> Result<ChunkStats, Error> {
+        let Buffers {
+            line,
+            selection,
+            out,
+            patterns,
+            finder,
+        } = buffers;
+        if self.wanted.patterns {
+            let templates = &self.parts.segment.footer().templates;
+            patterns.fill(&self.parts.chunk.templates, templates);
+        }
+        let columns = self.wanted.columns;
+        let counts = !columns.timestamps
+            && columns.lines == LineColumn::None
+            && (!columns.metadata || self.parts.chunk.range(Block::Metadata).is_empty());
+        out.has_lengths = false;
+        let mut stats = ChunkStats::default();
+        for stream in &chunk.streams {
+            let mut rest = self.rows(stream, range())?;
+            while !rest.is_empty() {
+                let piece = take_piece(&mut rest, self.wanted.pieces);
+                stats.rows_processed += piece.len() as u64;
+                let selected = match &filter {
+                    None => Selected::Range(piece),
+                    Some(filter) if counts => {
+                        Selected::Count(selection.count(&self.lines(), piece, filter))
+                    }
+                    Some(filter) => {
+                        selection.select(&self.lines(), piece, filter);
+                        Selected::List(&selection.rows)
+                    }
+                };
+                if selected.len() == 0 {
+                    continue;
+                }
+                stats.rows_matched += selected.len() as u64;
+                let decoded = self.decoded()?;
+                if columns.lines == LineColumn::Lengths && filter.is_none() && !out.has_lengths {
+                    out.lengths.fill(&decoded.lines);
+                    out.has_lengths = true;
+                }
+                if decoded.wanted.patterns {
+                    decoded.append_patterns(&selected, patterns, finder, line, out);
+                }
+                if decoded.emit(stream, &selected, out, sink) == Flow::Stop {
+                    stats.stopped = true;
+                    return Ok(stats);
+                }
+                if !rest.is_empty() {
+                    let useful = self.rows(stream, range())?;
+                    rest = rest.start.max(useful.start)..rest.end.min(useful.end);
+                }
+            }
+        }
+        Ok(stats)
+    }
+}
+
+impl Decoded<'_> {
+    fn append_patterns(
+        &self,
+        selected: &Selected<'_>,
+        patterns: &Patterns,
+        finder: &mut PatternFinder,
+        line: &mut Vec<u8>,
+        out: &mut Output,
+    ) {
+        out.bytes.clear();
+        out.ends.clear();
+        selected.for_each(|row| {
+            let local = usize::from(self.lines.index.locals[row]);
+            match patterns.get(
+                local,
+                self.lines.templates,
+                self.lines.chunk.templates[local],
+            ) {
+                Some(pattern) => out.bytes.extend_from_slice(pattern),
+                None => {
+                    line.clear();
+                    self.lines.append(row, line);
+                    finder.append(line, &mut out.bytes);
+                }
+            }
+            out.ends.push(out.bytes.len() as u32);
+        });
+    }
+
+    fn emit(
+        &self,
+        stream: &PlannedStream,
+        selected: &Selected<'_>,
+        out: &mut Output,
+        sink: &mut dyn FnMut(&RowBlock<'_>) -> Flow,
+    ) -> Flow {
+        let columns = self.wanted.columns;
+        out.timestamps.clear();
+        out.row_ends.clear();
+        if !self.wanted.patterns {
+            out.bytes.clear();
+            out.ends.clear();
+        }
+        let timestamps = match selected {
+            _ if !columns.timestamps => &[],
+            Selected::Range(range) => &self.timestamps[range.clone()],
+            Selected::List(_) | Selected::Count(_) => {
+                selected.for_each(|row| out.timestamps.push(self.timestamps[row]));
+                out.timestamps.as_slice()
+            }
+        };
+        match columns.lines {
+            LineColumn::None => {}
+            LineColumn::Lengths => selected.for_each(|row| {
+                out.ends.push(match out.has_lengths {
+                    true => out.lengths.get(row, self.lines.index),
+                    false => self.lines.length(row),
+                });
+            }),
+            LineColumn::Bytes if self.wanted.patterns => {}
+            LineColumn::Bytes => selected.for_each(|row| {
+                self.lines.append(row, &mut out.bytes);
+                out.ends.push(out.bytes.len() as u32);
+            }),
+        }
+        let mut pairs = Vec::new();
+        if let Some(metadata) = self.metadata {
+            selected.for_each(|row| {
+                pairs.extend(metadata.row_text(row));
+                out.row_ends.push(pairs.len() as u32);
+            });
+        }
+        sink(&RowBlock {
+            labels: &stream.labels,
+            rows: selected.len(),
+            timestamps,
+            lines: match columns.lines {
+                LineColumn::None => LineRows::None,
+                LineColumn::Lengths => LineRows::Lengths(&out.ends),
+                LineColumn::Bytes => LineRows::Bytes {
+                    bytes: &out.bytes,
+                    ends: &out.ends,
+                },
+            },
+            metadata: (!pairs.is_empty()).then_some(MetadataRows {
+                row_ends: &out.row_ends,
+                pairs: &pairs,
+            }),
+        })
+    }
+}
