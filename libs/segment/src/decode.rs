@@ -175,7 +175,7 @@ impl Plan {
             hits,
             buffers,
         } = scratch;
-        blocks.begin(entry);
+        blocks.begin();
         let mut open = OpenChunk {
             parts: Parts {
                 segment: &self.segment,
@@ -190,10 +190,7 @@ impl Plan {
             wanted,
         };
         let range = self.wanted_times(wanted.columns, useful);
-        let mut rows_processed = 0;
-        for stream in &chunk.streams {
-            rows_processed += open.rows(stream, range)?.len() as u64;
-        }
+        let rows_processed = open.count(chunk, range)?;
         if rows_processed == 0 {
             return Ok(ChunkStats::default());
         }

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
-use model::{Labels, LogBatch, Row, StreamId, TenantId, Timestamp};
+use model::{Labels, LogBatch, StreamId, TenantId, Timestamp};
 
-use crate::footer::{Place, place};
+use crate::footer::place;
 use crate::writer::SegmentWriter;
 use crate::{EncodeOptions, Encoded, Error};
 
@@ -24,6 +24,7 @@ struct Part {
 }
 
 /// A stream over all batches. Tenants are numbered in their order.
+#[derive(Clone, Copy)]
 struct StreamParts<'a> {
     tenant: u32,
     id: StreamId,
@@ -31,17 +32,40 @@ struct StreamParts<'a> {
     parts: u32,
 }
 
-impl Part {
-    /// The rows, each with its time at hand.
-    fn rows<'a>(
-        &self,
-        batches: &'a [Arc<LogBatch>],
-    ) -> impl Iterator<Item = (Timestamp, Row<'a>)> + use<'a> {
-        let batch: &LogBatch = &batches[self.batch as usize];
-        let rows = self.rows.0 as usize..self.rows.1 as usize;
-        let times = &batch.timestamps[rows.clone()];
-        times.iter().copied().zip(rows.map(|row| batch.row(row)))
+/// The columns of a batch that every row has. The core goes from one batch to the next with each part, so
+/// that what it reads of the batches themselves should be little.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    timestamps: &'a [Timestamp],
+    line_ends: &'a [u32],
+    lines: &'a [u8],
+    has_metadata: bool,
+}
+
+impl<'a> Columns<'a> {
+    fn of(batch: &'a LogBatch) -> Self {
+        Columns {
+            timestamps: &batch.timestamps,
+            line_ends: &batch.line_ends,
+            lines: &batch.lines,
+            has_metadata: !batch.row_ends.is_empty(),
+        }
     }
+
+    #[inline]
+    fn line(&self, row: u32) -> &'a [u8] {
+        let row = row as usize;
+        let start = row.checked_sub(1).map_or(0, |row| self.line_ends[row]);
+        &self.lines[start as usize..self.line_ends[row] as usize]
+    }
+}
+
+/// A row of a stream, its time at hand.
+#[derive(Clone, Copy)]
+struct Taken {
+    timestamp: Timestamp,
+    batch: u32,
+    row: u32,
 }
 
 /// Writes all records of the batches as one segment, front to back, to `out`: sorted by (tenant,
@@ -55,9 +79,10 @@ pub fn encode(
     options: &EncodeOptions,
     out: &mut dyn Write,
 ) -> Result<Encoded, Error> {
+    let columns: Vec<Columns<'_>> = batches.iter().map(|batch| Columns::of(batch)).collect();
     let (streams, parts) = parts(batches);
     let mut writer = SegmentWriter::new(options, out)?;
-    let mut rows: Vec<(Timestamp, Row<'_>)> = Vec::new();
+    let mut rows: Vec<Taken> = Vec::new();
     let mut metadata: Vec<(&str, &[u8])> = Vec::new();
     let mut seen = HashSet::new();
     let mut warm = 0;
@@ -66,59 +91,78 @@ pub fn encode(
         begun += of_stream.len();
         while warm < begun {
             let next = &parts[warm..parts.len().min(warm + WARM_PARTS)];
-            bring_near(batches, &streams, next);
+            bring_near(&columns, &streams, next);
             warm += next.len();
         }
         rows.clear();
         for part in of_stream {
-            rows.extend(part.rows(batches));
+            let (first, behind) = part.rows;
+            let times = &columns[part.batch as usize].timestamps[first as usize..behind as usize];
+            rows.extend(times.iter().zip(first..).map(|(timestamp, row)| Taken {
+                timestamp: *timestamp,
+                batch: part.batch,
+                row,
+            }));
         }
-        if !rows.is_sorted_by_key(|row| row.0) {
-            rows.sort_by_key(|row| row.0);
+        if !rows.is_sorted_by_key(|row| row.timestamp) {
+            rows.sort_by_key(|row| row.timestamp);
         }
         let stream = &streams[of_stream[0].stream as usize];
         let tenant = &batches[of_stream[0].batch as usize].tenant;
         writer.stream(tenant, stream.id, stream.labels);
-        for same_time in rows.chunk_by(|a, b| a.0 == b.0) {
+        for same_time in rows.chunk_by(|a, b| a.timestamp == b.timestamp) {
             if same_time.len() > 1 {
                 seen.clear();
             }
-            for (timestamp, row) in same_time {
-                if same_time.len() > 1 && !seen.insert(row.identity().content) {
+            for taken in same_time {
+                let columns = &columns[taken.batch as usize];
+                let row = || batches[taken.batch as usize].row(taken.row as usize);
+                if same_time.len() > 1 && !seen.insert(row().identity().content) {
                     continue;
                 }
                 metadata.clear();
-                metadata.extend(row.metadata());
-                writer.push(*timestamp, row.line(), &metadata)?;
+                if columns.has_metadata {
+                    metadata.extend(row().metadata());
+                }
+                writer.push(taken.timestamp, columns.line(taken.row), &metadata)?;
             }
         }
     }
     writer.finish()
 }
 
-/// The streams of all batches, and their parts: those of one stream side by side and in order of the
-/// batches, streams in order of their labels, so that similar lines meet in a chunk.
+/// The streams of all batches in order of their labels, so that similar lines meet in a chunk, and their
+/// parts: in order of the streams, and those of one in order of the batches.
 fn parts(batches: &[Arc<LogBatch>]) -> (Vec<StreamParts<'_>>, Vec<Part>) {
     let (streams, parts) = listed(batches);
-    let mut order: Vec<(Place<'_>, usize)> = streams
-        .iter()
-        .enumerate()
-        .map(|(number, of)| (place(of.tenant, of.labels, of.id), number))
-        .collect();
-    order.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    let mut order: Vec<(&str, u32)> = streams.iter().map(|of| of.labels.text()).zip(0..).collect();
+    order.sort_by(|(text, number), (other_text, other_number)| {
+        let (of, other) = (&streams[*number as usize], &streams[*other_number as usize]);
+        let tenants = of.tenant.cmp(&other.tenant);
+        // Texts differ as a rule, and then nothing else has to be looked at.
+        tenants.then_with(|| text.cmp(other_text)).then_with(|| {
+            let whole = place(of.tenant, of.labels, of.id);
+            whole.cmp(&place(other.tenant, other.labels, other.id))
+        })
+    });
     let mut next = 0;
-    let mut places = vec![0; streams.len()];
-    for (_, number) in order {
-        places[number] = next;
-        next += streams[number].parts as usize;
+    let mut places = vec![(0, 0); streams.len()];
+    for ((_, number), rank) in order.iter().zip(0u32..) {
+        places[*number as usize] = (rank, next);
+        next += streams[*number as usize].parts as usize;
     }
     let mut sorted = parts.clone();
     for part in parts {
-        let place = &mut places[part.stream as usize];
-        sorted[*place] = part;
+        let (rank, place) = &mut places[part.stream as usize];
+        sorted[*place] = Part {
+            stream: *rank,
+            ..part
+        };
         *place += 1;
     }
-    (streams, sorted)
+    let numbers = order.iter().map(|(_, number)| *number as usize);
+    let ordered = numbers.map(|number| streams[number]).collect();
+    (ordered, sorted)
 }
 
 /// The streams and their parts in order of appearance.
@@ -175,7 +219,7 @@ const WARM_BYTES: usize = 512;
 /// Reads a little of every part. With many streams each part is a few lines somewhere in memory,
 /// and the core would wait for each in turn; these reads do not depend on each other, so it waits
 /// for all of them at once.
-fn bring_near(batches: &[Arc<LogBatch>], streams: &[StreamParts<'_>], parts: &[Part]) {
+fn bring_near(columns: &[Columns<'_>], streams: &[StreamParts<'_>], parts: &[Part]) {
     const LINE_BYTES: usize = 64;
     let mut sum = 0;
     for of_stream in parts.chunk_by(|a, b| a.stream == b.stream) {
@@ -183,11 +227,11 @@ fn bring_near(batches: &[Arc<LogBatch>], streams: &[StreamParts<'_>], parts: &[P
         sum ^= Arc::strong_count(stream.labels) as u32;
     }
     for part in parts {
-        let batch = &batches[part.batch as usize];
+        let columns = &columns[part.batch as usize];
         let row = part.rows.0 as usize;
-        sum ^= batch.timestamps[row] as u32 ^ batch.line_ends[row];
+        sum ^= columns.timestamps[row] as u32 ^ columns.line_ends[row];
         let (start, end) = (part.lines.0 as usize, part.lines.1 as usize);
-        let bytes = &batch.lines[start..end.min(start + WARM_BYTES)];
+        let bytes = &columns.lines[start..end.min(start + WARM_BYTES)];
         for byte in bytes.iter().step_by(LINE_BYTES) {
             sum ^= u32::from(*byte);
         }

@@ -26,7 +26,7 @@ pub(crate) struct Parts<'a> {
 pub(crate) struct Blocks {
     loaded: [bool; BLOCKS.len()],
     raw: [Vec<u8>; BLOCKS.len()],
-    /// The blocks of [`TEXTS`] side by side; zeros where one is not loaded.
+    /// The blocks of [`TEXTS`] side by side; anything where one is not loaded, and behind them.
     pub(crate) text: Vec<u8>,
     pub(crate) timestamps: Vec<Timestamp>,
     decompressor: Option<Decompressor<'static>>,
@@ -69,14 +69,9 @@ impl Blocks {
     }
 
     /// Forgets the chunk before.
-    pub(crate) fn begin(&mut self, chunk: &ChunkEntry) {
+    pub(crate) fn begin(&mut self) {
         self.loaded = [false; BLOCKS.len()];
         self.raw.iter_mut().for_each(Vec::clear);
-        self.timestamps.clear();
-        let text_bytes = chunk.text_starts()[TEXTS.len()];
-        if self.text.len() > text_bytes {
-            self.text.truncate(text_bytes);
-        }
     }
 
     /// Makes these blocks ready, as far as they are not yet.
@@ -118,7 +113,9 @@ impl Blocks {
         let written = match TEXTS.iter().position(|text| *text == block) {
             Some(class) => {
                 let starts = chunk.text_starts();
-                self.text.resize(starts[TEXTS.len()], 0);
+                if self.text.len() < starts[TEXTS.len()] {
+                    self.text.resize(starts[TEXTS.len()], 0);
+                }
                 let out = &mut self.text[starts[class]..starts[class + 1]];
                 decompressor.decompress_to_buffer(body, out)
             }

@@ -63,7 +63,7 @@ impl Plan {
                         None => Selected::Range(range),
                         Some(filter) => {
                             buffers.selection.select(&open.lines(), range, filter);
-                            Selected::List(&buffers.selection.rows)
+                            Selected::List(buffers.selection.rows())
                         }
                     };
                     if selected.len() == 0 {

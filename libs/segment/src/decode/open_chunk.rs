@@ -76,6 +76,13 @@ impl OpenChunk<'_> {
         Ok(rows.start + start..rows.start + end.max(start))
     }
 
+    /// How many rows of all selected streams are within the range.
+    pub(super) fn count(&mut self, chunk: &PlannedChunk, range: TimeRange) -> Result<u64, Error> {
+        let streams = chunk.streams.iter();
+        let mut counts = streams.map(|stream| Ok(self.rows(stream, range)?.len() as u64));
+        counts.try_fold(0, |sum, count: Result<u64, Error>| Ok(sum + count?))
+    }
+
     pub(super) fn lines(&self) -> Lines<'_> {
         Lines {
             index: self.index,
@@ -135,7 +142,7 @@ impl OpenChunk<'_> {
                     }
                     Some(filter) => {
                         selection.select(&self.lines(), piece, filter);
-                        Selected::List(&selection.rows)
+                        Selected::List(selection.rows())
                     }
                 };
                 if selected.len() == 0 {

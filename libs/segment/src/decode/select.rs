@@ -11,8 +11,10 @@ use crate::search::{InText, Search, Verdict};
 /// Buffers, kept from piece to piece.
 #[derive(Debug, Default)]
 pub(crate) struct Selection {
-    /// The rows that pass, ascending.
-    pub(crate) rows: Vec<u32>,
+    /// The rows that pass, ascending, and what is left of those before.
+    rows: Vec<u32>,
+    /// How many pass.
+    kept: usize,
     /// Whether each row of the piece passes, or each template.
     passes: Vec<bool>,
     by_template: Vec<bool>,
@@ -60,17 +62,18 @@ impl Filter<'_> {
     }
 }
 
-/// Replaces `rows` by the numbers of those that pass, the first being `first`, with no branch for the
-/// processor to guess.
-fn keep<T>(rows: &mut Vec<u32>, first: usize, of: &[T], passes: impl Fn(&T) -> bool) {
-    rows.clear();
-    rows.resize(of.len(), 0);
+/// Puts the numbers of those that pass, the first being `first`, to the beginning of `rows`, with no
+/// branch for the processor to guess; gives how many these are.
+fn keep<T>(rows: &mut Vec<u32>, first: usize, of: &[T], passes: impl Fn(&T) -> bool) -> usize {
+    if rows.len() < of.len() {
+        rows.resize(of.len(), 0);
+    }
     let mut kept = 0;
     for (row, of) in (first as u32..).zip(of) {
         rows[kept] = row;
         kept += usize::from(passes(of));
     }
-    rows.truncate(kept);
+    kept
 }
 
 impl Selection {
@@ -83,7 +86,7 @@ impl Selection {
     ) -> usize {
         if filter.needs_lines(lines.chunk) {
             self.select(lines, range, filter);
-            return self.rows.len();
+            return self.kept;
         }
         self.pass_templates(filter.verdicts);
         let locals = lines.index.locals[range.clone()].iter();
@@ -110,6 +113,11 @@ impl Selection {
         passing
     }
 
+    /// The rows that [`select`](Self::select) found, ascending.
+    pub(crate) fn rows(&self) -> &[u32] {
+        &self.rows[..self.kept]
+    }
+
     /// Notes of each template whether all its lines pass.
     fn pass_templates(&mut self, verdicts: &[Verdict]) {
         self.passes.clear();
@@ -123,7 +131,7 @@ impl Selection {
         self.pass_templates(filter.verdicts);
         if !filter.verdicts.contains(&Verdict::Maybe) {
             let passes = |local: &u16| self.passes[usize::from(*local)];
-            keep(&mut self.rows, range.start, locals, passes);
+            self.kept = keep(&mut self.rows, range.start, locals, passes);
             return;
         }
         let by_template = std::mem::take(&mut self.by_template);
@@ -135,7 +143,7 @@ impl Selection {
         self.passes.extend(passes);
         self.group(lines, range.clone(), filter);
         self.decide(lines, range.start, filter);
-        keep(&mut self.rows, range.start, &self.passes, |passes| *passes);
+        self.kept = keep(&mut self.rows, range.start, &self.passes, |passes| *passes);
     }
 
     /// Groups the undecided rows by template.

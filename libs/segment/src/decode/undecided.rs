@@ -169,8 +169,7 @@ fn look_for(
     // Lines stored whole are in the first class.
     for (class, block) in TEXTS.into_iter().enumerate().take(required.class + 1) {
         blocks.load(parts, &[block])?;
-        let text = blocks.text.get(starts[class]..starts[class + 1]);
-        let text = text.unwrap_or_default();
+        let text = &blocks.text[starts[class]..starts[class + 1]];
         let mut from = 0;
         // Overlapping finds too: one that straddles two values must not hide the next.
         while let Some(at) = required.finder.find(&text[from..])

@@ -154,7 +154,7 @@ impl<'a> Input<'a> {
         let range = chunk.offset..chunk.offset + chunk.stored_bytes();
         let bytes = read(self.source, range.clone())?;
         self.loaded = None;
-        self.blocks.begin(chunk);
+        self.blocks.begin();
         let parts = Parts {
             segment: &self.segment,
             chunk,

@@ -45,7 +45,7 @@ impl Plan {
             bytes,
         };
         let blocks = scratch.blocks();
-        blocks.begin(parts.chunk);
+        blocks.begin();
         blocks.load(&parts, &TEXTS[..=required.class])?;
         // A find that straddles two values is none, but that is left to the whole chunk.
         let text = &blocks.text[..parts.chunk.text_starts()[required.class + 1]];

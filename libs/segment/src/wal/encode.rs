@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use model::{LogBatch, StreamRows};
+use model::LogBatch;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Error, Filing, NamedStreams, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader};
@@ -33,7 +33,7 @@ impl Record {
     ) -> Result<Self, Error> {
         let mut front = vec![0; RECORD_HEADER_BYTES + FIXED_BYTES];
         let known = named.begin_record(batch.streams.len());
-        put_text(&mut front, &batch, known, |stream| named.number(stream));
+        put_text(&mut front, &batch, known, named.numbers(&batch.streams));
         let text_bytes = front.len() - RECORD_HEADER_BYTES - FIXED_BYTES;
         let columns_bytes: usize = columns(&batch).iter().map(|c| c.len()).sum();
         let bytes = FIXED_BYTES + text_bytes + columns_bytes;
@@ -91,8 +91,7 @@ impl Record {
 pub fn encode_payload(filing: &Filing, batch: &LogBatch) -> Vec<u8> {
     let columns = columns(batch);
     let mut text = Vec::new();
-    let mut next = 0..;
-    put_text(&mut text, batch, 0, |_| next.next().unwrap_or_default());
+    put_text(&mut text, batch, 0, 0..);
     let columns_bytes: usize = columns.iter().map(|column| column.len()).sum();
     let mut out = Vec::with_capacity(FIXED_BYTES + text.len() + columns_bytes);
     out.extend_from_slice(&fixed_part(filing, batch, text.len(), 0));
@@ -143,18 +142,17 @@ fn fixed_part(
     out
 }
 
-/// `known` streams have a number already; `number` gives that of each stream, the next one for one that has
+/// `known` streams have a number already; `numbers` gives that of each stream, the next one for one that has
 /// none.
 fn put_text(
     out: &mut Vec<u8>,
     batch: &LogBatch,
     mut known: u32,
-    mut number: impl FnMut(&StreamRows) -> u32,
+    numbers: impl IntoIterator<Item = u32>,
 ) {
     out.extend_from_slice(batch.tenant.as_str().as_bytes());
     out.reserve(batch.streams.len() * 8);
-    for stream in &batch.streams {
-        let number = number(stream);
+    for (stream, number) in batch.streams.iter().zip(numbers) {
         let both = u64::from(number) | (stream.rows.len() as u64) << 32;
         out.extend_from_slice(&both.to_le_bytes());
         if number < known {

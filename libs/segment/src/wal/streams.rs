@@ -16,9 +16,21 @@ pub struct NamedStreams {
     /// By number.
     streams: Vec<(StreamId, Arc<Labels>)>,
     /// By id; numbers alone, so that the table is small and stays near.
-    numbers: HashTable<u32>,
+    numbers: HashTable<Numbered>,
     hasher: DefaultHashBuilder,
 }
+
+/// A number, and what tells whose it is with hardly an error: so that a table of them can be searched
+/// without a look at the streams.
+#[derive(Clone, Copy, Debug)]
+struct Numbered {
+    part: u32,
+    number: u32,
+}
+
+/// Streams that are looked up at once: with many of them the tables are far away, and the core waits for
+/// so many lookups together.
+const AHEAD: usize = 32;
 
 impl NamedStreams {
     /// With this many streams numbering begins anew: bounds what a file's names hold in memory to about
@@ -39,28 +51,66 @@ impl NamedStreams {
         self.streams.len() as u32
     }
 
-    /// The stream's number, the next one if it is not known.
-    pub(super) fn number(&mut self, stream: &StreamRows) -> u32 {
-        let (next, streams) = (self.streams.len() as u32, &mut self.streams);
+    /// The number of each stream, the next one for one that is not known.
+    pub(super) fn numbers(&mut self, streams: &[StreamRows]) -> Vec<u32> {
+        let mut numbers = Vec::with_capacity(streams.len());
+        for some in streams.chunks(AHEAD) {
+            let mut guesses = [None; AHEAD];
+            for (guess, stream) in guesses.iter_mut().zip(some) {
+                *guess = self.guess(stream.id);
+            }
+            for (guess, stream) in guesses.iter().zip(some) {
+                let known = guess.filter(|number| is_named(&self.streams, *number, stream));
+                numbers.push(known.unwrap_or_else(|| self.number(stream)));
+            }
+        }
+        numbers
+    }
+
+    /// The number that the stream has if it is known, as a rule.
+    fn guess(&self, id: StreamId) -> Option<u32> {
+        let hash = self.hasher.hash_one(id);
+        let found = self.numbers.find(hash, |at| at.part == part_of(id))?;
+        Some(found.number)
+    }
+
+    fn number(&mut self, stream: &StreamRows) -> u32 {
+        let next = self.streams.len() as u32;
+        let named = Numbered {
+            part: part_of(stream.id),
+            number: next,
+        };
+        let (streams, hasher) = (&self.streams, &self.hasher);
+        let id_of = |at: &Numbered| streams[at.number as usize].0;
         let found = self.numbers.entry(
-            self.hasher.hash_one(stream.id),
-            |number| streams[*number as usize].0 == stream.id,
-            |number| self.hasher.hash_one(streams[*number as usize].0),
+            hasher.hash_one(stream.id),
+            |at| id_of(at) == stream.id,
+            |at| hasher.hash_one(id_of(at)),
         );
         match found {
             Entry::Occupied(mut known) => {
-                // The same labels as a rule; an id that was given explicitly may come with others.
-                let labels = &streams[*known.get() as usize].1;
-                if Arc::ptr_eq(labels, &stream.labels) || *labels == stream.labels {
-                    return *known.get();
+                let number = known.get().number;
+                if is_named(streams, number, stream) {
+                    return number;
                 }
-                *known.get_mut() = next;
+                *known.get_mut() = named;
             }
             Entry::Vacant(place) => {
-                place.insert(next);
+                place.insert(named);
             }
         }
-        streams.push((stream.id, Arc::clone(&stream.labels)));
+        self.streams.push((stream.id, Arc::clone(&stream.labels)));
         next
     }
+}
+
+/// Ids are hashes, of which any part tells them apart nearly always.
+fn part_of(id: StreamId) -> u32 {
+    id.0 as u32
+}
+
+/// Whether the number says what the stream is. An id that was given explicitly may come with other labels.
+fn is_named(streams: &[(StreamId, Arc<Labels>)], number: u32, stream: &StreamRows) -> bool {
+    let (id, labels) = &streams[number as usize];
+    *id == stream.id && (Arc::ptr_eq(labels, &stream.labels) || *labels == stream.labels)
 }
