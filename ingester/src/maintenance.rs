@@ -31,6 +31,9 @@ mod deletes;
 const REQUESTS_MAX: usize = 8;
 /// Orphans are looked for once in so many rounds: listing a bucket costs money.
 const ROUNDS_PER_ORPHAN_SEARCH: u32 = 360;
+/// So many segments of one round are set aside because they cannot be read; with one more, the storage
+/// is taken for the cause, and the round ends.
+const UNREADABLE_MAX: usize = 8;
 /// The lease of deleting objects, and the one that says that orphans were looked for lately.
 const CLEAN_LEASE: &str = "clean";
 const ORPHANS_LEASE: &str = "orphans";
@@ -60,6 +63,8 @@ enum Merged {
     Elsewhere,
     /// The catalog has moved on.
     Outdated,
+    /// One of its segments cannot be read, and is set aside.
+    Unreadable,
 }
 
 struct Worker {
@@ -72,7 +77,12 @@ struct Worker {
     blocking: Blocking,
     metrics: Arc<Metrics>,
     merger: Merger,
+    /// It skips what is set aside: `damaged`, and what could not be read lately.
     options: PlanOptions,
+    /// Found damaged or missing within the last hour.
+    damaged: HashSet<SegmentId>,
+    /// Why segments were set aside in this round.
+    unreadable: Vec<Error>,
     orphan_age: i64,
     stop: Arc<AtomicBool>,
     /// The task that has the heads.
@@ -116,6 +126,8 @@ impl Maintenance {
                 everything_small: false,
                 skip: HashSet::new(),
             },
+            damaged: HashSet::new(),
+            unreadable: Vec::new(),
             orphan_age: nanos(config.orphan_age),
             stop: Arc::clone(&stop),
             heads,
@@ -212,6 +224,12 @@ impl Worker {
     /// for more than that. Returns whether there may be more to search or to merge: then the next round
     /// follows at once, which `again` says, so that merging keeps up with what arrives.
     async fn round(&mut self, round: u32, again: bool) -> bool {
+        let due = !again && round % ROUNDS_PER_ORPHAN_SEARCH == 1;
+        if due {
+            // Somebody may have put them back.
+            self.damaged.clear();
+        }
+        self.unreadable.clear();
         let mut more = self.delete_one(false).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot remove deleted records; it is tried again");
             false
@@ -223,7 +241,10 @@ impl Worker {
             Ok(merged) => more |= merged > 0,
             Err(error) => tracing::warn!(%error, "cannot merge segments; it is tried again"),
         }
-        let due = !again && round % ROUNDS_PER_ORPHAN_SEARCH == 1;
+        if !more && self.unreadable.is_empty() {
+            // The others are done.
+            self.options.skip.clone_from(&self.damaged);
+        }
         let orphans = due
             && self
                 .leases
@@ -236,15 +257,20 @@ impl Worker {
         more
     }
 
-    /// Everything that can be done now.
+    /// Everything that can be done now; then the first error, if a segment could not be read.
     async fn merge_all(&mut self) -> Result<u64, Error> {
+        self.options.skip.clone_from(&self.damaged);
+        self.unreadable.clear();
         let mut done = 0;
         while !self.stop.load(Ordering::Relaxed) && self.delete_one(true).await? {
             done += 1;
         }
         done += self.merge(true, true).await?;
         self.finish_deletes().await?;
-        Ok(done)
+        match self.unreadable.is_empty() {
+            true => Ok(done),
+            false => Err(self.unreadable.swap_remove(0)),
+        }
     }
 
     async fn merge(&mut self, everything_small: bool, until_done: bool) -> Result<u64, Error> {
@@ -262,8 +288,11 @@ impl Worker {
                 }
             }
             merged += u64::from(done == Merged::Here);
-            if done == Merged::Elsewhere || !until_done {
-                break;
+            match done {
+                Merged::Elsewhere => break,
+                Merged::Unreadable => {}
+                Merged::Here | Merged::Outdated if until_done => {}
+                Merged::Here | Merged::Outdated => break,
             }
         }
         Ok(merged)
@@ -287,10 +316,7 @@ impl Worker {
             // Another one was faster: plan again from the new catalog.
             Err(error) if error.kind() == Kind::Conflict => Ok(Merged::Outdated),
             Err(_) if self.stop.load(Ordering::Relaxed) => Ok(Merged::Outdated),
-            Err(error) => {
-                self.failed(&error, &inputs);
-                Err(error)
-            }
+            Err(error) => self.failed(error, &inputs).map(|()| Merged::Unreadable),
         }
     }
 
@@ -299,24 +325,37 @@ impl Worker {
         self.merger.interval() * (ROUNDS_PER_ORPHAN_SEARCH / 10 * 9)
     }
 
-    /// A damaged or missing segment is left alone until the next start, so that it does not hold up
-    /// the others.
-    fn failed(&mut self, error: &Error, inputs: &[Arc<SegmentMeta>]) {
+    /// Sets the segment aside that cannot be read, so that it does not hold up the others: until these
+    /// are done, or for an hour when it is damaged or missing.
+    ///
+    /// # Errors
+    /// The one given, when it is not about one of the segments, or too many cannot be read.
+    fn failed(&mut self, error: Error, inputs: &[Arc<SegmentMeta>]) -> Result<(), Error> {
         self.metrics.merge_failures.inc();
-        if !matches!(error.kind(), Kind::Corrupt | Kind::NotFound) {
-            return;
-        }
-        let object = match error {
+        let object = match &error {
             Error::Segment(error) => error.object(),
             _ => None,
         };
-        for input in inputs {
-            if object.is_none_or(|object| *object == *input.path) {
-                tracing::error!(path = &*input.path, %error, "a segment is damaged or missing; it is not merged, and queries of its times fail");
-                self.metrics.corrupt_segments.inc();
-                self.options.skip.insert(input.id);
-            }
+        let input = inputs.iter().find(|input| object == Some(&*input.path));
+        let Some(input) = input else {
+            return Err(error);
+        };
+        let lost = matches!(error.kind(), Kind::Corrupt | Kind::NotFound);
+        // Another may have merged it, and its object may be gone.
+        let live = self.meta.catalog().segments.contains_key(&input.id);
+        if lost && live {
+            tracing::error!(path = &*input.path, %error, "a segment is damaged or missing; it is not merged, and queries of its times fail");
+            self.metrics.corrupt_segments.inc();
+            self.damaged.insert(input.id);
+        } else if live {
+            tracing::warn!(path = &*input.path, %error, "cannot read a segment; it is tried again after the others");
         }
+        self.options.skip.insert(input.id);
+        if self.unreadable.len() >= UNREADABLE_MAX {
+            return Err(error);
+        }
+        self.unreadable.push(error);
+        Ok(())
     }
 
     async fn clean(&self, orphans: bool) -> Result<u64, Error> {

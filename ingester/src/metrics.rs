@@ -103,7 +103,7 @@ impl Metrics {
             )?,
             corrupt_segments: counter(
                 "corrupt_segments_total",
-                "Segments that were found damaged, and are left alone until the next start",
+                "Segments that were found damaged or missing, and are left alone for an hour",
             )?,
             delete_searches: counter(
                 "delete_searches_total",

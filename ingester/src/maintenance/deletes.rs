@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::Kind;
@@ -20,31 +21,33 @@ use crate::task::Message;
 const FINISH_LEASE: &str = "finish deletes";
 
 impl Worker {
-    /// Searches one pending segment, and rewrites it if need be; `false` when there is none.
+    /// Searches one pending segment, and rewrites it if need be; `false` when there is none. Segments
+    /// that cannot be read are passed over.
     ///
     /// # Errors
     /// What stopped it; the segment stays pending.
     pub(super) async fn delete_one(&mut self, urgent: bool) -> Result<bool, Error> {
-        let catalog = self.meta.catalog();
-        let Some(segment) = self.next_pending(&catalog) else {
-            return Ok(false);
-        };
-        let now = self.clock.now().await?;
-        let lease = Lease::of_delete(segment.id);
-        let delete = self
-            .merger
-            .delete(Arc::clone(&segment), &catalog, now, urgent);
-        match self.leases.hold(&lease, delete).await {
-            // Another ingester is at this one.
-            Ok(None) => Ok(false),
-            Ok(Some(())) => Ok(true),
-            // The catalog has moved on: look again.
-            Err(error) if error.kind() == Kind::Conflict => Ok(true),
-            Err(error) => {
-                self.failed(&error, &[segment]);
-                Err(error)
+        while !self.stop.load(Ordering::Relaxed) {
+            let catalog = self.meta.catalog();
+            let Some(segment) = self.next_pending(&catalog) else {
+                return Ok(false);
+            };
+            let now = self.clock.now().await?;
+            let lease = Lease::of_delete(segment.id);
+            let delete = self
+                .merger
+                .delete(Arc::clone(&segment), &catalog, now, urgent);
+            match self.leases.hold(&lease, delete).await {
+                // Another ingester is at this one.
+                Ok(None) => return Ok(false),
+                Ok(Some(())) => return Ok(true),
+                // The catalog has moved on: look again.
+                Err(error) if error.kind() == Kind::Conflict => return Ok(true),
+                Err(_) if self.stop.load(Ordering::Relaxed) => {}
+                Err(error) => self.failed(error, &[segment])?,
             }
         }
+        Ok(false)
     }
 
     /// Oldest requests first.

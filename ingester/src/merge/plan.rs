@@ -33,7 +33,7 @@ pub struct PlanOptions {
     pub retention_nanos: i64,
     /// Merge everything below `small_bytes_max`, from two segments on, whatever their sizes.
     pub everything_small: bool,
-    /// Segments to leave alone.
+    /// Segments to leave alone, unless all in them has expired.
     pub skip: HashSet<SegmentId>,
 }
 
@@ -47,11 +47,10 @@ pub fn plan_merges(catalog: &Catalog, now: Timestamp, options: &PlanOptions) -> 
     let (mut drops, mut rewrites) = (Vec::new(), Vec::new());
     let mut groups: BTreeMap<(Signal, i64, u32), Vec<&Arc<SegmentMeta>>> = BTreeMap::new();
     for segment in catalog.segments.values() {
-        if options.skip.contains(&segment.id) {
-            continue;
-        }
         match expired(segment, catalog, now, options) {
+            // Nothing of it is read.
             Expired::All => drops.push(Arc::clone(segment)),
+            _ if options.skip.contains(&segment.id) => {}
             Expired::Much => rewrites.push(MergePlan {
                 inputs: vec![Arc::clone(segment)],
                 output_level: Some(segment.level),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{NodeId, Timestamp};
+use model::{Kind, NodeId, Timestamp};
 use rpc::{Catalog, Command, MetaApi, SegmentId, SegmentMeta, SwapCommit};
 use runtime::Blocking;
 use segment::{Compression, ReadAt};
@@ -334,7 +334,14 @@ impl ReadAt for ObjectReader {
             .merge_read_bytes
             .inc_by(range.end.saturating_sub(range.start));
         let read = self.storage.range(&self.segment.path, range);
-        self.blocking.wait(read).map_err(io::Error::other)
+        self.blocking.wait(read).map_err(|error| {
+            let kind = match error.kind() {
+                Kind::NotFound => io::ErrorKind::NotFound,
+                Kind::Corrupt => io::ErrorKind::InvalidData,
+                _ => io::ErrorKind::Other,
+            };
+            io::Error::new(kind, error)
+        })
     }
 }
 

@@ -47,7 +47,8 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
-    /// The source of a merge could not be read.
+    /// The source of a merge could not be read. `NotFound` says that there is none; `InvalidData` and
+    /// `UnexpectedEof`, that it is not as it was written.
     #[error("cannot read segment {object}: {source}")]
     Read {
         /// Name of the object.
@@ -70,7 +71,11 @@ impl Error {
             Error::Corrupt { .. } | Error::Version { .. } => Kind::Corrupt,
             Error::Request { .. } | Error::Compress(_) => Kind::Internal,
             Error::RecordTooLarge { .. } => Kind::Invalid,
-            Error::Read { .. } => Kind::Unavailable,
+            Error::Read { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => Kind::NotFound,
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Kind::Corrupt,
+                _ => Kind::Unavailable,
+            },
             Error::Write(error) if error.kind() == io::ErrorKind::StorageFull => Kind::OutOfSpace,
             Error::Write(_) => Kind::Unavailable,
         }

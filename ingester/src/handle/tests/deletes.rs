@@ -171,21 +171,59 @@ async fn a_merge_leaves_deleted_records_out_and_says_so() {
     assert!(world.meta.catalog().deletes.is_empty());
 }
 
-#[tokio::test]
-async fn a_damaged_segment_does_not_keep_the_others_from_being_merged() {
-    let world = World::new();
+/// Four segments, each with one record; the object of the second is gone, cut short, rubbish, or cannot
+/// be read although it is there.
+async fn spoiled(kind: Kind, how: &str) {
+    let mut world = World::new();
+    let folder = TempDir::new().unwrap();
+    let config = store::Config::folder(folder.path());
+    world.storage = ObjectStorage::open(&config).unwrap();
     let ingester = world.start().await.unwrap();
     for number in 0..4 {
         ingester.ingest(vec![request(number)]).await.unwrap();
         ingester.flush().await.unwrap();
     }
-    let damaged = paths(&world).remove(1);
-    let object = world.storage.get(&damaged).await.unwrap();
-    let rubbish = vec![Bytes::from(vec![7; object.len()])];
-    world.storage.put(&damaged, rubbish).await.unwrap();
+    let spoiled = paths(&world).remove(1);
+    let object = world.storage.get(&spoiled).await.unwrap();
+    let file = folder.path().join(&*spoiled);
+    match how {
+        "gone" => world.storage.delete(&spoiled).await.unwrap(),
+        "a folder" => {
+            std::fs::remove_file(&file).unwrap();
+            std::fs::create_dir(&file).unwrap();
+        }
+        _ => {
+            let found = match how {
+                "cut" => object.slice(..object.len() / 2),
+                _ => Bytes::from(vec![7; object.len()]),
+            };
+            world.storage.put(&spoiled, vec![found]).await.unwrap();
+        }
+    }
+    delete(&world, "{app=~\".+\"} |= \"line 3\"", 0..9).await;
     let error = ingester.merge_now().await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Corrupt, "{error}");
-    assert_eq!(ingester.merge_now().await.unwrap(), 1);
+    assert_eq!(error.kind(), kind, "{how}: {error}");
     let left = paths(&world);
-    assert_eq!((left.len(), left.contains(&damaged)), (2, true));
+    assert_eq!((left.len(), left.contains(&spoiled)), (2, true), "{how}");
+    assert_eq!(world.records(), 3, "{how}: the record is deleted");
+    let catalog = world.meta.catalog();
+    let pending: Vec<_> = catalog.deletes.values().map(|d| d.pending.len()).collect();
+    assert_eq!(pending, [1], "{how}: nobody knows what is in it");
+    // Expired, it goes unread, and the request is done.
+    let settings = TenantSettings {
+        retention_nanos: Some(DAY),
+    };
+    let command = Command::SetTenant(TenantId::default(), settings);
+    world.meta.propose(command).await.unwrap();
+    world.now.store(9 * DAY, Ordering::Relaxed);
+    ingester.merge_now().await.unwrap_or_default();
+    assert_eq!(world.segments(), 0, "{how}");
+}
+
+#[tokio::test]
+async fn a_segment_that_cannot_be_read_does_not_keep_others_from_merges_and_deletes() {
+    spoiled(Kind::NotFound, "gone").await;
+    spoiled(Kind::Corrupt, "cut").await;
+    spoiled(Kind::Corrupt, "rubbish").await;
+    spoiled(Kind::Unavailable, "a folder").await;
 }
