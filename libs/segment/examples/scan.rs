@@ -55,6 +55,25 @@ impl TextMatcher for InText {
     }
 }
 
+/// `trace_id=beef[0-9a-f]+c0de`, without the cost of an engine of regular expressions.
+#[derive(Debug)]
+struct Ends([Box<[u8]>; 2]);
+
+impl LineMatcher for Ends {
+    fn is_match(&self, line: &[u8]) -> bool {
+        let find = |text: &[u8], part: &[u8]| memchr::memmem::find(text, part);
+        let [begin, end] = &self.0;
+        find(line, begin).is_some_and(|at| {
+            let rest = &line[at + begin.len()..];
+            let hex = rest.iter().take_while(|byte| byte.is_ascii_hexdigit());
+            find(&rest[..hex.count()], end).is_some_and(|at| at > 0)
+        })
+    }
+    fn required_literals(&self) -> &[Box<[u8]>] {
+        &self.0
+    }
+}
+
 /// CPU seconds of this thread.
 fn cpu() -> f64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
@@ -152,6 +171,14 @@ fn main() {
         ("error and times", contains("error"), times),
         ("Failed password", contains("Failed password"), lines),
         ("part of an id", contains("83f0bd04e9e3a51"), lines),
+        (
+            "ends of an id",
+            filter(LineTest::Matches(Arc::new(Ends([
+                Box::from(*b"trace_id=8eef"),
+                Box::from(*b"c0de"),
+            ])))),
+            lines,
+        ),
         ("short digits", contains("blk_38"), none),
         ("no index", contains("q7x"), none),
         (

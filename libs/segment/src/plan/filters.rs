@@ -1,8 +1,9 @@
 //! Which parts of the token filters are read, and what they leave of a plan.
 //!
-//! In two rounds at most. The first asks for as many rows as one request brings, which is mostly
-//! enough: of a segment of a few chunks it leaves none that does not hold the needle. Of one of
-//! hundreds it may leave some. Only if it does, the second round asks for more.
+//! In two rounds at most, and mostly in one, as a round of a remote store takes long however little it
+//! reads. The first asks for as many rows as one request brings, which is enough of a segment of a few
+//! chunks: it leaves none that does not hold the needle. Of one of hundreds it would leave some, so two
+//! places are asked at once. Only where chunks are left all the same, the second round asks for more.
 
 use std::ops::Range;
 
@@ -15,6 +16,11 @@ use crate::search::{Search, Test};
 
 /// Chunks of a segment that are read in vain on average, at most.
 const VAIN_MAX: f64 = 1.0 / 16.0;
+/// Chunks that the first round leaves in vain on average, at most: with more of them most rounds would
+/// be followed by another.
+const FIRST_VAIN_MAX: f64 = 1.0 / 4.0;
+/// So many bytes of rows that one request does not bring are read in the first round, at most.
+const FIRST_BYTES_MAX: u64 = 256 << 10;
 /// So many rows are read for one test, at most.
 const ROWS_MAX: usize = 8;
 /// Rows no further apart than this are one request, or as cheap as one.
@@ -82,7 +88,7 @@ impl Plan {
         self.segment
             .check_reads(reads.iter().map(|read| &read.range), bytes)?;
         if self.asked.rounds == 0 {
-            self.asked.wanted = self.rows_wanted();
+            self.asked.wanted = self.rows_wanted(VAIN_MAX);
         }
         self.asked.rounds += 1;
         let rows = reads.chunk_by(|a, b| a.test == b.test).map(<[Read]>::len);
@@ -136,20 +142,33 @@ impl Plan {
         }
     }
 
-    /// Of the tests of one clause each, what one request brings.
+    /// Of the tests of one clause each, what one request brings, and where that would mostly not be
+    /// enough, others.
     fn first_reads(&self, search: &Search) -> Vec<Read> {
-        let wanted = self.rows_wanted();
+        let wanted = self.rows_wanted(VAIN_MAX);
+        let least = self.rows_wanted(FIRST_VAIN_MAX);
         let tests = search.asked().into_iter().next().unwrap_or_default();
-        let near = |test: usize| {
-            let near = self.neighbours(search, test).into_iter().next();
-            near.into_iter().flatten().take(wanted)
+        let mut left = FIRST_BYTES_MAX;
+        let first = |test: usize| {
+            let mut groups = self.neighbours(search, test).into_iter();
+            let near = groups.next().into_iter().flatten().take(wanted);
+            let mut reads = Vec::from_iter(near);
+            for far in groups.flatten() {
+                let bytes = far.range.end - far.range.start;
+                if reads.len() >= least || bytes > left {
+                    break;
+                }
+                left -= bytes;
+                reads.push(far);
+            }
+            reads
         };
-        tests.flat_map(near).collect()
+        tests.flat_map(first).collect()
     }
 
     /// What is missing of all tests.
     fn more_reads(&self, search: &Search) -> Vec<Read> {
-        let wanted = self.rows_wanted();
+        let wanted = self.rows_wanted(VAIN_MAX);
         let more = |test: usize| {
             let more = match self.asked.rows[test].len() {
                 0 => wanted,
@@ -174,9 +193,9 @@ impl Plan {
         specs.filter(|spec| !spec.is_none())
     }
 
-    /// How many rows of a test are enough.
-    fn rows_wanted(&self) -> usize {
-        let enough = (1..ROWS_MAX).find(|rows| self.vain(*rows) <= VAIN_MAX);
+    /// How many rows of a test are enough to leave so many chunks in vain.
+    fn rows_wanted(&self, vain_max: f64) -> usize {
+        let enough = (1..ROWS_MAX).find(|rows| self.vain(*rows) <= vain_max);
         enough.unwrap_or(ROWS_MAX)
     }
 
