@@ -45,7 +45,8 @@ pub struct Config {
     /// any upload takes.
     pub orphan_age: Duration,
     /// For how long a batch that some owners have may be on its way to another. Delete requests of a
-    /// cluster stay active so long at least: once one is finished, such records would be shown again.
+    /// cluster stay active so long at least after the last flush that may have brought records of
+    /// theirs: once one is finished, such records would be shown again.
     pub late_copies: Duration,
 }
 

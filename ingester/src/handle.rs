@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use model::{BatchId, HeadKey, NodeId, RingVersion};
@@ -11,6 +12,7 @@ use rpc::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::closed_deletes;
 use crate::maintenance::Maintenance;
 use crate::task::Message;
 
@@ -27,6 +29,7 @@ struct Shared {
     messages: mpsc::Sender<Message>,
     tail: TailSender,
     maintenance: Maintenance,
+    owner_timeout: Duration,
     /// Of the task, and of the log's thread.
     ends: Mutex<Option<(JoinHandle<()>, oneshot::Receiver<()>)>>,
 }
@@ -38,8 +41,8 @@ impl Ingester {
         messages: mpsc::Sender<Message>,
         tail: TailSender,
         maintenance: Maintenance,
-        task: JoinHandle<()>,
-        thread: oneshot::Receiver<()>,
+        owner_timeout: Duration,
+        ends: (JoinHandle<()>, oneshot::Receiver<()>),
     ) -> Self {
         Ingester {
             shared: Arc::new(Shared {
@@ -48,7 +51,8 @@ impl Ingester {
                 messages,
                 tail,
                 maintenance,
-                ends: Mutex::new(Some((task, thread))),
+                owner_timeout,
+                ends: Mutex::new(Some(ends)),
             }),
         }
     }
@@ -152,7 +156,11 @@ impl Ingester {
 impl IngestApi for Ingester {
     #[tracing::instrument(skip_all, fields(batches = requests.len() as i64))]
     async fn ingest(&self, requests: Vec<IngestRequest>) -> Result<(), Error> {
-        self.ask(|reply| Message::Ingest { requests, reply }).await
+        let batches: Vec<_> = requests.iter().map(|r| Arc::clone(&r.batch)).collect();
+        self.ask(|reply| Message::Ingest { requests, reply })
+            .await?;
+        let shared = &self.shared;
+        closed_deletes::wait(&*shared.meta, &batches, shared.owner_timeout).await
     }
 
     async fn flush(&self) -> Result<(), Error> {

@@ -92,8 +92,8 @@ struct Worker {
     owner_timeout: Duration,
     leases: Leases,
     late_copies: Duration,
-    /// Since when an active request is known here.
-    deletes_since: BTreeMap<DeleteId, Instant>,
+    /// The version at which segments last came to an active request, and since when that is known here.
+    deletes_since: BTreeMap<DeleteId, (u64, Instant)>,
 }
 
 impl Maintenance {

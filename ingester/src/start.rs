@@ -130,7 +130,7 @@ impl Ingester {
         };
         let task = tokio::spawn(task.run());
         replay(files, plan, &deps, &messages).await?;
-        let heads = messages.downgrade();
+        let (heads, owner_timeout) = (messages.downgrade(), config.owner_timeout);
         let maintenance = Maintenance::start(id, &config, &deps, metrics, busy, heads);
         Ok(Ingester::new(
             id,
@@ -138,8 +138,8 @@ impl Ingester {
             messages,
             tail,
             maintenance,
-            task,
-            thread,
+            owner_timeout,
+            (task, thread),
         ))
     }
 }

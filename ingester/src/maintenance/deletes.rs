@@ -1,16 +1,21 @@
-//! Delete requests, one pending segment at a time.
+//! Delete requests, one pending segment at a time; and their end.
+//!
+//! A request that is pending for nothing is closed first, so that nobody acknowledges its records
+//! (`closed_deletes`), and all heads are looked at when every ingester has said that it knows. Records
+//! that a query hid because of the request are then gone: what is acknowledged later is shown.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use model::Kind;
+use model::{Kind, TenantId, TimeRange};
 use rpc::{
-    Catalog, Command, DeleteId, DeleteRequest, HeadBatches, Lease, RecentRequest, SegmentMeta,
+    Catalog, Command, DeleteId, DeleteRequest, HeadBatches, Lease, Outcome, RecentRequest,
+    SegmentMeta,
 };
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Worker;
 use crate::Error;
@@ -19,6 +24,8 @@ use crate::task::Message;
 
 /// The lease of ending delete requests.
 const FINISH_LEASE: &str = "finish deletes";
+/// A follower of the coordinator hears of a change within a few milliseconds.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 impl Worker {
     /// Searches one pending segment, and rewrites it if need be; `false` when there is none. Segments
@@ -73,7 +80,8 @@ impl Worker {
         self.leases.hold(FINISH_LEASE, finish).await.map(drop)
     }
 
-    /// Requests that are pending for nothing and known here for so long that no copy is on its way.
+    /// Requests that are pending for nothing, and whose records were last stored so long ago that no copy
+    /// is on its way.
     fn ripe_deletes(&mut self, now: Instant) -> BTreeSet<DeleteId> {
         let catalog = self.meta.catalog();
         let mut others = catalog.cluster.ingesters().filter(|m| m.id != self.node);
@@ -85,8 +93,11 @@ impl Worker {
             .retain(|id, _| catalog.deletes.contains_key(id));
         let mut ripe = BTreeSet::new();
         for (id, delete) in &catalog.deletes {
-            let since = *self.deletes_since.entry(*id).or_insert(now);
-            if delete.pending.is_empty() && now.duration_since(since) >= wait {
+            let (fed, since) = self.deletes_since.entry(*id).or_insert((delete.fed, now));
+            if *fed != delete.fed {
+                (*fed, *since) = (delete.fed, now);
+            }
+            if delete.pending.is_empty() && now.duration_since(*since) >= wait {
                 ripe.insert(*id);
             }
         }
@@ -97,34 +108,112 @@ impl Worker {
         let catalog = self.meta.catalog();
         let deletes = catalog.deletes.iter();
         for (id, delete) in deletes.filter(|(id, _)| ripe.contains(*id)) {
+            if let Some(closed) = delete.closed {
+                // Whoever closed it has ended, or lost its lease.
+                self.meta
+                    .propose(Command::ReopenDelete(*id, closed))
+                    .await?;
+            }
             let compiled = Deletes::one(*id, &delete.request);
             if !delete.pending.is_empty() || compiled.is_empty() {
                 continue;
             }
-            // What moves from a head to a segment meanwhile is pending then, and the coordinator
-            // refuses.
-            let Some(heads) = self.recent(&delete.request).await else {
-                return Ok(());
-            };
-            let search = self.blocking.run(move || {
-                let mut heads = heads.iter();
-                heads.any(|head| compiled.are_in_batches(&head.batches))
-            });
-            let held = search.await.map_err(|error| {
-                Error::Stopped(format!(
-                    "searching heads for deleted records ended early: {error}"
-                ))
-            })?;
-            if held {
-                continue;
+            // Nobody's answers wait for what this finds mostly.
+            match self.is_gone(&compiled, &delete.request).await? {
+                Some(true) => self.finish_one(*id, &compiled, &delete.request).await?,
+                Some(false) => {}
+                None => return Ok(()),
             }
-            match self.meta.propose(Command::FinishDelete(*id)).await {
-                Ok(_) => tracing::info!(delete = id.0, "deleted records are gone"),
+        }
+        Ok(())
+    }
+
+    /// Finishes a request, unless somebody has its records by now.
+    async fn finish_one(
+        &self,
+        id: DeleteId,
+        compiled: &Deletes,
+        request: &DeleteRequest,
+    ) -> Result<(), Error> {
+        let closed = match self.meta.propose(Command::CloseDelete(id)).await {
+            Ok(Outcome::Done { version }) => version,
+            Ok(_) | Err(rpc::Error::Conflict(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let gone = match self.all_know(closed, &request.tenant).await {
+            true => self.is_gone(compiled, request).await,
+            false => Ok(None),
+        };
+        if matches!(gone, Ok(Some(true))) {
+            // What moved from a head to a segment before is pending then, and the coordinator refuses.
+            match self
+                .meta
+                .propose(Command::FinishDelete(id, Some(closed)))
+                .await
+            {
+                Ok(_) => {
+                    tracing::info!(delete = id.0, "deleted records are gone");
+                    return Ok(());
+                }
                 Err(rpc::Error::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        self.meta.propose(Command::ReopenDelete(id, closed)).await?;
+        gone.map(drop)
+    }
+
+    /// Whether every ingester says in time that its catalog has this version. This one's has.
+    async fn all_know(&self, version: u64, tenant: &TenantId) -> bool {
+        let catalog = self.meta.catalog();
+        let mut others = catalog.cluster.ingesters().filter(|m| m.id != self.node);
+        let Some(network) = &self.network else {
+            return others.next().is_none();
+        };
+        let until = Instant::now() + self.owner_timeout;
+        for other in others {
+            let search = network.search(&other.address);
+            let knows = async {
+                loop {
+                    let nothing = RecentRequest::all(tenant.clone(), TimeRange::new(0, 0));
+                    match search.recent(nothing).await {
+                        Ok(recent) if recent.version >= version => return true,
+                        Ok(_) => tokio::time::sleep(ASK_AGAIN_AFTER).await,
+                        Err(_) => return false,
+                    }
+                }
+            };
+            if !timeout_at(until, knows).await.unwrap_or(false) {
+                tracing::info!(
+                    node = other.id.0,
+                    "delete requests wait for an ingester that does not follow"
+                );
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether no head of any ingester holds such records; `None` when one does not tell.
+    async fn is_gone(
+        &self,
+        compiled: &Deletes,
+        request: &DeleteRequest,
+    ) -> Result<Option<bool>, Error> {
+        let Some(heads) = self.recent(request).await else {
+            return Ok(None);
+        };
+        let compiled = compiled.clone();
+        let search = self.blocking.run(move || {
+            let mut heads = heads.iter();
+            heads.any(|head| compiled.are_in_batches(&head.batches))
+        });
+        let held = search.await.map_err(|error| {
+            Error::Stopped(format!(
+                "searching heads for deleted records ended early: {error}"
+            ))
+        })?;
+        Ok(Some(!held))
     }
 
     /// What the heads of all ingesters hold; `None` when one of them does not tell: what it holds

@@ -107,7 +107,7 @@ impl StateMachine {
                     cover(covered, head.sequence);
                 }
                 let added = add_segments(catalog, &mut self.live_paths, &commit.segments);
-                deletes::flushed(catalog, &added);
+                deletes::flushed(catalog, &added, version);
             }
             Command::SwapSegments(commit) => {
                 for id in &commit.remove {
@@ -119,7 +119,7 @@ impl StateMachine {
                 }
                 cluster::drop_leases(&mut catalog.cluster, &commit.remove);
                 let added = add_segments(catalog, &mut self.live_paths, &commit.add);
-                deletes::swapped(catalog, commit, &added);
+                deletes::swapped(catalog, commit, &added, version);
             }
             Command::ForgetObjects(paths) => {
                 for path in paths {
@@ -137,7 +137,9 @@ impl StateMachine {
             Command::PassDeletes { deletes, segments } => {
                 deletes::pass(catalog, deletes, segments);
             }
-            Command::FinishDelete(id) => deletes::finish(catalog, *id),
+            Command::CloseDelete(id) => deletes::close(catalog, *id, version),
+            Command::ReopenDelete(id, closed) => deletes::reopen(catalog, *id, *closed),
+            Command::FinishDelete(id, _) => deletes::finish(catalog, *id),
             Command::SetRules {
                 group, definition, ..
             } => rules::set(catalog, group, definition),
@@ -177,7 +179,11 @@ impl StateMachine {
             Command::RequestDelete(request) => deletes::check_request(&self.catalog, request),
             Command::CancelDelete(id) => deletes::check_active(&self.catalog, *id).map(drop),
             Command::PassDeletes { .. } => Ok(()),
-            Command::FinishDelete(id) => deletes::check_finish(&self.catalog, *id),
+            Command::CloseDelete(id) => deletes::check_done(&self.catalog, *id).map(drop),
+            Command::ReopenDelete(..) => Ok(()),
+            Command::FinishDelete(id, closed) => {
+                deletes::check_finish(&self.catalog, *id, *closed)
+            }
             Command::SetRules {
                 group, groups_max, ..
             } => rules::check_set(&self.catalog, group, *groups_max),

@@ -195,9 +195,16 @@ pub enum Command {
         /// Segments that were searched.
         segments: BTreeSet<SegmentId>,
     },
-    /// No head holds records of the request any more. Refused as a conflict when it is not active
-    /// or a segment is still pending.
-    FinishDelete(DeleteId),
+    /// Closes a request, to find out whether any head holds its records while none is acknowledged; the
+    /// version at which that happens is said of the closing from then on. Refused as a conflict when it
+    /// is not active or a segment is still pending.
+    CloseDelete(DeleteId),
+    /// Opens a request that was closed at this version again; of another or none, changes nothing.
+    ReopenDelete(DeleteId, u64),
+    /// No head holds records of the request any more, as was found out after it was closed at this
+    /// version. Refused as a conflict when it is not active, a segment is still pending, or it was
+    /// opened or closed again since. Without a version only in logs of older programs, which did not close.
+    FinishDelete(DeleteId, Option<u64>),
     /// Adds a rule group, or replaces the one of that name; what its evaluation left stays. Changes nothing
     /// when the group is there and equal. Refused as a conflict when the tenant has `groups_max` others already.
     SetRules {

@@ -32,6 +32,11 @@ pub struct ActiveDelete {
     pub pending: BTreeSet<SegmentId>,
     /// Whether some of its records are gone already: cancelling does not bring those back.
     pub begun: bool,
+    /// The version at which a flush last brought a segment that may hold such records; 0: never.
+    pub fed: u64,
+    /// The version at which it was last closed, while it is: an ingester that knows of it answers for
+    /// no batch of the tenant with records of the request's times before it is over or open again.
+    pub closed: Option<u64>,
 }
 
 impl DeleteRequest {

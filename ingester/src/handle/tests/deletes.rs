@@ -140,6 +140,74 @@ async fn a_request_lasts_until_heads_with_its_records_are_flushed() {
     assert_eq!(active(&world), 0);
 }
 
+async fn close(world: &World, id: DeleteId) -> u64 {
+    match world.meta.propose(Command::CloseDelete(id)).await.unwrap() {
+        Outcome::Done { version } => version,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn records_of_a_closed_request_are_answered_for_when_it_is_over() {
+    let world = World::new();
+    let ingester = world.start().await.unwrap();
+    let id = delete(&world, "{app=\"even\"}", 10..30).await;
+    let closed = close(&world, id).await;
+    ingester.ingest(vec![request(40)]).await.unwrap();
+    let send = || {
+        let ingester = ingester.clone();
+        tokio::spawn(async move { ingester.ingest(vec![request(20)]).await })
+    };
+    let late = send();
+    let range = TimeRange::new(DAY + 20, DAY + 21);
+    let asked = RecentRequest::all(TenantId::default(), range);
+    while ingester
+        .recent(asked.clone())
+        .await
+        .unwrap()
+        .heads
+        .is_empty()
+    {
+        tokio::task::yield_now().await;
+    }
+    // It is stored; a second attempt is told no more than the first.
+    let again = send();
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+        ingester.recent(asked.clone()).await.unwrap();
+    }
+    assert!(!late.is_finished() && !again.is_finished());
+    let finish = Command::FinishDelete(id, Some(closed));
+    world.meta.propose(finish).await.unwrap();
+    late.await.unwrap().unwrap();
+    again.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_stays_closed_is_opened_by_who_waits_for_it() {
+    let mut world = World::new();
+    world.config.owner_timeout = std::time::Duration::from_millis(1);
+    let ingester = world.start().await.unwrap();
+    let id = delete(&world, "{app=\"even\"}", 10..30).await;
+    close(&world, id).await;
+    ingester.ingest(vec![request(20)]).await.unwrap();
+    assert_eq!(world.meta.catalog().deletes[&id].closed, None);
+    // Whoever closed it finds the record now.
+    ingester.merge_now().await.unwrap();
+    let catalog = world.meta.catalog();
+    assert_eq!(catalog.deletes[&id].closed, None);
+}
+
+#[tokio::test]
+async fn a_request_that_somebody_left_closed_is_finished_by_another() {
+    let world = World::new();
+    let ingester = world.start().await.unwrap();
+    let id = delete(&world, "{app=\"even\"}", 10..30).await;
+    close(&world, id).await;
+    ingester.merge_now().await.unwrap();
+    assert!(world.meta.catalog().past_deletes.contains_key(&id));
+}
+
 #[tokio::test]
 async fn a_request_of_another_tenant_removes_nothing() {
     let mut world = World::new();

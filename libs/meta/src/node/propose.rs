@@ -186,6 +186,8 @@ fn harmless_twice(command: &Command) -> bool {
         | Command::ReleaseLease { .. }
         | Command::ForgetObjects(_)
         | Command::SetTenant(..)
+        | Command::CloseDelete(_)
+        | Command::ReopenDelete(..)
         | Command::PassDeletes { .. } => true,
         // Of rules: what is replaced meanwhile must not come back.
         Command::Join(_)
@@ -194,7 +196,7 @@ fn harmless_twice(command: &Command) -> bool {
         | Command::SwapSegments(_)
         | Command::RequestDelete(_)
         | Command::CancelDelete(_)
-        | Command::FinishDelete(_)
+        | Command::FinishDelete(..)
         | Command::SetRules { .. }
         | Command::SaveRuleStates { .. }
         | Command::DeleteRules { .. } => false,

@@ -1,11 +1,18 @@
 //! The rules of delete requests.
 //!
 //! ```text
-//! requested ──▶ active: pending segments are rewritten or found to hold nothing ──▶ past
+//! requested ──▶ active: pending segments are rewritten or found to hold nothing ──▶ closed ──▶ past
+//!                 │  ^──────────── somebody has such records, or does not say ────────┘
 //!                 └──▶ cancelled: forgotten
 //! ```
 //! A segment is pending for a request from the moment that it is live (or the request made) until
 //! somebody says that none of the request's records are in it.
+//!
+//! Invariant: of the records that a request names, those acknowledged before it is past are gone then.
+//! While it is closed, an ingester that knows that acknowledges none; who finds no head with such
+//! records at any ingester, after each has said that it knows, may finish the request. Had it been
+//! opened meanwhile, and closed again by somebody else, what was found would say nothing: so each
+//! closing is told by its version.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,15 +54,32 @@ pub(super) fn check_active(catalog: &Catalog, id: DeleteId) -> Result<&ActiveDel
     }
 }
 
-pub(super) fn check_finish(catalog: &Catalog, id: DeleteId) -> Result<(), Rejected> {
+/// Whether no segment may hold its records.
+pub(super) fn check_done(catalog: &Catalog, id: DeleteId) -> Result<&ActiveDelete, Rejected> {
     let delete = check_active(catalog, id)?;
     match delete.pending.first() {
-        None => Ok(()),
+        None => Ok(delete),
         Some(segment) => Err(Rejected::Conflict(format!(
             "delete request {} is still pending for segment {}",
             id.0, segment.0
         ))),
     }
+}
+
+pub(super) fn check_finish(
+    catalog: &Catalog,
+    id: DeleteId,
+    closed: Option<u64>,
+) -> Result<(), Rejected> {
+    let delete = check_done(catalog, id)?;
+    // Programs that did not close requests finished them so.
+    if closed.is_none() || closed == delete.closed {
+        return Ok(());
+    }
+    Err(Rejected::Conflict(format!(
+        "delete request {} was opened since it was looked for its records",
+        id.0
+    )))
 }
 
 /// Records of a cancelled request must stay.
@@ -80,25 +104,34 @@ pub(super) fn request(catalog: &mut Catalog, request: &DeleteRequest) -> DeleteI
         request: request.clone(),
         pending: touched.map(|segment| segment.id).collect(),
         begun: false,
+        fed: 0,
+        closed: None,
     };
     catalog.deletes.insert(id, Arc::new(delete));
     id
 }
 
-pub(super) fn flushed(catalog: &mut Catalog, added: &[Arc<SegmentMeta>]) {
+pub(super) fn flushed(catalog: &mut Catalog, added: &[Arc<SegmentMeta>], version: u64) {
     for delete in catalog.deletes.values_mut() {
         let touched = added.iter().filter(|s| delete.request.touches(s));
         let touched: Vec<SegmentId> = touched.map(|segment| segment.id).collect();
         if !touched.is_empty() {
-            Arc::make_mut(delete).pending.extend(touched);
+            let delete = Arc::make_mut(delete);
+            delete.pending.extend(touched);
+            delete.fed = version;
         }
     }
 }
 
 /// Added segments that replace nothing are new to the requests, as those of a flush are.
-pub(super) fn swapped(catalog: &mut Catalog, commit: &SwapCommit, added: &[Arc<SegmentMeta>]) {
+pub(super) fn swapped(
+    catalog: &mut Catalog,
+    commit: &SwapCommit,
+    added: &[Arc<SegmentMeta>],
+    version: u64,
+) {
     if commit.remove.is_empty() {
-        return flushed(catalog, added);
+        return flushed(catalog, added, version);
     }
     let removed: BTreeSet<SegmentId> = commit.remove.iter().copied().collect();
     for (id, delete) in &mut catalog.deletes {
@@ -136,6 +169,20 @@ pub(super) fn pass(
             let name = Lease::of_delete(*segment);
             catalog.cluster.leases.remove(name.as_str());
         }
+    }
+}
+
+pub(super) fn close(catalog: &mut Catalog, id: DeleteId, version: u64) {
+    if let Some(delete) = catalog.deletes.get_mut(&id) {
+        Arc::make_mut(delete).closed = Some(version);
+    }
+}
+
+pub(super) fn reopen(catalog: &mut Catalog, id: DeleteId, closed: u64) {
+    if let Some(delete) = catalog.deletes.get_mut(&id)
+        && delete.closed == Some(closed)
+    {
+        Arc::make_mut(delete).closed = None;
     }
 }
 

@@ -72,7 +72,17 @@ pub(super) enum Command {
         deletes: BTreeSet<u64>,
         segments: BTreeSet<u64>,
     },
+    CloseDelete(u64),
+    ReopenDelete {
+        id: u64,
+        closed: u64,
+    },
+    /// By programs that did not close requests.
     FinishDelete(u64),
+    FinishClosedDelete {
+        id: u64,
+        closed: u64,
+    },
     SetRules {
         group: RuleGroupId,
         definition: String,
@@ -238,7 +248,16 @@ impl From<&rpc::Command> for Command {
                 deletes: deletes.iter().map(|id| id.0).collect(),
                 segments: segments.iter().map(|id| id.0).collect(),
             },
-            rpc::Command::FinishDelete(id) => Command::FinishDelete(id.0),
+            rpc::Command::CloseDelete(id) => Command::CloseDelete(id.0),
+            rpc::Command::ReopenDelete(id, closed) => Command::ReopenDelete {
+                id: id.0,
+                closed: *closed,
+            },
+            rpc::Command::FinishDelete(id, None) => Command::FinishDelete(id.0),
+            rpc::Command::FinishDelete(id, Some(closed)) => Command::FinishClosedDelete {
+                id: id.0,
+                closed: *closed,
+            },
             rpc::Command::SetRules {
                 group,
                 definition,
@@ -315,7 +334,14 @@ impl TryFrom<Command> for rpc::Command {
                 deletes: deletes.into_iter().map(DeleteId).collect(),
                 segments: segments.into_iter().map(SegmentId).collect(),
             },
-            Command::FinishDelete(id) => rpc::Command::FinishDelete(DeleteId(id)),
+            Command::CloseDelete(id) => rpc::Command::CloseDelete(DeleteId(id)),
+            Command::ReopenDelete { id, closed } => {
+                rpc::Command::ReopenDelete(DeleteId(id), closed)
+            }
+            Command::FinishDelete(id) => rpc::Command::FinishDelete(DeleteId(id), None),
+            Command::FinishClosedDelete { id, closed } => {
+                rpc::Command::FinishDelete(DeleteId(id), Some(closed))
+            }
             Command::SetRules {
                 group,
                 definition,

@@ -82,7 +82,13 @@ fn commands() -> Vec<(&'static str, Command)> {
                 segments: [SegmentId(3), SegmentId(u64::MAX)].into(),
             },
         ),
-        ("finish_delete", Command::FinishDelete(DeleteId(7))),
+        ("close_delete", Command::CloseDelete(DeleteId(7))),
+        ("reopen_delete", Command::ReopenDelete(DeleteId(7), 12)),
+        ("finish_delete", Command::FinishDelete(DeleteId(7), None)),
+        (
+            "finish_closed_delete",
+            Command::FinishDelete(DeleteId(7), Some(12)),
+        ),
         ("swap_segments_deleted", swap_with_deletes()),
         (
             "set_rules",
@@ -235,6 +241,8 @@ fn catalog_with_deletes() -> Catalog {
         request: delete_request(),
         pending: [SegmentId(41)].into(),
         begun: false,
+        fed: 0,
+        closed: None,
     };
     Catalog {
         last_delete: 9,
@@ -278,11 +286,17 @@ fn a_catalog_has_the_form_of_the_golden_file() {
     for delete in begun.deletes.values_mut() {
         Arc::make_mut(delete).begun = true;
     }
+    let mut closed = begun.clone();
+    for delete in closed.deletes.values_mut() {
+        let delete = Arc::make_mut(delete);
+        (delete.fed, delete.closed) = (11, Some(12));
+    }
     for (name, catalog) in [
         ("catalog", catalog()),
         ("catalog_cluster", catalog_with_cluster()),
         ("catalog_next_ring", catalog_with_next_ring()),
         ("catalog_deletes_begun", begun),
+        ("catalog_deletes_closed", closed),
         ("catalog_deletes", catalog_with_deletes()),
         ("catalog_rules", catalog_with_rules()),
     ] {

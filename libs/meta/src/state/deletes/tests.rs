@@ -88,7 +88,7 @@ fn pending_segments_follow_what_happens_to_their_records() {
 #[test]
 fn a_request_is_finished_once_nothing_is_pending() {
     let mut machine = after(&[flush(1, 1, &["a"]), delete("a", 0, 50)]);
-    let finish = Command::FinishDelete(DeleteId(1));
+    let finish = Command::FinishDelete(DeleteId(1), None);
     let text = "delete request 1 is still pending for segment 1".to_owned();
     assert_eq!(machine.apply(&finish), Err(Rejected::Conflict(text)));
     machine.apply(&pass(&[1], &[1])).unwrap();
@@ -98,6 +98,42 @@ fn a_request_is_finished_once_nothing_is_pending() {
     assert_eq!(catalog.past_deletes[&DeleteId(1)].created, 7);
     let text = "delete request 1 is not active".to_owned();
     assert_eq!(machine.apply(&finish), Err(Rejected::Conflict(text)));
+}
+
+#[test]
+fn a_request_that_was_closed_is_finished_by_who_closed_it_last() {
+    let id = DeleteId(1);
+    let mut machine = after(&[flush(1, 1, &["a"]), delete("a", 0, 50)]);
+    let close = |machine: &mut StateMachine| match machine.apply(&Command::CloseDelete(id)) {
+        Ok(Outcome::Done { version }) => version,
+        other => panic!("{other:?}"),
+    };
+    let text = "delete request 1 is still pending for segment 1".to_owned();
+    let closed = machine.apply(&Command::CloseDelete(id));
+    assert_eq!(closed, Err(Rejected::Conflict(text)));
+    machine.apply(&pass(&[1], &[1])).unwrap();
+    let first = close(&mut machine);
+    assert_eq!(machine.catalog().deletes[&id].closed, Some(first));
+    let second = close(&mut machine);
+    // The first has nothing to say any more.
+    machine.apply(&Command::ReopenDelete(id, first)).unwrap();
+    assert_eq!(machine.catalog().deletes[&id].closed, Some(second));
+    let text = "delete request 1 was opened since it was looked for its records".to_owned();
+    let finish = |closed| Command::FinishDelete(id, Some(closed));
+    let refused = machine.apply(&finish(first));
+    assert_eq!(refused, Err(Rejected::Conflict(text.clone())));
+    machine.apply(&Command::ReopenDelete(id, second)).unwrap();
+    assert_eq!(machine.catalog().deletes[&id].closed, None);
+    let refused = machine.apply(&finish(second));
+    assert_eq!(refused, Err(Rejected::Conflict(text)));
+    // What is flushed meanwhile is looked at first.
+    let third = close(&mut machine);
+    machine.apply(&flush(1, 2, &["b"])).unwrap();
+    assert_eq!(machine.catalog().deletes[&id].fed, third + 1);
+    assert!(machine.apply(&finish(third)).is_err());
+    machine.apply(&pass(&[1], &[2])).unwrap();
+    machine.apply(&finish(third)).unwrap();
+    assert!(machine.catalog().deletes.is_empty());
 }
 
 #[test]
@@ -176,12 +212,12 @@ fn requests_are_bounded() {
     );
     machine.apply(&delete("b", 0, 50)).unwrap();
     for id in 1..=ACTIVE_DELETES_MAX as u64 + 1 {
-        let finish = Command::FinishDelete(DeleteId(id));
+        let finish = Command::FinishDelete(DeleteId(id), None);
         machine.apply(&finish).unwrap();
     }
     machine.apply(&delete("a", 0, 50)).unwrap();
     let last = DeleteId(ACTIVE_DELETES_MAX as u64 + 2);
-    machine.apply(&Command::FinishDelete(last)).unwrap();
+    machine.apply(&Command::FinishDelete(last, None)).unwrap();
     let past = &machine.catalog().past_deletes;
     assert_eq!(past.len(), PAST_DELETES_MAX + 1);
     assert!(!past.contains_key(&DeleteId(1)) && past.contains_key(&last));

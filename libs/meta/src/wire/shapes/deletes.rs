@@ -27,6 +27,10 @@ pub(in super::super) struct ActiveDelete {
     pending: BTreeSet<u64>,
     #[serde(default, skip_serializing_if = "is_false")]
     begun: bool,
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    fed: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    closed: Option<u64>,
 }
 
 #[expect(
@@ -75,6 +79,8 @@ pub(super) fn active(deletes: &BTreeMap<DeleteId, Arc<rpc::ActiveDelete>>) -> Ve
         request: (&delete.request).into(),
         pending: delete.pending.iter().map(|segment| segment.0).collect(),
         begun: delete.begun,
+        fed: delete.fed,
+        closed: delete.closed,
     };
     deletes.iter().map(shape).collect()
 }
@@ -95,6 +101,8 @@ pub(super) fn read_active(
             request: shape.request.try_into()?,
             pending: shape.pending.into_iter().map(SegmentId).collect(),
             begun: shape.begun,
+            fed: shape.fed,
+            closed: shape.closed,
         };
         Ok((DeleteId(shape.id), Arc::new(delete)))
     };
