@@ -4,13 +4,14 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use bytes::Bytes;
-use distributor::{Config, Distributor, Format, Limits, Metrics, Push, Sources};
+use distributor::{Config, Distributor, Limits, Metrics, Sources, http_router};
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use model::TenantId;
-use proto::Encoding;
 use rpc::{Error, IngestApi, IngestRequest};
+use tower::ServiceExt;
 
 const LINES: usize = 8000;
 
@@ -86,14 +87,14 @@ fn loki_body(streams: usize) -> Bytes {
 #[divan::bench(args = [1, 100, 4000])]
 fn loki_push(bencher: Bencher<'_, '_>, streams: usize) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let distributor = distributor();
-    let push = Push {
-        tenant: TenantId::default(),
-        format: Format::LokiProtobuf,
-        encoding: Encoding::Snappy,
-        body: loki_body(streams),
+    let router = http_router(distributor());
+    let body = loki_body(streams);
+    let once = || {
+        let request = Request::post("/loki/api/v1/push")
+            .header("content-type", "application/x-protobuf")
+            .body(Body::from(body.clone()));
+        let answer = runtime.block_on(router.clone().oneshot(request.unwrap()));
+        assert_eq!(answer.unwrap().status(), StatusCode::NO_CONTENT);
     };
-    let once = || runtime.block_on(distributor.push(push.clone())).unwrap();
-    assert_eq!(once().records, LINES as u64);
     bencher.counter(ItemsCount::new(LINES)).bench_local(once);
 }

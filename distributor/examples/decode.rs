@@ -5,9 +5,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use distributor::{Config, Distributor, Format, Limits, Metrics, Push, Sources};
-use model::TenantId;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use distributor::{Config, Distributor, Limits, Metrics, Sources, http_router};
 use rpc::{Error, IngestApi, IngestRequest};
+use tower::ServiceExt;
 
 #[derive(Default)]
 struct Count(AtomicU64);
@@ -66,23 +68,23 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Sources::new(Arc::new(|| 0)),
         Metrics::new(&prometheus::Registry::new())?,
     );
+    let router = http_router(distributor);
     let before = cpu_seconds();
-    let mut refused = 0;
     for _ in 0..rounds {
         for body in &bodies {
-            let push = Push {
-                tenant: TenantId::default(),
-                format: Format::LokiProtobuf,
-                encoding: proto::Encoding::Snappy,
-                body: body.clone(),
-            };
-            refused += distributor.push(push).await?.refusals.records();
+            let request = Request::post("/loki/api/v1/push")
+                .header("content-type", "application/x-protobuf")
+                .body(Body::from(body.clone()))?;
+            let status = router.clone().oneshot(request).await?.status();
+            if status != StatusCode::NO_CONTENT {
+                return Err(format!("a push was answered with {status}").into());
+            }
         }
     }
     let spent = cpu_seconds() - before;
     let lines = count.0.load(Ordering::Relaxed);
     println!(
-        "{lines} lines, {refused} refused, {spent:.2} CPU s, {:.3} CPU microseconds per line",
+        "{lines} lines, {spent:.2} CPU s, {:.3} CPU microseconds per line",
         spent * 1e6 / lines.max(1) as f64
     );
     Ok(())

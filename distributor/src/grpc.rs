@@ -3,25 +3,25 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use axum::body::Body;
+use axum::body::HttpBody;
 use axum::http;
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use proto::Encoding;
 use rpc::remote::RawCodec;
 use tonic::codec::{CompressionEncoding, EnabledCompressionEncodings};
 use tonic::server::{Grpc, NamedService, UnaryService};
 
+use crate::body;
+use crate::budget::Share;
 use crate::http::{otlp, request};
+use crate::push::Push;
 use crate::status::grpc_code;
-use crate::{Distributor, Error, Format, Push};
+use crate::{Distributor, Error, Format};
 
 const EXPORT_PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
 /// The header that names how messages are compressed.
 const GRPC_ENCODING: &str = "grpc-encoding";
-/// What tonic does not know and collectors can send.
-const SNAPPY: &[u8] = b"snappy";
 /// A message's frame: a flag that says whether it is compressed, and its length.
 const FRAME_BYTES: usize = 5;
 
@@ -43,7 +43,7 @@ impl NamedService for GrpcService {
 
 impl<B> tower::Service<http::Request<B>> for GrpcService
 where
-    B: axum::body::HttpBody + Send + 'static,
+    B: HttpBody + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
 {
@@ -62,61 +62,79 @@ where
                 let status = tonic::Status::unimplemented("LogsService has only Export");
                 return Ok(status.into_http());
             }
-            let mut encodings = EnabledCompressionEncodings::default();
-            encodings.enable(CompressionEncoding::Gzip);
-            encodings.enable(CompressionEncoding::Zstd);
-            // One cap for both: gRPC decompresses before anybody sees the message.
+            // Bodies are read and decompressed here, as those over HTTP are: gRPC's own code would do
+            // both before anybody could say that there is no room.
             let size_max = distributor.config().decompressed_bytes_max;
+            let mut answers = EnabledCompressionEncodings::default();
+            answers.enable(CompressionEncoding::Gzip);
+            answers.enable(CompressionEncoding::Zstd);
             let mut grpc = Grpc::new(RawCodec)
-                .apply_compression_config(encodings, encodings)
+                .apply_compression_config(answers, answers)
                 .apply_max_message_size_config(Some(size_max), None);
-            let encoding = request.headers().get(GRPC_ENCODING);
-            if encoding.is_none_or(|encoding| encoding.as_bytes() != SNAPPY) {
-                let export = Export(distributor, Encoding::Identity);
-                return Ok(grpc.unary(export, request).await);
-            }
-            match unmarked(request, size_max).await {
-                Ok((request, encoding)) => {
-                    Ok(grpc.unary(Export(distributor, encoding), request).await)
-                }
+            match unmarked(&distributor, request, size_max).await {
+                Ok((request, export)) => Ok(grpc.unary(export, request).await),
                 Err(error) => Ok(status(&error).into_http()),
             }
         })
     }
 }
 
-/// A request whose message may be compressed with snappy, made one that tonic takes for a plain one:
-/// its message goes on as it is, and the distributor decompresses it.
+/// A request whose message may be compressed, made one that tonic takes for a plain one: its message
+/// goes on as it is, and the distributor decompresses it. One with an encoding that the distributor
+/// does not know stays as it is, so that tonic answers with those that are.
 async fn unmarked<B>(
+    distributor: &Distributor,
     request: http::Request<B>,
     size_max: usize,
-) -> Result<(http::Request<Body>, Encoding), Error>
+) -> Result<(http::Request<tonic::body::Body>, Export), Error>
 where
-    B: axum::body::HttpBody + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    B: HttpBody + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (mut parts, body) = request.into_parts();
+    let (mut parts, sent) = request.into_parts();
     let limit = size_max.saturating_add(FRAME_BYTES);
-    let body = match Limited::new(body, limit).collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            return Err(Error::BodyTooLarge { limit: size_max });
-        }
-        Err(error) => return Err(Error::BodyIncomplete(error.to_string())),
-    };
-    let mut body = Vec::from(body);
+    let body = distributor.receive(sent, limit).await?;
+    let named = parts.headers.get(GRPC_ENCODING);
+    let named = named.map_or(Some(Encoding::Identity), of_name);
+    let mut message = Vec::from(body.bytes);
     let mut encoding = Encoding::Identity;
-    if let Some(flag @ 1) = body.first_mut() {
+    if let (Some(known), Some(flag @ 1)) = (named, message.first_mut())
+        && known != Encoding::Identity
+    {
         *flag = 0;
-        encoding = Encoding::Snappy;
+        encoding = known;
     }
-    parts.headers.remove(GRPC_ENCODING);
-    Ok((http::Request::from_parts(parts, Body::from(body)), encoding))
+    if named.is_some() {
+        parts.headers.remove(GRPC_ENCODING);
+    }
+    let export = Export {
+        distributor: distributor.clone(),
+        encoding,
+        share: Some(body.share),
+    };
+    let message = http_body_util::Full::new(Bytes::from(message));
+    let message = tonic::body::Body::new(message);
+    Ok((http::Request::from_parts(parts, message), export))
+}
+
+/// Those of OpenTelemetry's collectors.
+fn of_name(name: &http::HeaderValue) -> Option<Encoding> {
+    match name.as_bytes() {
+        b"identity" => Some(Encoding::Identity),
+        b"gzip" => Some(Encoding::Gzip),
+        b"zstd" => Some(Encoding::Zstd),
+        b"snappy" => Some(Encoding::Snappy),
+        _ => None,
+    }
 }
 
 /// What to do with a message, which may still be compressed.
-struct Export(Distributor, Encoding);
+struct Export {
+    distributor: Distributor,
+    encoding: Encoding,
+    /// Of the memory for bodies; taken by the one call that there is.
+    share: Option<Share>,
+}
 
 impl UnaryService<Bytes> for Export {
     type Response = Bytes;
@@ -124,9 +142,12 @@ impl UnaryService<Bytes> for Export {
         Pin<Box<dyn Future<Output = Result<tonic::Response<Bytes>, tonic::Status>> + Send>>;
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
-        let (distributor, encoding) = (self.0.clone(), self.1);
+        let (distributor, encoding) = (self.distributor.clone(), self.encoding);
+        let share = self.share.take();
         Box::pin(async move {
-            let (metadata, _, body) = request.into_parts();
+            let (metadata, _, bytes) = request.into_parts();
+            let share = share.unwrap_or_else(|| distributor.share());
+            let body = body::Body { bytes, share };
             match export(&distributor, &metadata.into_headers(), encoding, body).await {
                 Ok(response) => Ok(tonic::Response::new(response)),
                 Err(error) => Err(status(&error)),
@@ -139,7 +160,7 @@ async fn export(
     distributor: &Distributor,
     headers: &http::HeaderMap,
     encoding: Encoding,
-    body: Bytes,
+    body: body::Body,
 ) -> Result<Bytes, Error> {
     let tenant = request::tenant(headers)?;
     let outcome = distributor

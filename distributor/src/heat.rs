@@ -22,11 +22,15 @@ struct State {
 const WINDOW: i64 = 5 * NANOS_PER_SECOND;
 
 impl Heat {
-    /// So many bytes of lines and metadata came for the stream.
+    /// So many bytes of lines and metadata came for the stream. Of requests at the same time one may
+    /// come with a time a little before the window that another has begun; it counts in that.
     pub(crate) fn add(&self, bytes: u64, now: Timestamp) {
         let mut state = self.0.lock();
         let elapsed = now.saturating_sub(state.since);
-        if !(0..WINDOW).contains(&elapsed) {
+        if elapsed <= -WINDOW {
+            // The clock was set back; how long the window was is not known.
+            (state.since, state.bytes) = (now, 0);
+        } else if elapsed >= WINDOW {
             // The first window has no length that is known; after a pause the long one counts.
             state.rate = match state.since {
                 0 => 0,
@@ -112,10 +116,21 @@ mod tests {
 
     #[test]
     fn a_clock_that_goes_back_does_no_harm() {
-        let heat = Heat::default();
-        heat.add(1000, 10 * NANOS_PER_SECOND);
-        heat.add(1000, NANOS_PER_SECOND);
-        assert_eq!(heat.shard(Shard(1), 2, 1 << 40, 5), Shard(1));
-        assert_eq!(heat.shard(Shard(0), 0, 0, 5), Shard(0));
+        for back in [1, NANOS_PER_SECOND, WINDOW, 9 * NANOS_PER_SECOND] {
+            let heat = Heat::default();
+            heat.add(1000, 10 * NANOS_PER_SECOND);
+            heat.add(1000, 10 * NANOS_PER_SECOND - back);
+            heat.add(1000, 10 * NANOS_PER_SECOND);
+            assert_eq!(heat.width(1000, 16), 1, "{back} ns back");
+            let now = push(&heat, 11 * NANOS_PER_SECOND, 20, 350);
+            assert_eq!(
+                heat.width(1000, 16),
+                4,
+                "{back} ns back, 3,500 bytes per second"
+            );
+            heat.add(1000, now - back);
+            assert_eq!(heat.width(1000, 16), 4, "{back} ns back while it is hot");
+        }
+        assert_eq!(Heat::default().shard(Shard(0), 0, 0, 5), Shard(0));
     }
 }

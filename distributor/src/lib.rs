@@ -20,6 +20,7 @@
 //! - Good records are stored although others of the same request are refused.
 //! - No cache, buffer pool or queue in here grows without a bound.
 
+mod body;
 mod budget;
 mod cache;
 mod cluster;
@@ -48,6 +49,6 @@ pub use metrics::Metrics;
 pub use options::{Options, Settings};
 /// Attributes of OTLP resources that become labels of streams.
 pub use proto::otlp::INDEXED_ATTRIBUTES;
-pub use push::{Distributor, Format, Outcome, Push};
+pub use push::{Distributor, Format, Outcome};
 pub use refusal::{Reason, Refusals};
 pub use sources::Sources;

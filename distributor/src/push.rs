@@ -1,13 +1,14 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
+use axum::body::HttpBody;
 use model::{RingVersion, TenantId, Timestamp};
 use parking_lot::Mutex;
 use proto::Encoding;
 use rpc::{IngestApi, IngestRequest};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::budget::Budget;
+use crate::body::{self, Body};
+use crate::budget::{Budget, Share};
 use crate::rate::{Exceeded, RateLimiter};
 use crate::session::{Request, Session, Sorted};
 use crate::streams::Streams;
@@ -72,16 +73,16 @@ impl Format {
 }
 
 /// One request to store records.
-#[derive(Clone, Debug)]
-pub struct Push {
+#[derive(Debug)]
+pub(crate) struct Push {
     /// Whose records.
-    pub tenant: TenantId,
+    pub(crate) tenant: TenantId,
     /// What the body is, once decompressed.
-    pub format: Format,
+    pub(crate) format: Format,
     /// How it is compressed.
-    pub encoding: Encoding,
+    pub(crate) encoding: Encoding,
     /// The body as it was sent.
-    pub body: Bytes,
+    pub(crate) body: Body,
 }
 
 /// What was done with the records of a request.
@@ -111,8 +112,8 @@ struct Inner {
     metrics: Metrics,
     streams: Streams,
     rate: RateLimiter,
-    decoders: Semaphore,
-    /// Of bodies that wait for a decoder.
+    decoders: Arc<Semaphore>,
+    /// Of bodies that arrive or wait for a decoder.
     waiting: Budget,
     /// Of batches that are being stored.
     unstored: Budget,
@@ -139,7 +140,7 @@ impl Distributor {
             inner: Arc::new(Inner {
                 streams: Streams::new(config.limits.clone(), config.shards, sources.seed),
                 rate: RateLimiter::new(&config.limits),
-                decoders: Semaphore::new(config.decoders_max.max(1)),
+                decoders: Arc::new(Semaphore::new(config.decoders_max.max(1))),
                 waiting: Budget::new(config.waiting_bytes_max),
                 unstored: Budget::new(config.unstored_bytes_max),
                 buffers: Mutex::new(Vec::new()),
@@ -161,10 +162,10 @@ impl Distributor {
     ///
     /// # Errors
     /// Nothing is acknowledged then; see [`Error`].
-    #[tracing::instrument(skip_all, fields(tenant = %push.tenant, protocol = push.format.as_str(), body_bytes = push.body.len() as i64))]
-    pub async fn push(&self, push: Push) -> Result<Outcome, Error> {
+    #[tracing::instrument(skip_all, fields(tenant = %push.tenant, protocol = push.format.as_str(), body_bytes = push.body.bytes.len() as i64))]
+    pub(crate) async fn push(&self, push: Push) -> Result<Outcome, Error> {
         let (format, inner) = (push.format, &self.inner);
-        inner.metrics.received(format, push.body.len());
+        inner.metrics.received(format, push.body.bytes.len());
         let result = self.try_push(push).await;
         match &result {
             Ok(outcome) => inner.metrics.refused(&outcome.refusals),
@@ -176,17 +177,31 @@ impl Distributor {
         result
     }
 
+    /// Reads a body of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// When it is larger, ends early, or finds no room beside the others that are under way.
+    pub(crate) async fn receive<B>(&self, sent: B, limit: usize) -> Result<Body, Error>
+    where
+        B: HttpBody + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let waiting = self.inner.config.waiting_bytes_max;
+        body::read(sent, limit, self.share(), waiting).await
+    }
+
+    /// Nothing yet of the memory for bodies.
+    pub(crate) fn share(&self) -> Share {
+        self.inner.waiting.share()
+    }
+
     async fn try_push(&self, push: Push) -> Result<Outcome, Error> {
         let (format, tenant) = (push.format, push.tenant.clone());
         let inner = &self.inner;
-        let waiting = inner.waiting.try_take(push.body.len());
-        let waiting = waiting.ok_or(Error::Overloaded {
-            limit: inner.config.waiting_bytes_max,
-        })?;
-        // Neither semaphore is ever closed; if one were, going on without a permit is harmless.
-        let decoder = inner.decoders.acquire().await;
+        // The semaphore is never closed; if it were, going on without a permit is harmless.
+        let decoder = Arc::clone(&inner.decoders).acquire_owned().await.ok();
         let now = (inner.sources.now)();
-        let sorted = self.decode(push, now).await?;
+        let (sorted, held) = self.decode(push, decoder, now).await?;
         let bytes = sorted.bytes;
         let distributors = (inner.sources.distributors)();
         match inner.rate.take(&tenant, bytes, now, distributors) {
@@ -206,7 +221,7 @@ impl Distributor {
         let batch_bytes = batches.map(|(_, batch)| batch.memory_bytes()).sum();
         // The decoder is kept meanwhile, so that what is decoded but has no room is bounded, too.
         let _unstored = inner.unstored.take(batch_bytes).await;
-        drop((decoder, waiting));
+        drop(held);
         let slot = inner.config.slot_length.slot_at(now);
         let requests: Vec<IngestRequest> = sorted
             .batches
@@ -231,19 +246,44 @@ impl Distributor {
         })
     }
 
-    async fn decode(&self, push: Push, now: Timestamp) -> Result<Sorted, Error> {
-        if push.body.len() <= INLINE_BODY_BYTES {
-            return self.inner.decode(&push, now);
-        }
+    /// What the request holds of the budgets comes back with its records: a client that leaves gives
+    /// nothing back before the decoder has ended.
+    async fn decode(
+        &self,
+        push: Push,
+        decoder: Option<OwnedSemaphorePermit>,
+        now: Timestamp,
+    ) -> Result<(Sorted, Held), Error> {
         let inner = Arc::clone(&self.inner);
-        match tokio::task::spawn_blocking(move || inner.decode(&push, now)).await {
-            Ok(result) => result,
-            Err(error) => {
-                let problem = format!("decoding a request stopped: {error}");
-                Err(rpc::Error::Internal(problem).into())
-            }
+        let is_short = is_short(push.encoding, push.body.bytes.len());
+        let decode = move || {
+            let sorted = inner.decode(&push, now)?;
+            Ok((sorted, Held(decoder, push.body)))
+        };
+        if is_short {
+            return decode();
         }
+        tokio::task::spawn_blocking(decode).await.map_err(|error| {
+            let problem = format!("decoding a request stopped: {error}");
+            Error::from(rpc::Error::Internal(problem))
+        })?
     }
+}
+
+/// A decoder and the memory of a body, until they are dropped.
+struct Held(
+    #[expect(dead_code, reason = "held")] Option<OwnedSemaphorePermit>,
+    #[expect(dead_code, reason = "held")] Body,
+);
+
+/// Whether a body is decoded where it is. Snappy makes at most some twenty bytes of one, the other
+/// encodings a thousand and more.
+fn is_short(encoding: Encoding, bytes: usize) -> bool {
+    let is_bounded = matches!(
+        encoding,
+        Encoding::Identity | Encoding::Snappy | Encoding::SnappyFramed
+    );
+    is_bounded && bytes <= INLINE_BODY_BYTES
 }
 
 impl Inner {
@@ -266,7 +306,7 @@ impl Inner {
         buffer: &mut Vec<u8>,
     ) -> Result<Sorted, Error> {
         let limit = self.config.decompressed_bytes_max;
-        let body = proto::decompress(push.encoding, &push.body, limit, buffer)?;
+        let body = proto::decompress(push.encoding, &push.body.bytes, limit, buffer)?;
         let mut session = Session::new(
             &self.streams,
             &self.config.limits,

@@ -194,7 +194,9 @@ impl Delivery {
                 let wait = self.patience.full_disk;
                 (now + wait, Some(Trouble::Refused(error)))
             }
-            Error::Invalid(_) => (Duration::MAX, Some(Trouble::Refused(error))),
+            // Also `Invalid`: the request was checked before it was cut into batches, so what the owner
+            // does not understand is the other version of a rolling upgrade, and the next attempt may
+            // meet the new one.
             _ => (now + backoff, Some(Trouble::Failed(error))),
         };
     }

@@ -5,12 +5,11 @@ use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, Response, header::RETRY_AFTER};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use model::TenantId;
 use proto::Encoding;
 
-use crate::{Distributor, Error, Format, Outcome, Push};
+use crate::push::Push;
+use crate::{Distributor, Error, Format, Outcome};
 
 /// The header that names the tenant.
 pub(crate) const TENANT_HEADER: &str = "x-scope-orgid";
@@ -48,17 +47,13 @@ pub(crate) fn content_encoding(headers: &HeaderMap) -> Result<Option<Encoding>, 
     }
 }
 
-/// The whole body, if it is not larger than `limit`.
-pub(crate) async fn body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Error> {
+/// Refuses a body that says itself that it is larger than `limit`.
+fn check_length(headers: &HeaderMap, limit: usize) -> Result<(), Error> {
     let length = headers.get(CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > limit as u64) {
-        return Err(Error::BodyTooLarge { limit });
-    }
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Error::BodyTooLarge { limit }),
-        Err(error) => Err(Error::BodyIncomplete(error.to_string())),
+    match length.is_some_and(|length| length > limit as u64) {
+        true => Err(Error::BodyTooLarge { limit }),
+        false => Ok(()),
     }
 }
 
@@ -82,7 +77,8 @@ pub(crate) async fn push(
         return Err(Error::ContentType { found, wanted });
     };
     let limit = distributor.config().body_bytes_max;
-    let body = body(headers, sent, limit).await?;
+    check_length(headers, limit)?;
+    let body = distributor.receive(sent, limit).await?;
     let encoding = given.unwrap_or(usual);
     distributor
         .push(Push {

@@ -131,6 +131,28 @@ fn the_answer_is_yes_when_a_quorum_has_every_batch_and_the_rest_goes_on() {
 }
 
 #[test]
+fn owners_that_do_not_understand_are_asked_again_and_the_sender_is_not_blamed() {
+    let other_version = || Error::Invalid("this node speaks format 4".into());
+    let mut run = Run::new(&[&[1, 2, 3]]);
+    run.acks(1);
+    run.fails(2, other_version());
+    run.fails(3, other_version());
+    assert_eq!(run.answer, None);
+    run.sleeps();
+    run.acks(2);
+    assert_eq!(run.answer, Some(Ok(())));
+
+    let mut run = Run::new(&[&[1, 2, 3]]);
+    while run.answer.is_none() {
+        for node in 1..=3 {
+            run.fails(node, other_version());
+        }
+        run.sleeps();
+    }
+    assert!(matches!(run.refused_with(), Error::Unavailable(text) if text.contains("format 4")));
+}
+
+#[test]
 fn an_owner_that_stays_down_is_given_up_after_the_answer() {
     let mut run = Run::new(&[&[1, 2, 3]]);
     run.acks(1);

@@ -2,10 +2,12 @@ use parking_lot::Mutex;
 use segment::wal::StreamCache;
 
 /// Label sets that one cache remembers so that batches can share them; then it starts anew.
-const STREAMS_REMEMBERED: usize = 100_000;
+const STREAMS_REMEMBERED: usize = 50_000;
+/// Caches that are kept while nobody decodes.
+const IDLE_MAX: usize = 2;
 
-/// What a connection remembers of streams. As many caches as messages were ever decoded at the same
-/// time: one alone would let only one core decode.
+/// What a connection remembers of streams. More than one cache, because one alone would let only one
+/// core decode; few, because each holds the labels of its own.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     idle: Mutex<Vec<StreamCache>>,
@@ -19,7 +21,10 @@ impl Streams {
             cache.clear();
         }
         let decoded = decode(&mut cache);
-        self.idle.lock().push(cache);
+        let mut idle = self.idle.lock();
+        if idle.len() < IDLE_MAX {
+            idle.push(cache);
+        }
         decoded
     }
 }
