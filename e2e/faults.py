@@ -269,6 +269,31 @@ def zones_change(run):
     run.ask_all_the_time(move)
 
 
+def shards_are_raised(run):
+    """6 -> 16 -> 40 shards, with an ingester away and with all; who is restarted is still set to the first number."""
+    def use(shards, when):
+        wait_until(lambda: all(run.cluster.ring(member)["shards"] == shards for member in run.cluster.members), f"{shards} shards in use")
+        run.progress(when)
+
+    def raise_them():
+        asked = run.cluster.queriers[0]
+        asked.post("/admin/api/v1/ring/shards/16")
+        use(16, "with 16 shards")
+        away = run.cluster.ingesters[1]
+        away.stop()
+        run.progress("without an ingester")
+        asked.post("/admin/api/v1/ring/shards/40")
+        wait_until(lambda: run.cluster.ring()["shards"] == 40, "40 shards in use without an ingester")
+        run.progress("with 40 shards")
+        away.start()
+        use(40, "after it is back")
+        status, _, text = asked.request("POST", "/admin/api/v1/ring/shards/16")
+        assert status == 409 and b"can only be more" in text, text
+        wait_until(run.is_whole, "the rings of fewer shards to be stored")
+
+    run.ask_all_the_time(raise_them)
+
+
 def distributors_and_queriers_are_added(run):
     """By starting them; they are stopped again without a word."""
     def add():

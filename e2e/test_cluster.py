@@ -1,4 +1,5 @@
 """A cluster of real processes, harmed in all ways that `faults.py` knows for longer (`make e2e-faults`)."""
+import json
 import os
 import shutil
 import subprocess
@@ -6,9 +7,10 @@ import subprocess
 import pytest
 
 import hosts
-from cluster import Cluster, wait_until
-from crash import body, found_lines
+from cluster import Cluster, Member, wait_until
+from crash import BATCH_LINES, body, found_lines
 from faults import OPTIONS, play
+from server import Server
 
 needs_hosts = pytest.mark.skipif(not hosts.available(), reason="network namespaces need root and iproute2")
 
@@ -18,7 +20,7 @@ def test_nothing_is_lost_or_doubled_when(scenario):
     assert play(scenario, seconds=2, apart=False)
 
 
-@pytest.mark.parametrize("scenario", ["every_process_is_restarted", "the_cluster_grows_and_shrinks"])
+@pytest.mark.parametrize("scenario", ["every_process_is_restarted", "the_cluster_grows_and_shrinks", "shards_are_raised"])
 def test_no_query_fails_and_nothing_is_lost_when(scenario):
     assert play(scenario, seconds=2, apart=False)
 
@@ -65,6 +67,38 @@ def test_queries_fail_after_the_loss_of_a_majority_until_somebody_accepts_that(t
         found_lines(cluster.queriers[0])
     finally:
         cluster.stop()
+
+
+def test_a_process_alone_becomes_the_first_of_many(tmp_path):
+    options = ["--storage-url", tmp_path / "bucket", "--slot-duration", "2s"]
+    headers = {"Content-Type": "application/json"}
+    alone = Server(tmp_path / "first", options).start()
+    try:
+        assert alone.request("POST", "/loki/api/v1/push", body(0, 0), headers)[0] == 204
+        alone.post("/admin/api/v1/flush")
+        assert alone.request("POST", "/loki/api/v1/push", body(1, 0), headers)[0] == 204
+    finally:
+        alone.stop()
+    members = [Member(name, tmp_path, "all", zone, options) for name, zone in (("first", "a"), ("second", "b"), ("third", "c"))]
+    first = members[0]
+    try:
+        for member in members:
+            member.join = first.rpc
+            member.start()
+
+        def ring_of_all():
+            ring = json.loads(first.get("/admin/api/v1/ring")[1])
+            active = [member for member in ring["members"] if member["state"] == "active"]
+            return ring["shards"] == 64 and len(active) == 3 and not ring.get("next_ring") and not ring["past_rings"]
+
+        wait_until(ring_of_all, "64 shards on three ingesters")
+        assert members[2].request("POST", "/loki/api/v1/push", body(2, 0), headers)[0] == 204
+        for member in members:
+            assert sorted(found_lines(member)) == list(range(3 * BATCH_LINES)), member.name
+    finally:
+        for member in members:
+            member.kill()
+            member.log.close()
 
 
 def pharos(cluster, command, *arguments):

@@ -122,6 +122,12 @@ pub fn live_distributors(catalog: &Catalog) -> u32 {
     (live.count() as u32).max(1)
 }
 
+/// Into how many shards streams are cut: by the ring in use, so that a request is not cut into shards
+/// that the ring by which its owners are chosen, the same or a newer one, does not have.
+pub fn shards_in_use(catalog: &Catalog) -> u32 {
+    catalog.cluster.ring.shards.max(1)
+}
+
 #[async_trait]
 impl IngestApi for ClusterIngest {
     async fn ingest(&self, mut requests: Vec<IngestRequest>) -> Result<(), Error> {
@@ -191,7 +197,7 @@ impl Shared {
         };
         let members = ring.members.iter().map(|(id, zone)| (*id, zone));
         let mut placements = self.placements.lock();
-        let placement = placements.of(ring.version, members, shape.shards, shape.replicas);
+        let placement = placements.of(ring.version, members, ring.shards, shape.replicas);
         drop(placements);
         let mut placed = nobody;
         for (at, request) in requests.iter().enumerate() {

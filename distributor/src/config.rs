@@ -1,8 +1,6 @@
 /// Settings of the distributor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Into how many shards streams are cut, at least 1. Fixed for the life of the data.
-    pub shards: u32,
     /// How long a slot is, nanoseconds.
     pub slot_length: model::SlotLength,
     /// Largest body taken, as it is sent (compressed), bytes.

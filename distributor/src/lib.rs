@@ -40,7 +40,7 @@ mod sources;
 mod status;
 mod streams;
 
-pub use cluster::{ClusterConfig, ClusterIngest, ClusterMetrics, live_distributors};
+pub use cluster::{ClusterConfig, ClusterIngest, ClusterMetrics, live_distributors, shards_in_use};
 pub use config::{Config, Limits};
 pub use error::Error;
 pub use grpc::{GrpcService, grpc_service};

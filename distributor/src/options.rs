@@ -64,10 +64,9 @@ impl Settings {
         }
     }
 
-    /// With what all roles of a cluster have in common: the number of shards, and the slot.
-    pub fn config(self, shards: u32, slot_length: SlotLength) -> Config {
+    /// With what all roles of a cluster have in common: the slot.
+    pub fn config(self, slot_length: SlotLength) -> Config {
         Config {
-            shards,
             slot_length,
             body_bytes_max: self.body_bytes_max,
             decompressed_bytes_max: self.decompressed_bytes_max,
@@ -102,7 +101,7 @@ fn names(list: &str) -> Vec<String> {
 
 impl Default for Config {
     fn default() -> Self {
-        Settings::default().config(1, SlotLength::DEFAULT)
+        Settings::default().config(SlotLength::DEFAULT)
     }
 }
 

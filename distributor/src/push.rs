@@ -138,7 +138,7 @@ impl Distributor {
     ) -> Self {
         Distributor {
             inner: Arc::new(Inner {
-                streams: Streams::new(config.limits.clone(), config.shards, sources.seed),
+                streams: Streams::new(config.limits.clone(), sources.seed),
                 rate: RateLimiter::new(&config.limits),
                 decoders: Arc::new(Semaphore::new(config.decoders_max.max(1))),
                 waiting: Budget::new(config.waiting_bytes_max),
@@ -311,7 +311,7 @@ impl Inner {
             &self.streams,
             &self.config.limits,
             &push.tenant,
-            self.config.shards,
+            (self.sources.shards)(),
             Request {
                 unlabelled: push.format.takes_unlabelled(),
                 body_bytes: body.len(),

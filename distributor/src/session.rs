@@ -126,7 +126,7 @@ impl<'s> Session<'s> {
             named_streams: false,
             unread_labels: None,
             key: Vec::new(),
-            hasher: streams.text_hasher(tenant),
+            hasher: streams.text_hasher(tenant, shards),
             ahead: VecDeque::new(),
         }
     }
@@ -188,12 +188,13 @@ impl<'s> Session<'s> {
     }
 
     fn shard_of(&self, stream: &Stream) -> Shard {
+        let shards = self.batches.len() as u32;
+        let home = Shard::of(stream.id, shards);
         let Some(heat) = &stream.heat else {
-            return stream.shard;
+            return home;
         };
         let rate_max = self.limits.shard_stream_bytes_per_second;
-        let shards = self.batches.len() as u32;
-        heat.shard(stream.shard, shards, rate_max, self.now)
+        heat.shard(home, shards, rate_max, self.now)
     }
 
     fn enter(&mut self, found: Result<Stream, StreamRefusal>) {
@@ -379,10 +380,10 @@ impl Receiver for Session<'_> {
         if !self.spend(STREAM_BYTES) {
             return;
         }
-        let unlabelled = self.unlabelled;
+        let (hasher, unlabelled) = (self.hasher, self.unlabelled);
         let found = self
             .streams
-            .of_pairs(self.tenant, labels, unlabelled, &mut self.key);
+            .of_pairs(hasher, self.tenant, labels, unlabelled, &mut self.key);
         self.enter(found);
     }
 

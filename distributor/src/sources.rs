@@ -16,6 +16,9 @@ pub struct Sources {
     pub seed: u64,
     /// Among how many distributors the rate of a tenant is divided; 0 counts as 1.
     pub distributors: Arc<dyn Fn() -> u32 + Send + Sync>,
+    /// Into how many shards streams are cut now, by the ring in use; never fewer than before, 0 counts
+    /// as 1.
+    pub shards: Arc<dyn Fn() -> u32 + Send + Sync>,
 }
 
 impl Sources {
@@ -37,12 +40,19 @@ impl Sources {
             batch_id: Arc::new(batch_id),
             seed: std::hash::RandomState::new().hash_one("seed"),
             distributors: Arc::new(|| 1),
+            shards: Arc::new(|| 1),
         }
     }
 
     /// As one of so many distributors as `distributors` says from time to time.
     pub fn among(mut self, distributors: impl Fn() -> u32 + Send + Sync + 'static) -> Self {
         self.distributors = Arc::new(distributors);
+        self
+    }
+
+    /// With streams cut into as many shards as `shards` says from time to time.
+    pub fn cut(mut self, shards: impl Fn() -> u32 + Send + Sync + 'static) -> Self {
+        self.shards = Arc::new(shards);
         self
     }
 }

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use model::{Labels, LabelsError, Shard, Signal, StreamId, TenantId};
+use model::{Labels, LabelsError, Signal, StreamId, TenantId};
 use parking_lot::Mutex;
 use proto::STREAMS_AHEAD;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
@@ -21,8 +21,6 @@ pub(crate) struct Stream {
     pub(crate) labels: Arc<Labels>,
     /// If streams are spread when they are hot.
     pub(crate) heat: Option<Arc<Heat>>,
-    /// Its own; a hot stream has others as well.
-    pub(crate) shard: Shard,
 }
 
 /// Why a stream is refused.
@@ -35,7 +33,6 @@ pub(crate) struct StreamRefusal {
 /// Finds streams by their labels as they were sent, and checks the labels of new ones.
 pub(crate) struct Streams {
     limits: Limits,
-    shards: u32,
     /// Of the hashes below: who does not know it cannot make labels that have the hash of others.
     seed: u64,
     /// By the hash of tenant and labels as sent, so that these need not be read again. They are not kept: what
@@ -43,10 +40,13 @@ pub(crate) struct Streams {
     known: Mutex<Cache<u128, Stream>>,
 }
 
-/// Labels as text, hashed with their tenant.
+/// Labels hashed with their tenant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TextHasher {
+    /// Another one where streams are spread, so that those that were remembered when they were not, and
+    /// do not measure their heat, are not found any more.
     seed: u64,
+    spreads: bool,
 }
 
 impl TextHasher {
@@ -64,19 +64,21 @@ impl Streams {
     const KEY_BYTES_MAX: usize = 4 << 10;
 
     /// `seed` is a number of this process that senders do not know.
-    pub(crate) fn new(limits: Limits, shards: u32, seed: u64) -> Self {
+    pub(crate) fn new(limits: Limits, seed: u64) -> Self {
         Streams {
             limits,
-            shards,
             seed,
             known: Mutex::new(Cache::new(Self::KNOWN_BYTES)),
         }
     }
 
-    /// What hashes labels of the tenant.
-    pub(crate) fn text_hasher(&self, tenant: &TenantId) -> TextHasher {
+    /// What hashes labels of the tenant, while there are so many shards.
+    pub(crate) fn text_hasher(&self, tenant: &TenantId, shards: u32) -> TextHasher {
+        let spreads = self.limits.shard_stream_bytes_per_second > 0 && shards > 1;
+        let seed = self.seed ^ u64::from(spreads);
         TextHasher {
-            seed: xxh3_64_with_seed(tenant.as_str().as_bytes(), self.seed),
+            seed: xxh3_64_with_seed(tenant.as_str().as_bytes(), seed),
+            spreads,
         }
     }
 
@@ -114,13 +116,16 @@ impl Streams {
         text: &[u8],
     ) -> Result<Stream, StreamRefusal> {
         let keep = text.len() <= Self::KEY_BYTES_MAX;
-        self.lookup(hasher.hash(text), keep, || self.check_text(tenant, text))
+        self.lookup(hasher.hash(text), keep, || {
+            self.check_text(tenant, text, hasher.spreads)
+        })
     }
 
     /// The stream with these labels; of equal names the last counts. Without any label at all, it
     /// is a stream of `unknown_service` if `unlabelled` and such names are given, else refused.
     pub(crate) fn of_pairs(
         &self,
+        hasher: TextHasher,
         tenant: &TenantId,
         pairs: &[(&str, &str)],
         unlabelled: bool,
@@ -128,7 +133,8 @@ impl Streams {
     ) -> Result<Stream, StreamRefusal> {
         key.clear();
         key.extend_from_slice(tenant.as_str().as_bytes());
-        key.extend_from_slice(&[0, if unlabelled { b'u' } else { b'p' }]);
+        let kind = if unlabelled { b'u' } else { b'p' };
+        key.extend_from_slice(&[0, kind, u8::from(hasher.spreads)]);
         for (name, value) in pairs {
             for text in [name, value] {
                 key.extend_from_slice(&(text.len() as u32).to_le_bytes());
@@ -144,7 +150,8 @@ impl Streams {
             let last = sorted.iter().zip(next);
             let last = last.filter(|(pair, next)| next.is_none_or(|next| next.0 != pair.0));
             let last = last.map(|((name, value), _)| (*name, Cow::Borrowed(*value)));
-            self.check(tenant, last.collect(), unlabelled)
+            let labels = self.check(last.collect(), unlabelled)?;
+            Ok(Stream::new(tenant, labels, hasher.spreads))
         })
     }
 
@@ -167,7 +174,12 @@ impl Streams {
         Ok(stream)
     }
 
-    fn check_text(&self, tenant: &TenantId, text: &[u8]) -> Result<Stream, StreamRefusal> {
+    fn check_text(
+        &self,
+        tenant: &TenantId,
+        text: &[u8],
+        spreads: bool,
+    ) -> Result<Stream, StreamRefusal> {
         let text = std::str::from_utf8(text).map_err(|error| StreamRefusal {
             reason: Reason::InvalidUtf8,
             message: format!(
@@ -184,15 +196,15 @@ impl Streams {
                 excerpt(text)
             ),
         })?;
-        self.check(tenant, pairs, true)
+        let labels = self.check(pairs, true)?;
+        Ok(Stream::new(tenant, labels, spreads))
     }
 
     fn check(
         &self,
-        tenant: &TenantId,
         mut pairs: Vec<(&str, Cow<'_, str>)>,
         unlabelled: bool,
-    ) -> Result<Stream, StreamRefusal> {
+    ) -> Result<Labels, StreamRefusal> {
         pairs.retain(|(_, value)| !value.is_empty());
         let has_service = pairs.iter().any(|(name, _)| *name == SERVICE_NAME);
         let count = pairs.len() - usize::from(has_service);
@@ -241,7 +253,7 @@ impl Streams {
             .map(|(name, value)| (*name, &**value))
             .chain(service.map(|service| (SERVICE_NAME, service)));
         match Labels::new(labels) {
-            Ok(labels) => Ok(self.stream(tenant, labels)),
+            Ok(labels) => Ok(labels),
             Err(LabelsError::Duplicate(name)) => refuse(
                 Reason::DuplicateLabelNames,
                 format!("has duplicate label name: '{name}'"),
@@ -264,19 +276,14 @@ impl Streams {
         let mut names = self.limits.service_labels.iter();
         names.find_map(value_of).unwrap_or(UNKNOWN_SERVICE)
     }
+}
 
-    /// Whether streams are spread over several shards when they are hot.
-    fn spreads(&self) -> bool {
-        self.limits.shard_stream_bytes_per_second > 0 && self.shards > 1
-    }
-
-    fn stream(&self, tenant: &TenantId, labels: Labels) -> Stream {
-        let id = StreamId::of(tenant, Signal::Logs, &labels);
+impl Stream {
+    fn new(tenant: &TenantId, labels: Labels, spreads: bool) -> Self {
         Stream {
-            id,
+            id: StreamId::of(tenant, Signal::Logs, &labels),
             labels: Arc::new(labels),
-            shard: Shard::of(id, self.shards),
-            heat: self.spreads().then(Arc::default),
+            heat: spreads.then(Arc::default),
         }
     }
 }

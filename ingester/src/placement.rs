@@ -15,5 +15,5 @@ impl Owners for Placement {
 /// Who owns what under this ring.
 pub(crate) fn place(ring: &Ring, shape: &ClusterShape) -> Arc<dyn Owners> {
     let members = ring.members.iter().map(|(node, zone)| (*node, zone));
-    Arc::new(Placement::new(members, shape.shards, shape.replicas))
+    Arc::new(Placement::new(members, ring.shards, shape.replicas))
 }

@@ -41,7 +41,8 @@ struct Usage {
     last: i64,
 }
 
-/// `POST merge`, `GET storage`, and `ring`: `GET`, `POST leave/{node}`, `POST forget/{node}`.
+/// `POST merge`, `GET storage`, and `ring`: `GET`, `POST leave/{node}`, `POST forget/{node}`,
+/// `POST shards/{shards}`.
 pub(crate) fn router(ingester: Option<Ingester>, node: Node) -> Router {
     Router::new()
         .route("/admin/api/v1/merge", post(merge))
@@ -49,6 +50,7 @@ pub(crate) fn router(ingester: Option<Ingester>, node: Node) -> Router {
         .route("/admin/api/v1/ring", get(ring))
         .route("/admin/api/v1/ring/leave/{node}", post(leave))
         .route("/admin/api/v1/ring/forget/{node}", post(forget))
+        .route("/admin/api/v1/ring/shards/{shards}", post(raise_shards))
         .with_state(Admin { ingester, node })
 }
 
@@ -75,6 +77,16 @@ async fn ring(State(admin): State<Admin>) -> Json<Status> {
 async fn leave(State(admin): State<Admin>, Path(node): Path<u64>) -> Response {
     let leaving = Command::SetState(NodeId(node), MemberState::Leaving);
     answer(admin.node.propose(leaving).await.map(drop))
+}
+
+async fn raise_shards(State(admin): State<Admin>, Path(shards): Path<u32>) -> Response {
+    answer(
+        admin
+            .node
+            .propose(Command::RaiseShards(shards))
+            .await
+            .map(drop),
+    )
 }
 
 /// Parameters of `forget`. Others are refused, so that nobody forgets who meant to accept a loss.
@@ -107,6 +119,7 @@ pub(crate) fn answer(outcome: Result<(), rpc::Error>) -> Response {
                 Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
                 Kind::NotFound => StatusCode::NOT_FOUND,
                 Kind::Conflict => StatusCode::CONFLICT,
+                Kind::Invalid => StatusCode::BAD_REQUEST,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             };
             (status, format!("{reason}\n")).into_response()

@@ -7,10 +7,10 @@ use meta::store::DiskStore;
 use meta::{Node, Timings, random_seed};
 use model::{NodeId, SlotLength};
 use rpc::remote::{Ports, Remote};
-use rpc::{ClusterShape, MemberState, MetaApi, MetaPeerApi, Network, RoleSet};
+use rpc::{ClusterShape, Command, MemberState, MetaApi, MetaPeerApi, Network, RoleSet};
 use runtime::Shutdown;
 use tokio::net::TcpListener;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::options::{ClusterConfig, ServerConfig};
 
@@ -31,8 +31,46 @@ pub(crate) struct Cluster {
     pub(crate) ports: Arc<Ports>,
     /// Ends the port for others.
     serving: Shutdown,
-    /// What the cluster was formed with.
-    pub(crate) shape: ClusterShape,
+    /// What the cluster was formed with; there may be more shards by now.
+    shape: ClusterShape,
+    /// What the settings say of shards: how many, or that a cluster has enough for many.
+    shards: Shards,
+}
+
+/// How many shards there should be, by the settings of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shards {
+    /// So many, by the option.
+    Set(u32),
+    /// As many as there are.
+    AsTheyAre,
+    /// Enough for a cluster, which is more than a process alone makes.
+    OfMany,
+}
+
+impl Shards {
+    fn of(set: u32, alone: bool) -> Self {
+        match (set, alone) {
+            (0, true) => Shards::AsTheyAre,
+            (0, false) => Shards::OfMany,
+            (shards, _) => Shards::Set(shards),
+        }
+    }
+
+    /// Of a cluster that this process makes.
+    fn first(self) -> u32 {
+        match self {
+            Shards::Set(shards) => shards,
+            Shards::AsTheyAre => SHARDS_ALONE,
+            Shards::OfMany => SHARDS_OF_MANY,
+        }
+    }
+
+    /// To how many those of the cluster are raised: where they are what a process alone makes, and this
+    /// one is not alone.
+    fn raised_from(self, now: u32) -> Option<u32> {
+        (self == Shards::OfMany && now == SHARDS_ALONE).then_some(SHARDS_OF_MANY)
+    }
 }
 
 impl Cluster {
@@ -77,12 +115,35 @@ impl Cluster {
             ports,
             serving,
             shape,
+            shards: Shards::of(server.shards, config.rpc_addr.is_empty()),
         })
     }
 
     /// The length of a slot, the same in the whole cluster.
     pub(crate) fn slot(&self) -> SlotLength {
         SlotLength(self.shape.slot_nanos)
+    }
+
+    /// Raises the shards of a cluster that was made by a process alone, whose one shard would be owned by
+    /// as many ingesters as keep copies, and by no other. Tells when the settings ask for more than
+    /// there are.
+    pub(crate) async fn outgrow(&self) {
+        let shape = self.node.catalog().cluster.shape;
+        let now = shape.map_or(0, |shape| shape.shards);
+        match (self.shards, self.shards.raised_from(now)) {
+            (_, Some(shards)) => match self.node.propose(Command::RaiseShards(shards)).await {
+                Ok(_) => info!(shards, "the cluster has outgrown the shard of one process"),
+                Err(error) => {
+                    warn!(%error, "the cluster keeps {now} shard; `pharos ring shards {shards}` raises that");
+                }
+            },
+            (Shards::Set(set), None) if set > now => {
+                warn!(
+                    "the cluster has {now} shards, and the option shards is {set}: `pharos ring shards {set}` raises them"
+                );
+            }
+            _ => {}
+        }
     }
 
     /// Returns when somebody wants this process to leave.
@@ -119,11 +180,6 @@ impl Cluster {
 
 fn coordinator(server: &ServerConfig, config: &ClusterConfig) -> meta::Config {
     let alone = config.rpc_addr.is_empty();
-    let shards = match (server.shards, alone) {
-        (0, true) => SHARDS_ALONE,
-        (0, false) => SHARDS_OF_MANY,
-        (shards, _) => shards,
-    };
     meta::Config {
         address: if alone { "local" } else { config.advertised() }.into(),
         zone: config.zone.as_str().into(),
@@ -133,7 +189,7 @@ fn coordinator(server: &ServerConfig, config: &ClusterConfig) -> meta::Config {
             querier: server.roles.querier,
         },
         shape: ClusterShape {
-            shards,
+            shards: Shards::of(server.shards, alone).first(),
             replicas: config.replicas,
             slot_nanos: server.slot_duration.max(1),
         },
@@ -141,5 +197,24 @@ fn coordinator(server: &ServerConfig, config: &ClusterConfig) -> meta::Config {
         voters: config.meta_voters as usize,
         timings: Timings::default(),
         seed: random_seed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_process_that_is_not_alone_and_was_told_no_number_raises_the_shards_of_one_that_was() {
+        let raised = |set, alone, now| Shards::of(set, alone).raised_from(now);
+        assert_eq!(raised(0, false, 1), Some(64));
+        assert_eq!(raised(0, false, 4), None, "somebody has chosen that");
+        assert_eq!((raised(0, true, 1), raised(1, false, 1)), (None, None));
+        assert_eq!(raised(16, false, 1), None, "it is told what to say");
+        let first = |set, alone| Shards::of(set, alone).first();
+        assert_eq!(
+            [first(0, true), first(0, false), first(7, true)],
+            [1, 64, 7]
+        );
     }
 }

@@ -87,6 +87,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let stop = StopRequest::new(&server.data_dir);
     let _ = main.set(roles.router(&cluster, &stop));
     roles.activate(&cluster).await?;
+    cluster.outgrow().await;
     readiness.set("roles", true);
     services.running();
     announce::ready(&server);

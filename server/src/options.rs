@@ -29,7 +29,8 @@ runtime::options! {
         /// Address of OTLP over HTTP.
         otlp_http_addr: SocketAddr = "127.0.0.1:4318",
         /// Equal ranges of the stream-hash space; each is owned and flushed on its own. 0: 1 for a process alone, 64 in a cluster.
-        /// Fixed when the cluster is formed.
+        /// Holds when the cluster is formed; `pharos ring shards` raises it later. Where a process alone becomes one of many and this
+        /// is 0, its one shard becomes 64.
         shards: u32 = "0",
         /// How long a slot is: records that arrive in the same slot and shard are flushed together. Fixed when the cluster is
         /// formed.

@@ -1,4 +1,4 @@
-//! `pharos ring`: who is in the cluster, and how to take somebody out. Asks any process over HTTP.
+//! `pharos ring`: who is in the cluster, how to take somebody out, and how to raise its shards. Asks any process over HTTP.
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -46,6 +46,11 @@ enum Action {
         #[arg(long)]
         accept_loss: bool,
     },
+    /// Raises the number of shards into which streams are cut, so that more ingesters can share the work; it never becomes less
+    Shards {
+        /// How many there are to be, 4096 at most
+        shards: u32,
+    },
 }
 
 /// Asks, and prints the answer.
@@ -67,6 +72,10 @@ pub(crate) fn run(arguments: &RingArguments) -> anyhow::Result<()> {
                 false => forgotten(node, &before, &after),
             };
             print!("{text}");
+        }
+        Some(Action::Shards { shards }) => {
+            block_on(ask(asked, &format!("/ring/shards/{shards}"), true))?;
+            println!("there are to be {shards} shards; `pharos ring` shows when they are in use");
         }
         None => {
             let text = block_on(ask(asked, "/ring", false))?;
@@ -124,12 +133,16 @@ fn table(status: &Status) -> String {
         text.push('\n');
     }
     text += &format!(
-        "\nring {}, catalog version {}, {} segments, term {}\n",
-        status.ring, status.version, status.segments, status.term
+        "\nring {}, {} shards, catalog version {}, {} segments, term {}\n",
+        status.ring, status.shards, status.version, status.segments, status.term
     );
     if let Some(next) = &status.next_ring {
+        let shards = match next.shards == status.shards {
+            true => String::new(),
+            false => format!(", with {} shards,", next.shards),
+        };
         text += &format!(
-            "ring {} comes into use when enough of ring {} know of it: waiting for {}\n",
+            "ring {}{shards} comes into use when enough of ring {} know of it: waiting for {}\n",
             next.version,
             status.ring,
             numbers(&next.unaware)
@@ -255,7 +268,7 @@ mod tests {
     fn the_table_names_members_the_leader_and_what_is_not_stored_yet() {
         let text = r#"{"protocol":1,"cluster":"00","node":1,"address":"a:1","ingester":true,
             "leader":{"node":1,"address":"a:1"},"term":3,"voters":[1,2],"learners":[],"last_log":9,
-            "applied":9,"snapshot":null,"version":7,"last_node":12,"segments":5,"ring":4,
+            "applied":9,"snapshot":null,"version":7,"last_node":12,"segments":5,"ring":4,"shards":16,
             "past_rings":[{"version":3,"undrained":[1,2],"lost":[9]}],
             "members":[
                 {"node":1,"address":"a:1","zone":"x","roles":["ingester","querier"],"state":"active","voter":true,"silent_millis":1500},
@@ -265,7 +278,7 @@ NODE  ADDRESS      ZONE  ROLES             STATE    META    HEARD
 1     a:1          x     ingester,querier  active   leader  1.5 s ago
 12    long-name:1  y     querier           leaving  -       -
 
-ring 4, catalog version 7, 5 segments, term 3
+ring 4, 16 shards, catalog version 7, 5 segments, term 3
 ring 3 is not stored yet: waiting for 1, 2; lost 9
 ";
         assert_eq!(table(&serde_json::from_str(text).unwrap()), expected);
@@ -281,6 +294,17 @@ ring 3 is not stored yet: waiting for 1, 2; lost 9
         let last = shown.lines().last();
         let expected = "ring 6 comes into use when enough of ring 4 know of it: waiting for 2, 5";
         assert_eq!(last, Some(expected));
+        let raised = Status {
+            shards: 4,
+            next_ring: status
+                .next_ring
+                .clone()
+                .map(|next| meta::NextRingStatus { shards: 16, ..next }),
+            ..status.clone()
+        };
+        let last = table(&raised).lines().last().map(str::to_owned);
+        let expected = "ring 6, with 16 shards, comes into use when enough of ring 4 know of it: waiting for 2, 5";
+        assert_eq!(last.as_deref(), Some(expected));
         let text = forgotten(3, &status, &status);
         assert!(
             text.ends_with("under ring 4; what only 3 had is lost\n"),

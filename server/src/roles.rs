@@ -183,11 +183,12 @@ impl Parts<'_> {
             self.own(ingester, |own| own as Arc<dyn IngestApi>),
             distributor::ClusterMetrics::new(self.registry)?,
         );
-        let members = Arc::clone(&self.meta);
+        let (members, ring) = (Arc::clone(&self.meta), Arc::clone(&self.meta));
         let sources = distributor::Sources::new(Arc::clone(&self.clock))
-            .among(move || distributor::live_distributors(&members.catalog()));
+            .among(move || distributor::live_distributors(&members.catalog()))
+            .cut(move || distributor::shards_in_use(&ring.catalog()));
         let metrics = distributor::Metrics::new(self.registry)?;
-        let config = settings.config(self.cluster.shape.shards, self.cluster.slot());
+        let config = settings.config(self.cluster.slot());
         Ok(Distributor::new(config, Arc::new(ingest), sources, metrics))
     }
 

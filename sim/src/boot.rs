@@ -276,17 +276,18 @@ impl Parts<'_> {
             own,
             distributor::ClusterMetrics::new(&Registry::new())?,
         );
-        let members = Arc::clone(&self.meta);
+        let (members, ring) = (Arc::clone(&self.meta), Arc::clone(&self.meta));
         let dice = Arc::clone(&self.world.batch_dice);
         let mut sources = distributor::Sources::new(self.clock())
-            .among(move || distributor::live_distributors(&members.catalog()));
+            .among(move || distributor::live_distributors(&members.catalog()))
+            .cut(move || distributor::shards_in_use(&ring.catalog()));
         sources.batch_id = Arc::new(move || {
             let (high, low) = (dice.next(), dice.next());
             BatchId(u128::from(high) << 64 | u128::from(low))
         });
         let metrics = distributor::Metrics::new(&Registry::new())?;
         let slot = SlotLength(self.shape.slot_nanos);
-        let config = settings.config(self.shape.shards, slot);
+        let config = settings.config(slot);
         Ok(Distributor::new(config, Arc::new(ingest), sources, metrics))
     }
 

@@ -40,6 +40,7 @@ mod net;
 mod plan;
 mod process;
 mod questions;
+mod raises;
 mod records;
 mod run;
 mod splits;

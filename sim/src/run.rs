@@ -143,6 +143,7 @@ async fn live(world: &Arc<World>) {
     }
     busy.spawn(Arc::clone(world).ask_now_and_then());
     busy.spawn(Arc::clone(world).watch_now_and_then());
+    busy.spawn(Arc::clone(world).raise_shards_now_and_then());
     let operator = tokio::spawn(Arc::clone(world).accept_losses());
     if !world.plan.delete_every.is_zero() {
         busy.spawn(Arc::clone(world).delete_now_and_then());

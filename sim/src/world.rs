@@ -44,6 +44,7 @@ pub(crate) enum Purpose {
     Queries,
     Deletes,
     Tails,
+    Raises,
 }
 
 /// How much was tried in a run.

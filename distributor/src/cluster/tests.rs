@@ -141,6 +141,7 @@ impl World {
         });
         cluster.ring = Ring {
             version: RingVersion(cluster.ring.version.0 + 1),
+            shards: 8,
             members: ids.iter().map(|id| (NodeId(*id), "z".into())).collect(),
         };
         let member = |id: &u64| Member {

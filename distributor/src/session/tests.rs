@@ -8,7 +8,7 @@ const NOW: Timestamp = 1_700_000_000_000_000_000;
 const MINUTE: i64 = 60 * model::NANOS_PER_SECOND;
 
 fn sorted(limits: &Limits, shards: u32, feed: impl FnOnce(&mut Session<'_>)) -> Sorted {
-    let streams = Streams::new(limits.clone(), shards, 7);
+    let streams = Streams::new(limits.clone(), 7);
     let tenant = TenantId::default();
     let request = Request {
         unlabelled: false,
@@ -155,7 +155,7 @@ fn a_refused_stream_refuses_its_records_with_one_message() {
 #[test]
 fn a_request_whose_records_are_too_much_is_refused_whole() {
     let limits = Limits::default();
-    let streams_of = Streams::new(limits.clone(), 1, 7);
+    let streams_of = Streams::new(limits.clone(), 7);
     let tenant = TenantId::default();
     let fits = |streams: usize, records: usize, metadata: &[(&str, &[u8])]| {
         let request = Request {
@@ -244,7 +244,7 @@ fn a_hot_stream_is_spread_over_shards_and_the_others_stay_where_they_are() {
         shard_stream_bytes_per_second: 1000,
         ..Limits::default()
     };
-    let (streams, tenant) = (Streams::new(limits.clone(), 8, 7), TenantId::default());
+    let (streams, tenant) = (Streams::new(limits.clone(), 7), TenantId::default());
     let request = Request {
         unlabelled: false,
         body_bytes: 1000,

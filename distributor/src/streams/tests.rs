@@ -7,7 +7,7 @@ fn streams() -> Streams {
         label_value_bytes_max: 12,
         ..Limits::default()
     };
-    Streams::new(limits, 4, 7)
+    Streams::new(limits, 7)
 }
 
 fn of_text(streams: &Streams, text: &[u8]) -> Result<Stream, StreamRefusal> {
@@ -15,7 +15,7 @@ fn of_text(streams: &Streams, text: &[u8]) -> Result<Stream, StreamRefusal> {
 }
 
 fn of_tenant(streams: &Streams, tenant: &TenantId, text: &[u8]) -> Result<Stream, StreamRefusal> {
-    streams.of_text(streams.text_hasher(tenant), tenant, text)
+    streams.of_text(streams.text_hasher(tenant, 4), tenant, text)
 }
 
 #[test]
@@ -48,10 +48,12 @@ fn without_labels_to_take_it_from_no_service_is_added() {
         service_labels: Vec::new(),
         ..Limits::default()
     };
-    let streams = Streams::new(limits, 4, 7);
+    let streams = Streams::new(limits, 7);
     let stream = of_text(&streams, br#"{app="a"}"#).unwrap();
     assert_eq!(stream.labels.to_string(), r#"{app="a"}"#);
-    let unlabelled = streams.of_pairs(&TenantId::default(), &[], true, &mut Vec::new());
+    let tenant = TenantId::default();
+    let hasher = streams.text_hasher(&tenant, 4);
+    let unlabelled = streams.of_pairs(hasher, &tenant, &[], true, &mut Vec::new());
     for refusal in [
         unlabelled.unwrap_err(),
         of_text(&streams, b"{}").unwrap_err(),
@@ -125,10 +127,15 @@ fn the_same_labels_are_the_same_stream_however_they_are_written() {
     let other = of_text(&streams, br#"{b="2",a="1"}"#).unwrap();
     let pairs = [("b", "0"), ("a", "1"), ("b", "2")];
     let pairs = streams
-        .of_pairs(&tenant, &pairs, false, &mut Vec::new())
+        .of_pairs(
+            streams.text_hasher(&tenant, 4),
+            &tenant,
+            &pairs,
+            false,
+            &mut Vec::new(),
+        )
         .unwrap();
     assert_eq!((one.id, one.id), (other.id, pairs.id));
-    assert_eq!(one.shard, Shard::of(one.id, 4));
     let team = TenantId::new("team").unwrap();
     let foreign = of_tenant(&streams, &team, br#"{a="1", b="2"}"#).unwrap();
     assert_ne!(one.id, foreign.id);
@@ -141,7 +148,7 @@ fn streams_are_looked_up_together_as_far_as_they_are_known() {
     for text in texts.iter().step_by(3) {
         of_text(&streams, text.as_bytes()).unwrap();
     }
-    let hasher = streams.text_hasher(&TenantId::default());
+    let hasher = streams.text_hasher(&TenantId::default(), 4);
     let wanted: Vec<&[u8]> = texts[..STREAMS_AHEAD]
         .iter()
         .map(|t| t.as_bytes())
@@ -162,7 +169,8 @@ fn pairs_without_labels_are_taken_only_where_the_protocol_has_none() {
     let streams = streams();
     let tenant = TenantId::default();
     let of = |pairs: &[(&str, &str)], unlabelled| {
-        streams.of_pairs(&tenant, pairs, unlabelled, &mut Vec::new())
+        let hasher = streams.text_hasher(&tenant, 4);
+        streams.of_pairs(hasher, &tenant, pairs, unlabelled, &mut Vec::new())
     };
     let stream = of(&[], true).unwrap();
     assert_eq!(
@@ -173,4 +181,25 @@ fn pairs_without_labels_are_taken_only_where_the_protocol_has_none() {
     let refusal = of(&[("a-b", "c")], false).unwrap_err();
     assert_eq!(refusal.reason, Reason::InvalidLabels);
     assert!(refusal.message.contains("invalid label name: 'a-b'"));
+}
+
+#[test]
+fn streams_that_were_remembered_before_shards_were_raised_measure_their_heat_then() {
+    let (streams, tenant) = (streams(), TenantId::default());
+    let find = |shards| {
+        let hasher = streams.text_hasher(&tenant, shards);
+        let text = streams.of_text(hasher, &tenant, br#"{a="1"}"#).unwrap();
+        let pairs = streams
+            .of_pairs(hasher, &tenant, &[("a", "1")], false, &mut Vec::new())
+            .unwrap();
+        assert_eq!(text.id, pairs.id);
+        (text.heat, pairs.heat)
+    };
+    let alone = find(1);
+    assert!(alone.0.is_none() && alone.1.is_none());
+    let (of_four, of_eight) = (find(4), find(8));
+    let same = |a: &Option<Arc<Heat>>, b: &Option<Arc<Heat>>| {
+        Arc::ptr_eq(a.as_ref().unwrap(), b.as_ref().unwrap())
+    };
+    assert!(same(&of_four.0, &of_eight.0) && same(&of_four.1, &of_eight.1));
 }

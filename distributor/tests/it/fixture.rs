@@ -54,10 +54,7 @@ impl Fixture {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config {
-            shards: 4,
-            ..Config::default()
-        };
+        let mut config = Config::default();
         change(&mut config);
         let ingest = Arc::new(FakeIngest::default());
         let registry = prometheus::Registry::new();
@@ -71,6 +68,7 @@ impl Fixture {
             }),
             seed: 7,
             distributors: Arc::new(|| 1),
+            shards: Arc::new(|| 4),
         };
         let distributor = Distributor::new(
             config,

@@ -11,7 +11,7 @@ use crate::status::Contact;
 
 /// The version of these words. Processes with unequal ones do not talk to each other.
 /// Of equal ones it also holds that they make the same catalog of the same commands.
-pub(crate) const PROTOCOL: u32 = 4;
+pub(crate) const PROTOCOL: u32 = 5;
 
 /// What every question starts with.
 #[derive(Deserialize)]
@@ -293,6 +293,6 @@ mod tests {
         let Err(rpc::Error::Invalid(text)) = asked else {
             panic!("{asked:?}");
         };
-        assert!(text.contains("protocol 1 and of protocol 4"), "{text}");
+        assert!(text.contains("protocol 1 and of protocol 5"), "{text}");
     }
 }

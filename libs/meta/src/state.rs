@@ -79,7 +79,8 @@ impl StateMachine {
         catalog.version += 1;
         let version = catalog.version;
         match command {
-            Command::FormCluster(shape) => catalog.cluster.shape = Some(*shape),
+            Command::FormCluster(shape) => cluster::form(&mut catalog.cluster, shape),
+            Command::RaiseShards(shards) => cluster::raise_shards(&mut catalog.cluster, *shards),
             Command::Join(member) => {
                 let id = cluster::join(catalog, member);
                 return Ok(Outcome::Node { id, version });
@@ -156,6 +157,7 @@ impl StateMachine {
     fn check(&self, command: &Command) -> Result<(), Rejected> {
         match command {
             Command::FormCluster(shape) => cluster::check_form(&self.catalog.cluster, shape),
+            Command::RaiseShards(shards) => cluster::check_raise(&self.catalog.cluster, *shards),
             Command::Join(_) => cluster::check_join(&self.catalog.cluster),
             Command::Update(member) => cluster::check_update(&self.catalog.cluster, member),
             Command::SetState(id, state) => {
@@ -181,9 +183,7 @@ impl StateMachine {
             Command::PassDeletes { .. } => Ok(()),
             Command::CloseDelete(id) => deletes::check_done(&self.catalog, *id).map(drop),
             Command::ReopenDelete(..) => Ok(()),
-            Command::FinishDelete(id, closed) => {
-                deletes::check_finish(&self.catalog, *id, *closed)
-            }
+            Command::FinishDelete(id, closed) => deletes::check_finish(&self.catalog, *id, *closed),
             Command::SetRules {
                 group, groups_max, ..
             } => rules::check_set(&self.catalog, group, *groups_max),

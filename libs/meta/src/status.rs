@@ -49,7 +49,10 @@ pub struct Status {
     pub segments: u64,
     /// The version of the ring.
     pub ring: u64,
-    /// The ring that is to replace it, where members have come, gone or moved.
+    /// Into how many shards it cuts streams.
+    #[serde(default)]
+    pub shards: u32,
+    /// The ring that is to replace it, where members have come, gone or moved, or shards were raised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_ring: Option<NextRingStatus>,
     /// Replaced rings that may have uncovered heads, oldest first.
@@ -63,6 +66,9 @@ pub struct Status {
 pub struct NextRingStatus {
     /// Its version.
     pub version: u64,
+    /// Into how many shards it cuts streams.
+    #[serde(default)]
+    pub shards: u32,
     /// Members of the current ring that have not said that they know it: it waits until they are few.
     pub unaware: Vec<u64>,
     /// Members of the current ring that were forgotten before they had drained it.
@@ -108,9 +114,11 @@ impl Status {
         self.last_node = catalog.last_node;
         self.segments = catalog.segments.len() as u64;
         self.ring = cluster.ring.version.0;
+        self.shards = cluster.ring.shards;
         let is_lost = |id: &&NodeId| !cluster.members.contains_key(id);
         self.next_ring = cluster.next_ring.as_ref().map(|next| NextRingStatus {
             version: next.ring.version.0,
+            shards: next.ring.shards,
             unaware: cluster.unaware().map(|(id, _)| id.0).collect(),
             lost: cluster
                 .ring

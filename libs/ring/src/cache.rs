@@ -7,8 +7,8 @@ use model::{NodeId, RingVersion};
 
 use crate::Placement;
 
-/// Placements by ring version, each made once: making one takes milliseconds. Of one cluster, so
-/// that members, shards and replicas follow from the version.
+/// Placements by ring version, each made once: making one takes milliseconds. Of one cluster, where
+/// members, shards and replicas follow from the version.
 #[derive(Clone, Debug, Default)]
 pub struct Placements {
     known: BTreeMap<RingVersion, Arc<Placement>>,

@@ -126,6 +126,10 @@ pub enum Command {
     /// Fixes the shape of the cluster. Refused as a conflict when it is formed with another one;
     /// forming it again alike changes nothing but the version.
     FormCluster(ClusterShape),
+    /// From the next ring on the stream-hash space is cut into so many ranges. Refused as a conflict when
+    /// there are more already; asking for what is so changes nothing but the version. Invalid beyond
+    /// [`ClusterShape::SHARDS_MAX`].
+    RaiseShards(u32),
     /// A process wants in: it gets a number (its `id` and `state` are ignored: it is joining). A
     /// member with the same address is forgotten: its disk is gone, or the process would have known
     /// its number.

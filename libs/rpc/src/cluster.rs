@@ -44,10 +44,11 @@ pub struct Member {
     pub state: MemberState,
 }
 
-/// What is fixed when a cluster is made.
+/// What is decided when a cluster is made; only `shards` can be raised later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterShape {
-    /// Into how many ranges the stream-hash space is cut; at least 1.
+    /// Into how many ranges the newest ring cuts the stream-hash space; at least 1. What a batch of some
+    /// ring is filed under, [`Ring::shards`] says.
     pub shards: u32,
     /// How many ingesters own each shard, when there are as many; at least 1.
     pub replicas: u32,
@@ -61,7 +62,10 @@ pub struct ClusterShape {
 pub struct Ring {
     /// Its version; 0 = there never was an ingester.
     pub version: RingVersion,
-    /// Ingesters with their zones, in order of id. Placement is a function of these alone.
+    /// Into how many ranges it cuts the stream-hash space; 0 as long as no cluster is formed.
+    pub shards: u32,
+    /// Ingesters with their zones, in order of id. Placement is a function of these, `shards` and the
+    /// replicas alone.
     pub members: BTreeMap<NodeId, Arc<str>>,
 }
 
@@ -119,7 +123,8 @@ pub struct Cluster {
     pub members: BTreeMap<NodeId, Member>,
     /// New batches go to owners of this ring.
     pub ring: Ring,
-    /// What replaces it, where other ingesters are active than those of `ring`, or in other zones.
+    /// What replaces it, where other ingesters are active than those of `ring`, or in other zones, or
+    /// where the shards were raised.
     pub next_ring: Option<NextRing>,
     /// The newest version that a ring was given, also one that never came into use: no version means
     /// two rings. 0 in catalogs of older programs, where the current ring has the newest.
@@ -135,6 +140,10 @@ pub struct Cluster {
 }
 
 impl ClusterShape {
+    /// To so many shards a cluster may be raised: every reader looks at each shard of every ring that
+    /// may have heads, and every distributor cuts each request into as many parts.
+    pub const SHARDS_MAX: u32 = 4096;
+
     /// How many of so many ingesters own each shard.
     pub fn owners_among(&self, ingesters: usize) -> usize {
         ingesters.min(self.replicas as usize)

@@ -41,7 +41,7 @@ impl Quorum {
         };
         let mut place = |ring: &Ring| {
             let members = ring.members.iter().map(|(id, zone)| (*id, zone));
-            placements.of(ring.version, members, shape.shards, shape.replicas)
+            placements.of(ring.version, members, ring.shards, shape.replicas)
         };
         // The next one may be in use already where nobody who was asked has heard of that. Whoever writes
         // under a ring after it waited until a quorum of its owners knew of that ring, and then one of

@@ -170,6 +170,7 @@ impl World {
 fn ring(version: u64, ids: &[u64]) -> Ring {
     Ring {
         version: RingVersion(version),
+        shards: SHAPE.shards,
         members: ids.iter().map(|id| (NodeId(*id), "z".into())).collect(),
     }
 }

@@ -117,10 +117,10 @@ fn owned(catalog: &Catalog) -> Owned {
     };
     let members = cluster.ring.members.iter();
     let members = members.map(|(id, zone)| (*id, zone));
-    let placement = Placement::new(members, shape.shards, shape.replicas);
+    let placement = Placement::new(members, cluster.ring.shards, shape.replicas);
     for (shard, owners) in placement.shards() {
         // Rounded up: the first hash that falls into the shard.
-        let begin = (u64::from(shard.0) << 32).div_ceil(u64::from(shape.shards.max(1)));
+        let begin = (u64::from(shard.0) << 32).div_ceil(u64::from(cluster.ring.shards.max(1)));
         for owner in owners {
             let begins = owned.begins.entry(*owner).or_default();
             begins.push(u32::try_from(begin).unwrap_or(u32::MAX));
@@ -195,6 +195,7 @@ mod tests {
             replicas: 1,
             slot_nanos: 1,
         });
+        catalog.cluster.ring.shards = 4;
         catalog.cluster.ring.members.insert(NodeId(7), "a".into());
         let owned = owned(&catalog);
         let member = MemberStatus {

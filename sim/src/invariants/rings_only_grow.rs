@@ -1,17 +1,17 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use model::{NodeId, RingVersion};
+use model::RingVersion;
+use rpc::Ring;
 
 use super::{Event, Invariant};
 
-/// To a process the versions of catalog and ring never go back, and a version of the ring has the
-/// same members wherever it is seen.
+/// To a process the versions of catalog and ring never go back, a version of the ring has the same
+/// members and shards wherever it is seen, and a newer one no fewer shards.
 #[derive(Debug, Default)]
 pub(crate) struct RingsOnlyGrow {
     /// By the run of a process: the newest it has shown.
     shown: BTreeMap<u64, (u64, RingVersion)>,
-    members: BTreeMap<RingVersion, BTreeMap<NodeId, Arc<str>>>,
+    rings: BTreeMap<RingVersion, Ring>,
 }
 
 impl Invariant for RingsOnlyGrow {
@@ -46,16 +46,15 @@ impl Invariant for RingsOnlyGrow {
             ));
         }
         for ring in next.into_iter().chain([ring]) {
-            let members = self
-                .members
-                .entry(ring.version)
-                .or_insert_with(|| ring.members.clone());
-            if *members != ring.members {
-                return Err(format!(
-                    "ring {} has the members {:?}, and at {address} {:?}",
-                    ring.version.0, members, ring.members
-                ));
+            let first = self.rings.entry(ring.version);
+            let first = first.or_insert_with(|| ring.clone());
+            if first != ring {
+                return Err(format!("there is {first:?}, and at {address} {ring:?}"));
             }
+        }
+        let mut rings = self.rings.values().zip(self.rings.values().skip(1));
+        if let Some((before, after)) = rings.find(|(before, after)| before.shards > after.shards) {
+            return Err(format!("{after:?} has fewer shards than {before:?}"));
         }
         let mut past = catalog.cluster.past_rings.keys();
         match past.find(|version| **version >= ring.version) {

@@ -27,6 +27,7 @@ fn ring(version: u64, member: bool) -> Ring {
     let members = [7, 8].into_iter().chain(member.then_some(9));
     Ring {
         version: RingVersion(version),
+        shards: 3,
         members: members.map(|id| (NodeId(id), "z".into())).collect(),
     }
 }

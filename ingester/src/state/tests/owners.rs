@@ -42,6 +42,8 @@ enum Step {
     /// A fourth node joins; the third leaves.
     Join,
     Leave,
+    /// There are to be so many shards more.
+    Raise(u32),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +69,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (node(), node()).prop_map(|(a, b)| Step::Cut(a, b)),
         1 => Just(Step::Join),
         1 => Just(Step::Leave),
+        1 => (1..4_u32).prop_map(Step::Raise),
     ];
     prop::collection::vec(step, 1..150)
 }
@@ -282,6 +285,11 @@ impl World {
                 }
             }
             Step::Leave => self.leave(2),
+            Step::Raise(more) => {
+                let shape = self.meta.catalog().cluster.shape.unwrap();
+                let raise = Command::RaiseShards(shape.shards + more);
+                self.meta.apply(&raise).unwrap();
+            }
         }
     }
 
@@ -298,9 +306,10 @@ impl World {
             Some(past) => &past.ring,
             None => &cluster.ring,
         };
+        // One that was filed under fewer shards keeps its own when it is sent again.
+        let shard = Shard(u32::from(batch) % ring.shards);
         let (ring, version) = (place(ring, &cluster.shape.unwrap()), ring.version);
         let now = Slot(self.now / SLOT);
-        let shard = Shard(u32::from(batch) % SHARDS);
         let (shard, slot) = *self.filed.entry(batch).or_insert((shard, now));
         for (bit, owner) in ring.owners(shard).iter().enumerate() {
             if to & (1 << bit) == 0 || self.nodes[at(*owner)].state.is_none() {

@@ -17,8 +17,8 @@ pub struct Config {
     pub zone: Arc<str>,
     /// What it does.
     pub roles: RoleSet,
-    /// The shape of a cluster that this process makes. An ingester refuses to join one of another
-    /// shape.
+    /// The shape of a cluster that this process makes. An ingester refuses to join one with other
+    /// replicas or slots; shards are those of the cluster.
     pub shape: ClusterShape,
     /// Addresses of some ingesters of the cluster, maybe the own. When the list is empty, this
     /// process is a cluster of its own. When the cluster is yet to be made, the ingester with the
@@ -85,6 +85,14 @@ impl Config {
     pub(super) fn check(&self) -> Result<(), Error> {
         if ![1, 3, 5].contains(&self.voters) {
             let text = format!("{} voters are not possible: set 1, 3 or 5", self.voters);
+            return Err(Error::Setting(text));
+        }
+        if !(1..=ClusterShape::SHARDS_MAX).contains(&self.shape.shards) {
+            let text = format!(
+                "{} shards are not possible: set 1 to {}",
+                self.shape.shards,
+                ClusterShape::SHARDS_MAX
+            );
             return Err(Error::Setting(text));
         }
         let timings = &self.timings;

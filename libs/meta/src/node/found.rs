@@ -433,20 +433,22 @@ impl Core {
     }
 }
 
+/// Shards are those of the cluster, which may have been raised since the settings were made.
 fn check_shape(catalog: &Catalog, set: &ClusterShape) -> Result<(), Error> {
     let words = |shape: &ClusterShape| {
         format!(
-            "--shards {} --replicas {} --slot-duration {}ms",
-            shape.shards,
+            "--replicas {} --slot-duration {}ms",
             shape.replicas,
             shape.slot_nanos / model::NANOS_PER_MILLI
         )
     };
     match &catalog.cluster.shape {
-        Some(formed) if formed != set => Err(Error::Shape {
-            formed: words(formed),
-            set: words(set),
-        }),
+        Some(formed) if (formed.replicas, formed.slot_nanos) != (set.replicas, set.slot_nanos) => {
+            Err(Error::Shape {
+                formed: words(formed),
+                set: words(set),
+            })
+        }
         _ => Ok(()),
     }
 }
@@ -473,6 +475,7 @@ mod tests {
             last_node: 0,
             segments: 0,
             ring: 0,
+            shards: 0,
             next_ring: None,
             past_rings: Vec::new(),
             members: Vec::new(),

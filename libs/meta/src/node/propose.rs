@@ -177,6 +177,7 @@ impl Core {
 fn harmless_twice(command: &Command) -> bool {
     match command {
         Command::FormCluster(_)
+        | Command::RaiseShards(_)
         | Command::Update(_)
         | Command::SetState(..)
         | Command::Knows(..)

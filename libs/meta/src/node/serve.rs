@@ -120,6 +120,7 @@ impl Core {
             last_node: 0,
             segments: 0,
             ring: 0,
+            shards: 0,
             next_ring: None,
             past_rings: Vec::new(),
             members: Vec::new(),

@@ -27,13 +27,46 @@ pub(super) fn check_form(cluster: &Cluster, shape: &ClusterShape) -> Result<(), 
     }
 }
 
-pub(super) fn check_join(cluster: &Cluster) -> Result<(), Rejected> {
-    match cluster.shape {
-        Some(_) => Ok(()),
-        None => Err(Rejected::Conflict(
-            "the cluster is not formed yet".to_owned(),
-        )),
+pub(super) fn form(cluster: &mut Cluster, shape: &ClusterShape) {
+    if cluster.shape.is_none() {
+        cluster.shape = Some(*shape);
+        cluster.ring.shards = shape.shards;
     }
+}
+
+pub(super) fn check_join(cluster: &Cluster) -> Result<(), Rejected> {
+    formed(cluster).map(drop)
+}
+
+fn formed(cluster: &Cluster) -> Result<&ClusterShape, Rejected> {
+    let text = "the cluster is not formed yet";
+    let shape = cluster.shape.as_ref();
+    shape.ok_or_else(|| Rejected::Conflict(text.to_owned()))
+}
+
+/// Batches that were cut by fewer shards may still come under a ring of more: their shards must exist
+/// there, so that shards never become fewer.
+pub(super) fn check_raise(cluster: &Cluster, shards: u32) -> Result<(), Rejected> {
+    let now = formed(cluster)?.shards;
+    if shards > ClusterShape::SHARDS_MAX {
+        return Err(Rejected::Invalid(format!(
+            "{shards} shards are too many: {} is the most",
+            ClusterShape::SHARDS_MAX
+        )));
+    }
+    match shards < now {
+        true => Err(Rejected::Conflict(format!(
+            "the cluster has {now} shards, and there can only be more: {shards} are fewer"
+        ))),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn raise_shards(cluster: &mut Cluster, shards: u32) {
+    if let Some(shape) = &mut cluster.shape {
+        shape.shards = shards;
+    }
+    renew_ring(cluster);
 }
 
 /// Returns the number of the new member.

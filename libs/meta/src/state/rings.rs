@@ -7,23 +7,27 @@ use std::sync::Arc;
 use model::{NodeId, RingVersion};
 use rpc::{Cluster, MemberState, NextRing, PastRing, Ring};
 
-/// Makes a next ring when other ingesters are active than those of the newest ring, or in other zones;
-/// what was said of the one that it replaces is of no worth for it. Puts it to use when it is known.
+/// Makes a next ring when other ingesters are active than those of the newest ring, or in other zones, or
+/// when there are to be more shards; what was said of the one that it replaces is of no worth for it.
+/// Puts it to use when it is known.
 pub(super) fn renew_ring(cluster: &mut Cluster) {
     let active = cluster
         .ingesters()
         .filter(|member| member.state == MemberState::Active)
         .map(|member| (member.id, Arc::clone(&member.zone)));
     let members: BTreeMap<NodeId, Arc<str>> = active.collect();
+    let shards = cluster.shape.map_or(0, |shape| shape.shards);
+    let differs = |ring: &Ring| ring.members != members || ring.shards != shards;
     let newest = cluster.next_ring.as_ref().map(|next| &next.ring);
-    if members != newest.unwrap_or(&cluster.ring).members {
+    if differs(newest.unwrap_or(&cluster.ring)) {
         cluster.next_ring = None;
-        if members != cluster.ring.members {
+        if differs(&cluster.ring) {
             let last = cluster.last_ring.max(cluster.ring.version);
             cluster.last_ring = RingVersion(last.0 + 1);
             cluster.next_ring = Some(NextRing {
                 ring: Ring {
                     version: cluster.last_ring,
+                    shards,
                     members,
                 },
                 known: BTreeSet::new(),

@@ -259,7 +259,8 @@ impl Twin {
     fn apply(&mut self, command: &Command) -> bool {
         let accepted = match command {
             Command::FormCluster(_) => true,
-            Command::Join(_)
+            Command::RaiseShards(_)
+            | Command::Join(_)
             | Command::Update(_)
             | Command::SetState(..)
             | Command::Knows(..)

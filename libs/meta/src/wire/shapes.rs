@@ -32,6 +32,7 @@ pub(super) enum ShapeError {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Command {
     FormCluster(ClusterShape),
+    RaiseShards(u32),
     Join(Member),
     Update(Member),
     SetState {
@@ -197,6 +198,7 @@ impl From<&rpc::Command> for Command {
         // tidy: long because it is one arm for each command
         match command {
             rpc::Command::FormCluster(shape) => Command::FormCluster(shape.into()),
+            rpc::Command::RaiseShards(shards) => Command::RaiseShards(*shards),
             rpc::Command::Join(member) => Command::Join(member.into()),
             rpc::Command::Update(member) => Command::Update(member.into()),
             rpc::Command::SetState(node, state) => Command::SetState {
@@ -291,6 +293,7 @@ impl TryFrom<Command> for rpc::Command {
         // tidy: long because it is one arm for each command
         Ok(match command {
             Command::FormCluster(shape) => rpc::Command::FormCluster(shape.into()),
+            Command::RaiseShards(shards) => rpc::Command::RaiseShards(shards),
             Command::Join(member) => rpc::Command::Join(member.into()),
             Command::Update(member) => rpc::Command::Update(member.into()),
             Command::SetState { node, state } => rpc::Command::SetState(NodeId(node), state.into()),

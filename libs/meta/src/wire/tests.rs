@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use model::{NodeId, RingVersion, TenantId, TimeRange, Timestamp};
 use rpc::{
-    ActiveDelete, Catalog, Cluster, Command, CoveredHeads, DeleteId, DeleteRequest, Lease, Member,
-    MemberState, NextRing, PastRing, Ring, RoleSet, RuleGroup, RuleGroupId, RuleProgress,
-    SegmentId, SegmentMeta, TenantSettings,
+    ActiveDelete, Catalog, Cluster, ClusterShape, Command, CoveredHeads, DeleteId, DeleteRequest,
+    Lease, Member, MemberState, NextRing, PastRing, Ring, RoleSet, RuleGroup, RuleGroupId,
+    RuleProgress, SegmentId, SegmentMeta, TenantSettings,
 };
 
 use super::*;
@@ -30,6 +30,7 @@ fn commands() -> Vec<(&'static str, Command)> {
     let tenant = TenantId::new("team-a.*'()!_").unwrap();
     vec![
         ("form_cluster", form()),
+        ("raise_shards", Command::RaiseShards(16)),
         ("join", Command::Join(member("a.example:3101", "zone-1"))),
         ("update", Command::Update(member("[::1]:3101", "é"))),
         (
@@ -196,6 +197,7 @@ fn catalog_with_cluster() -> Catalog {
     };
     let ring = |version, id| Ring {
         version: RingVersion(version),
+        shards: SHAPE.shards,
         members: BTreeMap::from([(NodeId(id), Arc::from("z"))]),
     };
     let past = PastRing {
@@ -225,6 +227,7 @@ fn catalog_with_next_ring() -> Catalog {
     let mut catalog = catalog_with_cluster();
     let ring = Ring {
         version: RingVersion(12),
+        shards: SHAPE.shards,
         members: BTreeMap::from([(NodeId(3), Arc::from("z")), (NodeId(5), Arc::from("y"))]),
     };
     catalog.cluster.next_ring = Some(NextRing {
@@ -233,6 +236,20 @@ fn catalog_with_next_ring() -> Catalog {
     });
     catalog.cluster.last_ring = RingVersion(12);
     catalog.cluster.rings_wait = true;
+    catalog
+}
+
+fn catalog_with_raised_shards() -> Catalog {
+    let mut catalog = catalog_with_next_ring();
+    let cluster = &mut catalog.cluster;
+    cluster.shape = Some(ClusterShape {
+        shards: 32,
+        ..SHAPE
+    });
+    cluster.ring.shards = 16;
+    if let Some(next) = &mut cluster.next_ring {
+        next.ring.shards = 32;
+    }
     catalog
 }
 
@@ -295,6 +312,7 @@ fn a_catalog_has_the_form_of_the_golden_file() {
         ("catalog", catalog()),
         ("catalog_cluster", catalog_with_cluster()),
         ("catalog_next_ring", catalog_with_next_ring()),
+        ("catalog_raised_shards", catalog_with_raised_shards()),
         ("catalog_deletes_begun", begun),
         ("catalog_deletes_closed", closed),
         ("catalog_deletes", catalog_with_deletes()),

@@ -109,6 +109,11 @@ impl Story {
         self.heard.insert(id, version);
     }
 
+    fn raise(&mut self) {
+        let shards = self.newest().cluster.shape.map_or(0, |shape| shape.shards);
+        self.apply(&Command::RaiseShards(shards * 2 + 1));
+    }
+
     /// The ingester has the newest catalog, unless it is cut off, and says what it has to.
     fn hear(&mut self, id: u64) {
         if self.cut_off.contains(&id) || self.dead.contains(&id) || !self.heard.contains_key(&id) {
@@ -147,8 +152,9 @@ impl Story {
         };
         let ring = &catalog.cluster.ring;
         let members = ring.members.iter().map(|(id, zone)| (*id, zone));
-        let placement = ring::Placement::new(members, shape.shards, shape.replicas);
-        let shard = shard % shape.shards;
+        let placement = ring::Placement::new(members, ring.shards, shape.replicas);
+        // Any that the ring has: a sender may have cut by fewer.
+        let shard = shard % ring.shards;
         let owners: Vec<u64> = placement
             .owners(Shard(shard))
             .iter()
@@ -308,6 +314,7 @@ enum Event {
     Join,
     Leave(u64),
     Forget(u64),
+    Raise,
     Hear(u64),
     AllHear,
     Drain,
@@ -317,10 +324,11 @@ enum Event {
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let id = || 1..=NODES_MAX;
     let event = prop_oneof![
-        6 => (0..3_u32, 1..8_u8, any::<bool>()).prop_map(|(shard, mask, cut_off)| Event::Write { shard, mask, cut_off }),
+        6 => (0..16_u32, 1..8_u8, any::<bool>()).prop_map(|(shard, mask, cut_off)| Event::Write { shard, mask, cut_off }),
         2 => Just(Event::Join),
         2 => id().prop_map(Event::Leave),
         1 => id().prop_map(Event::Forget),
+        1 => Just(Event::Raise),
         6 => id().prop_map(Event::Hear),
         2 => Just(Event::AllHear),
         1 => Just(Event::Drain),
@@ -355,6 +363,7 @@ proptest! {
                     story.apply(&Command::SetState(NodeId(id), MemberState::Leaving));
                 }
                 Event::Forget(id) => story.forget(id),
+                Event::Raise => story.raise(),
                 Event::Hear(id) => story.hear(id),
                 Event::AllHear => story.all_hear(),
                 Event::Drain => story.drain(),

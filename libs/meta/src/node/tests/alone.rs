@@ -160,14 +160,22 @@ async fn a_proposal_whose_caller_went_away_is_made_all_the_same() {
 }
 
 #[tokio::test]
-async fn another_shape_is_refused_with_both() {
+async fn other_replicas_are_refused_with_both_and_other_shards_are_not_asked_for() {
     let folder = TempDir::new().unwrap();
     drop(open(&folder).await);
-    let other = ClusterShape { shards: 9, ..SHAPE };
+    let more = ClusterShape { shards: 9, ..SHAPE };
+    let node = Node::alone(folder.path(), more).await.unwrap();
+    assert_eq!(node.catalog().cluster.shape, Some(SHAPE));
+    node.shutdown().await;
+    drop(node);
+    let other = ClusterShape {
+        replicas: 9,
+        ..SHAPE
+    };
     let refused = Node::alone(folder.path(), other).await.unwrap_err();
     assert!(matches!(refused, Error::Shape { .. }), "{refused}");
     let text = refused.to_string();
-    assert!(text.contains("formed with --shards 8 ") && text.contains("set to --shards 9 "));
+    assert!(text.contains("formed with --replicas 3 ") && text.contains("set to --replicas 9 "));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,11 +3,11 @@
 
 use model::NodeId;
 use proptest::prelude::*;
-use rpc::{Command, Outcome};
+use rpc::{ClusterShape, Command, Outcome};
 
 use super::*;
-use crate::StateMachine;
 use crate::testing::{SHAPE, form, member};
+use crate::{Rejected, StateMachine};
 
 /// A formed cluster in which rings wait.
 fn formed() -> StateMachine {
@@ -226,6 +226,92 @@ fn the_log_of_an_older_program_changes_rings_at_once() {
     assert_eq!(rings(&machine), (3, Some(4)), "from the first word on");
 }
 
+/// The shards of the current and of the next ring.
+fn shards(machine: &StateMachine) -> (u32, Option<u32>) {
+    let cluster = &machine.catalog().cluster;
+    let next = cluster.next_ring.as_ref();
+    (cluster.ring.shards, next.map(|next| next.ring.shards))
+}
+
+#[test]
+fn more_shards_are_a_ring_of_the_same_members_that_waits_as_any_other() {
+    let mut machine = active(&["z1", "z2", "z3"]);
+    machine.apply(&Command::RaiseShards(16)).unwrap();
+    assert_eq!(rings(&machine), (3, Some(4)));
+    assert_eq!(shards(&machine), (SHAPE.shards, Some(16)));
+    machine.apply(&Command::RaiseShards(16)).unwrap();
+    assert_eq!(
+        rings(&machine),
+        (3, Some(4)),
+        "said again it means the same"
+    );
+    machine.apply(&knows(1, 4)).unwrap();
+    assert_eq!(shards(&machine).0, SHAPE.shards, "writes are cut as before");
+    machine.apply(&knows(2, 4)).unwrap();
+    assert_eq!((rings(&machine), shards(&machine)), ((4, None), (16, None)));
+    assert_eq!(members(&machine), [1, 2, 3]);
+    let past = &machine.catalog().cluster.past_rings[&RingVersion(3)];
+    assert_eq!((past.ring.shards, past.undrained.len()), (SHAPE.shards, 3));
+}
+
+#[test]
+fn a_ring_that_is_given_up_takes_no_shards_with_it() {
+    let mut machine = active(&["z1", "z2", "z3"]);
+    machine.apply(&Command::RaiseShards(16)).unwrap();
+    let fourth = join(&mut machine, "z1");
+    set(&mut machine, fourth, MemberState::Active);
+    assert_eq!(
+        (rings(&machine), shards(&machine)),
+        ((3, Some(5)), (8, Some(16)))
+    );
+    machine.apply(&Command::RaiseShards(17)).unwrap();
+    machine.apply(&Command::Forget(NodeId(fourth))).unwrap();
+    assert_eq!(
+        (rings(&machine), shards(&machine)),
+        ((3, Some(7)), (8, Some(17)))
+    );
+    all_know(&mut machine);
+    assert_eq!((rings(&machine), shards(&machine)), ((7, None), (17, None)));
+}
+
+#[test]
+fn shards_can_be_raised_before_there_is_an_ingester() {
+    let mut machine = formed();
+    machine.apply(&Command::RaiseShards(9)).unwrap();
+    assert_eq!((shards(&machine), rings(&machine).1), ((9, None), None));
+    assert!(machine.catalog().cluster.past_rings.is_empty());
+    // The maker of a cluster asks for the first shape again when it got no answer.
+    machine.apply(&form()).unwrap_err();
+    assert_eq!(shards(&machine), (9, None));
+}
+
+#[test]
+fn shards_are_never_fewer_and_not_more_than_anybody_needs() {
+    let unformed = StateMachine::default().apply(&Command::RaiseShards(9));
+    assert!(
+        matches!(unformed, Err(Rejected::Conflict(_))),
+        "{unformed:?}"
+    );
+    let mut machine = active(&["z1", "z2"]);
+    let before = machine.clone();
+    let conflict = |text: &str| Err(Rejected::Conflict(text.to_owned()));
+    let fewer = machine.apply(&Command::RaiseShards(7));
+    let text = "the cluster has 8 shards, and there can only be more: 7 are fewer";
+    assert_eq!(fewer, conflict(text));
+    let many = machine.apply(&Command::RaiseShards(ClusterShape::SHARDS_MAX + 1));
+    let text = "4097 shards are too many: 4096 is the most";
+    assert_eq!(many, Err(Rejected::Invalid(text.to_owned())));
+    assert_eq!(machine, before);
+    machine.apply(&Command::RaiseShards(8)).unwrap();
+    assert_eq!(rings(&machine), (2, None), "as it is");
+    machine
+        .apply(&Command::RaiseShards(ClusterShape::SHARDS_MAX))
+        .unwrap();
+    let fewer = machine.apply(&Command::RaiseShards(9));
+    let text = "the cluster has 4096 shards, and there can only be more: 9 are fewer";
+    assert_eq!(fewer, conflict(text), "also before the ring is in use");
+}
+
 /// Whether every choice of owners that a placement may make leaves a write quorum of those who know.
 fn any_owners_know(cluster: &Cluster, known: &BTreeSet<NodeId>) -> bool {
     let members: Vec<(&NodeId, &Arc<str>)> = cluster.ring.members.iter().collect();
@@ -252,6 +338,7 @@ fn commands() -> impl Strategy<Value = Vec<Command>> {
         6 => (id(), states).prop_map(|(id, to)| Command::SetState(id, to)),
         14 => (id(), 0..4_u64).prop_map(|(id, back)| Command::Knows(id, RingVersion(back))),
         1 => id().prop_map(Command::Forget),
+        1 => (0..60_u32).prop_map(Command::RaiseShards),
         1 => (id(), "[xyz]").prop_map(|(id, zone)| {
             Command::Update(rpc::Member { id, ..member(&format!("u:{}", id.0), &zone) })
         }),
@@ -269,7 +356,7 @@ proptest! {
         let mut machine = formed();
         // Who said that it knows which version, once that was there.
         let mut said: BTreeMap<RingVersion, BTreeSet<NodeId>> = BTreeMap::new();
-        let mut given: BTreeMap<RingVersion, BTreeMap<NodeId, Arc<str>>> = BTreeMap::new();
+        let mut given: BTreeMap<RingVersion, Ring> = BTreeMap::new();
         for command in commands {
             let before = machine.catalog().cluster.clone();
             let command = match command {
@@ -289,9 +376,10 @@ proptest! {
             let known = |version| said.get(version).unwrap_or(&none);
             let next = after.next_ring.iter().map(|next| &next.ring);
             for ring in next.chain([&after.ring]) {
-                let members = given.entry(ring.version).or_insert_with(|| ring.members.clone());
-                prop_assert_eq!(&*members, &ring.members, "one version, one ring");
+                let first = given.entry(ring.version).or_insert_with(|| ring.clone());
+                prop_assert_eq!(&*first, ring, "one version, one ring");
             }
+            prop_assert!(given.values().is_sorted_by_key(|ring| ring.shards), "never fewer");
             if let Some(next) = &after.next_ring {
                 prop_assert!(next.ring.version > after.ring.version);
                 prop_assert!(!any_owners_know(after, known(&next.ring.version)), "what does it wait for?");
@@ -305,6 +393,7 @@ proptest! {
             let active: Vec<NodeId> = active.map(|member| member.id).collect();
             let newest = after.next_ring.as_ref().map_or(&after.ring, |next| &next.ring);
             prop_assert_eq!(newest.members.keys().copied().collect::<Vec<_>>(), active);
+            prop_assert_eq!(Some(newest.shards), after.shape.map(|shape| shape.shards));
         }
     }
 }

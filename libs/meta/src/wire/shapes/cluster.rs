@@ -44,6 +44,9 @@ pub(in crate::wire) enum MemberState {
 #[serde(deny_unknown_fields)]
 struct Ring {
     version: u64,
+    /// Where it is not that of the shape, which is the newest ring's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shards: Option<u32>,
     members: BTreeMap<u64, String>,
 }
 
@@ -165,21 +168,23 @@ impl From<MemberState> for rpc::MemberState {
     }
 }
 
-impl From<&rpc::Ring> for Ring {
-    fn from(ring: &rpc::Ring) -> Self {
+impl Ring {
+    fn of(ring: &rpc::Ring, shape: Option<&rpc::ClusterShape>) -> Self {
         let members = ring.members.iter();
+        let newest = shape.map_or(0, |shape| shape.shards);
         Ring {
             version: ring.version.0,
+            shards: (ring.shards != newest).then_some(ring.shards),
             members: members.map(|(id, zone)| (id.0, zone.to_string())).collect(),
         }
     }
-}
 
-impl From<Ring> for rpc::Ring {
-    fn from(ring: Ring) -> Self {
-        let members = ring.members.into_iter();
+    fn ring(self, shape: Option<&rpc::ClusterShape>) -> rpc::Ring {
+        let members = self.members.into_iter();
+        let newest = shape.map_or(0, |shape| shape.shards);
         rpc::Ring {
-            version: RingVersion(ring.version),
+            version: RingVersion(self.version),
+            shards: self.shards.unwrap_or(newest),
             members: members
                 .map(|(id, zone)| (NodeId(id), Arc::from(zone)))
                 .collect(),
@@ -189,12 +194,13 @@ impl From<Ring> for rpc::Ring {
 
 impl From<&rpc::Cluster> for Cluster {
     fn from(cluster: &rpc::Cluster) -> Self {
+        let shape = cluster.shape.as_ref();
         let next = |next: &rpc::NextRing| NextRing {
-            ring: (&next.ring).into(),
+            ring: Ring::of(&next.ring, shape),
             known: next.known.iter().map(|id| id.0).collect(),
         };
         let past = |past: &rpc::PastRing| PastRing {
-            ring: (&past.ring).into(),
+            ring: Ring::of(&past.ring, shape),
             undrained: past.undrained.iter().map(|id| id.0).collect(),
             lost: past.lost.iter().map(|id| id.0).collect(),
         };
@@ -203,9 +209,9 @@ impl From<&rpc::Cluster> for Cluster {
             until: lease.until,
         };
         Cluster {
-            shape: cluster.shape.as_ref().map(ClusterShape::from),
+            shape: shape.map(ClusterShape::from),
             members: cluster.members.values().map(Member::from).collect(),
-            ring: (&cluster.ring).into(),
+            ring: Ring::of(&cluster.ring, shape),
             next_ring: cluster.next_ring.as_ref().map(next),
             last_ring: cluster.last_ring.0,
             rings_wait: cluster.rings_wait,
@@ -221,12 +227,13 @@ impl From<&rpc::Cluster> for Cluster {
 
 impl From<Cluster> for rpc::Cluster {
     fn from(cluster: Cluster) -> Self {
+        let shape = cluster.shape.map(rpc::ClusterShape::from);
         let next = |next: NextRing| rpc::NextRing {
-            ring: next.ring.into(),
+            ring: next.ring.ring(shape.as_ref()),
             known: next.known.into_iter().map(NodeId).collect(),
         };
         let past = |past: PastRing| rpc::PastRing {
-            ring: past.ring.into(),
+            ring: past.ring.ring(shape.as_ref()),
             undrained: past.undrained.into_iter().map(NodeId).collect(),
             lost: past.lost.into_iter().map(NodeId).collect(),
         };
@@ -237,9 +244,9 @@ impl From<Cluster> for rpc::Cluster {
         let members = cluster.members.into_iter().map(rpc::Member::from);
         let past_rings = cluster.past_rings.into_iter().map(past);
         rpc::Cluster {
-            shape: cluster.shape.map(rpc::ClusterShape::from),
+            shape,
             members: members.map(|member| (member.id, member)).collect(),
-            ring: cluster.ring.into(),
+            ring: cluster.ring.ring(shape.as_ref()),
             next_ring: cluster.next_ring.map(next),
             last_ring: RingVersion(cluster.last_ring),
             rings_wait: cluster.rings_wait,
