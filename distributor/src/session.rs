@@ -234,10 +234,7 @@ impl<'s> Session<'s> {
         if timestamp < self.oldest {
             return Err(Reason::TooOld);
         }
-        match std::str::from_utf8(line) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Reason::InvalidUtf8),
-        }
+        Ok(())
     }
 
     #[cold]
@@ -256,19 +253,11 @@ impl<'s> Session<'s> {
                     shown_time(timestamp),
                     shown_time(self.newest)
                 ),
-                Reason::TooOld => format!(
+                _ => format!(
                     "entry for {stream} has timestamp too old: {}, oldest acceptable timestamp is: {}",
                     shown_time(timestamp),
                     shown_time(self.oldest)
                 ),
-                _ => {
-                    let valid = std::str::from_utf8(line).map_or_else(|e| e.valid_up_to(), str::len);
-                    format!(
-                        "entry for {stream} with timestamp {} has a line that is not valid UTF-8 at \
-                         byte {valid}",
-                        shown_time(timestamp)
-                    )
-                }
             }
         });
     }
@@ -281,16 +270,6 @@ impl<'s> Session<'s> {
         for (name, value) in metadata {
             bytes += name.len() + value.len();
             plain &= !value.is_empty() && proto::otlp::is_plain_name(name);
-            if let Err(error) = std::str::from_utf8(value) {
-                let at = error.valid_up_to();
-                let name = excerpt(name);
-                return Err((
-                    Reason::InvalidUtf8,
-                    format!(
-                        "has structured metadata '{name}' that is not valid UTF-8 at byte {at}"
-                    ),
-                ));
-            }
         }
         if bytes > limits.metadata_bytes_max {
             return Err((
@@ -325,6 +304,22 @@ impl<'s> Session<'s> {
             }
             batch.builder(*place).push(timestamp, line, metadata);
         }
+    }
+
+    /// Takes a record of which not all is UTF-8, as Loki does: who sends such lines could do nothing
+    /// about a refusal but throw them away.
+    #[cold]
+    fn take_repaired(&mut self, timestamp: Timestamp, line: &[u8], metadata: &[(&str, &[u8])]) {
+        let line = proto::repaired(line, char::REPLACEMENT_CHARACTER);
+        let repaired = |(name, value): &(&'_ str, &'_ [u8])| {
+            (name.to_string(), proto::repaired(value, ' ').into_owned())
+        };
+        let texts: Vec<(String, String)> = metadata.iter().map(repaired).collect();
+        let pairs = texts
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let mut pairs: Vec<(&str, &[u8])> = pairs.collect();
+        self.take_with_metadata(timestamp, line.as_bytes(), &mut pairs);
     }
 
     fn take_with_metadata(
@@ -401,6 +396,7 @@ impl Receiver for Session<'_> {
         }
         match self.check(timestamp, line) {
             Err(reason) => self.refuse(reason, timestamp, line),
+            Ok(()) if !is_text(line, metadata) => self.take_repaired(timestamp, line, metadata),
             Ok(()) if metadata.is_empty() => self.take(timestamp, line, metadata),
             Ok(()) => self.take_with_metadata(timestamp, line, metadata),
         }
@@ -421,6 +417,11 @@ impl Receiver for Session<'_> {
     fn is_full(&self) -> bool {
         self.full
     }
+}
+
+fn is_text(line: &[u8], metadata: &[(&str, &[u8])]) -> bool {
+    let is_text = |text| std::str::from_utf8(text).is_ok();
+    is_text(line) && metadata.iter().all(|(_, value)| is_text(value))
 }
 
 /// The labels of the current stream, for a message.

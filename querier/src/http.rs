@@ -163,6 +163,10 @@ fn routes() -> Vec<(&'static [&'static str], MethodRouter<Querier>)> {
         ),
         (&["/prometheus/api/v1/rules"], get(rules::groups)),
         (&["/prometheus/api/v1/alerts"], get(rules::alerts)),
+        (
+            &["/ruler/ring"],
+            get(misc::ruler_ring).post(misc::ruler_ring),
+        ),
         (&["/stream"], get(live::stream)),
         (&["/query"], get(plain::query).post(plain::query)),
         (&["/labels"], get(plain::labels)),

@@ -80,21 +80,6 @@ fn a_bad_record_is_refused_and_its_neighbours_are_kept() {
     );
     check(
         NOW,
-        b"ab\xffc",
-        &[],
-        Reason::InvalidUtf8,
-        "entry for STREAM with timestamp 2023-11-14T22:13:20Z has a line that is not valid UTF-8 at \
-         byte 2",
-    );
-    check(
-        NOW,
-        b"x",
-        &[("k", b"a\xff")],
-        Reason::InvalidUtf8,
-        "entry for STREAM has structured metadata 'k' that is not valid UTF-8 at byte 1",
-    );
-    check(
-        NOW,
         b"x",
         &[("key", b"1234567890")],
         Reason::MetadataTooLarge,

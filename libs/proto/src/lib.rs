@@ -13,7 +13,7 @@
 //!
 //! Invariants:
 //! - A malformed body never panics; its [`Error`] names the byte offset and the field.
-//! - A record that can be told apart from its neighbours but not be taken (text that is not UTF-8,
+//! - A record that can be told apart from its neighbours but not be taken (a name that is not UTF-8,
 //!   a time outside of 64-bit nanoseconds) is reported as a [`Flaw`], and decoding goes on.
 //! - The protobuf decoders allocate nothing per record; memory is the body and one scratch list.
 #![warn(missing_docs)]
@@ -22,6 +22,7 @@ mod body;
 mod error;
 mod json;
 mod receiver;
+mod repair;
 mod wire;
 
 pub mod loki;
@@ -31,3 +32,4 @@ pub mod plain;
 pub use body::{Encoding, decompress};
 pub use error::{Error, JsonError, WireError};
 pub use receiver::{Flaw, Receiver, STREAMS_AHEAD};
+pub use repair::repaired;

@@ -163,7 +163,7 @@ pub(super) fn entries(value: &Value) -> u64 {
         Value::Streams(streams) => streams.iter().map(|stream| stream.entries.len()).sum(),
         Value::Matrix(series) => series.iter().map(|series| series.points.len()).sum(),
         Value::Vector(samples) => samples.len(),
-        Value::Scalar { .. } => 0,
+        Value::Scalar { .. } => 1,
     };
     entries as u64
 }

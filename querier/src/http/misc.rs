@@ -55,6 +55,13 @@ pub(super) async fn build_info() -> Response {
     super::json_as(JSON, json)
 }
 
+/// `/ruler/ring`: Loki's page, where rulers share no work.
+pub(super) async fn ruler_ring() -> Response {
+    const PAGE: &str = "<!DOCTYPE html>\n<html><head><meta charset=\"UTF-8\"><title>Ruler Status</title></head>\n\
+        <body><h1>Ruler Status</h1><p>One querier at a time evaluates all rules; there is no ring of rulers.</p></body></html>\n";
+    super::typed("text/html", PAGE)
+}
+
 /// `/loki/api/v1/cache/generation_numbers`: results are not cached, so there is no number.
 pub(super) async fn generation_numbers(_: Call) -> Response {
     super::typed("text/plain; charset=utf-8", "\"\"\n")

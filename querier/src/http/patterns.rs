@@ -7,12 +7,12 @@ use axum::extract::State;
 use axum::response::Response;
 use hashbrown::HashMap;
 use model::{LineFilter, NANOS_PER_SECOND, Timestamp};
-use query::logql::ast::{LogExpr, Stage};
+use query::logql::ast::{Expr, LogExpr, Stage};
 use query::logql::pipeline::Pipeline;
 
 use super::call::Call;
 use super::json::Json;
-use super::selector::of_matchers;
+use super::selector::{MATCHERS_ONLY, of_matchers};
 use crate::source::Counts;
 use crate::tenants::TenantsSource;
 use crate::{Error, Querier};
@@ -36,7 +36,10 @@ pub(super) async fn patterns(
     State(querier): State<Querier>,
     call: Call,
 ) -> Result<Response, Error> {
-    let expr = query::logql::parse_log(call.params.query())?;
+    let expr = match query::logql::parse(call.params.query())? {
+        Expr::Log(expr) => expr,
+        Expr::Metric(_) => return Err(Error::Invalid(MATCHERS_ONLY.into())),
+    };
     let selector = of_matchers(&expr.selector)?;
     let filter = line_filter(&expr)?;
     let (start, end) = call.params.bounds(querier.shared.now())?;

@@ -9,9 +9,19 @@ use query::logql::regex::ValueRegex;
 use super::call::Call;
 use crate::Error;
 
+/// What Loki says of anything but a selector.
+pub(super) const MATCHERS_ONLY: &str = "only label matchers are supported";
+
 /// A selector such as `{app="a"}` or `{}`.
 pub(super) fn selector(call: &Call, text: &str) -> Result<Selector, Error> {
-    let matchers = query::logql::parse_selector(text)?;
+    // As Loki, which does not look at what stages and functions mean where none may be.
+    let matchers = query::logql::parse_selector(text).map_err(|error| {
+        let is_of_meaning = (error.line, error.column) == (0, 0);
+        match is_of_meaning && !error.message.starts_with("syntax error") {
+            true => Error::Invalid(MATCHERS_ONLY.into()),
+            false => error.into(),
+        }
+    })?;
     call.limits.check_matchers(&matchers)?;
     of_matchers(&matchers)
 }

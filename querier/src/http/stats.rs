@@ -133,6 +133,7 @@ impl Store {
             ] {
                 json.key(name).int(0);
             }
+            zeros(json.key("dataobj"), &DATA_OBJECTS);
         });
     }
 }
@@ -149,20 +150,44 @@ fn caches(json: &mut Json) {
             "labelResult",
             "instantMetricResult",
         ] {
-            json.key(cache).object(|json| {
-                for name in [
-                    "entriesFound",
-                    "entriesRequested",
-                    "entriesStored",
-                    "bytesReceived",
-                    "bytesSent",
-                    "requests",
-                    "downloadTime",
-                    "queryLengthServed",
-                ] {
-                    json.key(name).int(0);
-                }
-            });
+            zeros(json.key(cache), &CACHE);
+        }
+    });
+}
+
+/// What Loki counts of each cache.
+const CACHE: [&str; 8] = [
+    "entriesFound",
+    "entriesRequested",
+    "entriesStored",
+    "bytesReceived",
+    "bytesSent",
+    "requests",
+    "downloadTime",
+    "queryLengthServed",
+];
+
+/// What Loki counts of its columnar storage.
+const DATA_OBJECTS: [&str; 13] = [
+    "prePredicateDecompressedRows",
+    "prePredicateDecompressedBytes",
+    "prePredicateDecompressedStructuredMetadataBytes",
+    "postPredicateRows",
+    "postPredicateDecompressedBytes",
+    "postPredicateStructuredMetadataBytes",
+    "postFilterRows",
+    "pagesScanned",
+    "pagesDownloaded",
+    "pagesDownloadedBytes",
+    "pageBatches",
+    "totalRowsAvailable",
+    "totalPageDownloadTime",
+];
+
+fn zeros(json: &mut Json, names: &[&str]) {
+    json.object(|json| {
+        for name in names {
+            json.key(name).int(0);
         }
     });
 }

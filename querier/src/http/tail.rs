@@ -21,8 +21,6 @@ use crate::{Error, Querier};
 
 /// How long entries may be held back to come in order.
 const DELAY_SECONDS_MAX: i64 = 5;
-/// How far back a view begins when the client does not say.
-const HISTORY_NANOS: i64 = 3600 * NANOS_PER_SECOND;
 /// How many entries of history are shown when the client does not say.
 const HISTORY_ENTRIES: u64 = 100;
 /// How often the client hears that the connection lives.
@@ -44,6 +42,13 @@ struct Asked {
     delay_nanos: i64,
     form: Form,
 }
+
+/// What a client may not see, although the request is well formed: it is told when the socket is open,
+/// as in Loki.
+struct Closed(Error);
+
+const IN_THE_FUTURE: &str = "rpc error: code = Code(400) desc = this data is no longer available, \
+     it is past now - max_query_lookback (0s)";
 
 /// A handshake, or what is missing for one.
 type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
@@ -76,9 +81,13 @@ fn begin(querier: Querier, upgrade: Upgrade, call: Call, form: Form) -> Result<R
     let upgrade = upgrade
         .map_err(|problem| Error::Invalid(format!("a live view is a WebSocket: {problem}")))?;
     Ok(upgrade.on_upgrade(async move |mut socket| {
-        match open(&querier, &asked.tenant) {
-            Ok(open) => show(querier, asked, call, open, socket).await,
-            Err(error) => {
+        let opened = asked.and_then(|asked| match open(&querier, &asked.tenant) {
+            Ok(open) => Ok((asked, open)),
+            Err(error) => Err(Closed(error)),
+        });
+        match opened {
+            Ok((asked, open)) => show(querier, asked, call, open, socket).await,
+            Err(Closed(error)) => {
                 // The client may have gone already.
                 let _ = socket.send(super::watch::closing(&error)).await;
             }
@@ -100,26 +109,43 @@ pub(super) fn only_tenant(call: &Call) -> Result<TenantId, Error> {
     Ok(call.tenants.first().clone())
 }
 
-fn asked(querier: &Querier, call: &Call, form: Form) -> Result<Asked, Error> {
+fn asked(querier: &Querier, call: &Call, form: Form) -> Result<Result<Asked, Closed>, Error> {
     let params = &call.params;
-    let expr = with_regexp(live_query(params.query())?, params);
-    call.limits.check_matchers(&expr.selector)?;
+    let expr = match live_query(params.query()) {
+        Err(error) if query::logql::parse(params.query()).is_ok_and(is_metric) => Err(error),
+        expr => Ok(with_regexp(expr?, params)),
+    };
+    if let Ok(expr) = &expr {
+        call.limits.check_matchers(&expr.selector)?;
+    }
     let delay = params.integer("delay_for")?.unwrap_or(0);
-    if delay > DELAY_SECONDS_MAX {
+    // Loki's words for a negative one, too.
+    if !(0..=DELAY_SECONDS_MAX).contains(&delay) {
         return Err(Error::Invalid(format!(
             "delay_for can't be greater than {DELAY_SECONDS_MAX}"
         )));
     }
     let limit = params.limit("limit", HISTORY_ENTRIES)?;
-    let start = params.timestamp("start", querier.shared.now() - HISTORY_NANOS)?;
-    Ok(Asked {
-        tenant: only_tenant(call)?,
+    let now = querier.shared.now();
+    let (start, _) = params.bounds(now)?;
+    let tenant = only_tenant(call)?;
+    let expr = match expr {
+        Ok(_) if start > now => return Ok(Err(Closed(Error::Invalid(IN_THE_FUTURE.into())))),
+        Ok(expr) => expr,
+        Err(error) => return Ok(Err(Closed(error))),
+    };
+    Ok(Ok(Asked {
+        tenant,
         expr,
         start,
         limit: limit.min(querier.shared.config.entries_max),
-        delay_nanos: delay.max(0) * NANOS_PER_SECOND,
+        delay_nanos: delay * NANOS_PER_SECOND,
         form,
-    })
+    }))
+}
+
+fn is_metric(expr: Expr) -> bool {
+    matches!(expr, Expr::Metric(_))
 }
 
 async fn show(querier: Querier, asked: Asked, call: Call, open: OpenTail, socket: WebSocket) {

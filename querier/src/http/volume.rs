@@ -35,6 +35,8 @@ pub(super) async fn stats(State(querier): State<Querier>, call: Call) -> Result<
 /// `/loki/api/v1/index/shards`: a query is cut up inside, so to its clients it is one shard.
 pub(super) async fn shards(State(querier): State<Querier>, call: Call) -> Result<Response, Error> {
     const NOT_POSITIVE: &str = "targetBytesPerShard must be a positive value";
+    // Checked first, as in Loki; the query is last.
+    call.params.range_query(querier.shared.now())?;
     let target = call.params.get("targetBytesPerShard");
     let target = target.and_then(parse_size).filter(|bytes| *bytes > 0);
     if target.is_none() {

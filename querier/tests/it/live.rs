@@ -110,8 +110,11 @@ async fn a_tail_request_that_is_wrong_is_refused_before_the_upgrade() {
     let address = serve(&world).await;
     for (query, status) in [
         ("{app=", 400),
-        ("rate({app=\"a\"}[1m])", 400),
         ("{app=\"a\"}&delay_for=6", 400),
+        ("{app=\"a\"}&delay_for=-1", 400),
+        ("{app=\"a\"}&since=x", 400),
+        ("{app=\"a\"}&end=x", 400),
+        ("rate({app=\"a\"}[1m])&limit=x", 400),
         ("{app=\"a\"} | sort by (x)", 400),
     ] {
         let (query, rest) = query.split_once('&').unwrap_or((query, ""));
@@ -135,6 +138,28 @@ async fn a_tail_request_that_is_wrong_is_refused_before_the_upgrade() {
     assert_eq!(u16::from(close.code), 1011);
     let reason = "max concurrent tail requests limit exceeded, count > limit (2 > 1)";
     assert_eq!(&*close.reason, reason);
+}
+
+#[tokio::test]
+async fn a_tail_of_numbers_or_of_the_future_is_closed_with_the_reason() {
+    let world = World::new();
+    let address = serve(&world).await;
+    let lines = escape("{app=\"a\"}");
+    let late = "rpc error: code = Code(400) desc = this data is no longer available, it is past now - \
+                max_query_lookback (0s)";
+    for (query, reason) in [
+        (
+            escape("rate({app=\"a\"}[1m])"),
+            "only log selector is supported",
+        ),
+        (format!("{lines}&start={}", NOW + 1), late),
+    ] {
+        let mut socket = connect(address, &format!("/loki/api/v1/tail?query={query}")).await;
+        let Message::Close(Some(close)) = socket.next().await.unwrap().unwrap() else {
+            panic!("{query}: the view was not closed");
+        };
+        assert_eq!((u16::from(close.code), &*close.reason), (1011, reason));
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde::de::{
 use serde_json::value::RawValue;
 
 use crate::json::{Text, TextMap, ValueMap};
-use crate::{Error, Flaw, Receiver};
+use crate::{Error, Flaw, Receiver, repaired};
 
 /// Decodes the JSON form of a push, decompressed:
 ///
@@ -19,13 +19,25 @@ use crate::{Error, Flaw, Receiver};
 /// stands behind the object is not looked at; a label value that is not a string is its JSON text.
 /// A time that is not a number is a [`Flaw`] of its record; any other shape refuses the body.
 ///
+/// Bytes that are no UTF-8 are U+FFFD.
+///
+/// Loki reads nothing behind the object. What stands there is looked over here, too, unless it could be
+/// another push: those records would be lost, and nobody be told.
+///
 /// # Errors
 /// [`Error::Json`] with line and column; the receiver may have taken records by then.
 pub fn decode_json(body: &[u8], receiver: &mut impl Receiver) -> Result<(), Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    deserializer.deserialize_map(Push(receiver))?;
-    deserializer.end()?;
-    Ok(())
+    let body = repaired(body, char::REPLACEMENT_CHARACTER);
+    let mut deserializer = serde_json::Deserializer::from_str(&body);
+    deserializer.deserialize_any(Push(receiver))?;
+    let Err(error) = deserializer.end() else {
+        return Ok(());
+    };
+    let end = deserializer.into_iter::<IgnoredAny>().byte_offset();
+    match body.get(end..).is_some_and(|rest| rest.contains('{')) {
+        true => Err(error.into()),
+        false => Ok(()),
+    }
 }
 
 struct Push<'r, R>(&'r mut R);
@@ -35,6 +47,11 @@ impl<'de, R: Receiver> Visitor<'de> for Push<'_, R> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with \"streams\"")
+    }
+
+    /// `null`, which names no stream.
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {

@@ -6,7 +6,7 @@ use model::Timestamp;
 use super::mapping::{Mapper, RecordFields, ScopeFields};
 use super::value::Value;
 use crate::wire::{DEPTH_MAX, Reader, WireType, wrong_layout};
-use crate::{Error, Flaw, Receiver, WireError};
+use crate::{Error, Flaw, Receiver, WireError, repaired};
 
 /// Decodes an `ExportLogsServiceRequest`, decompressed. `arrival` is the time of records that have
 /// none. Text that is not UTF-8 is a [`Flaw`] of the record, or of every record of the resource or
@@ -283,7 +283,10 @@ fn decode_value<'a>(
     let mut value = Value::Empty;
     while let Some((number, wire_type)) = message.field()? {
         value = match (number, wire_type) {
-            (1, WireType::Bytes) => Value::Text(Cow::Borrowed(text(message.bytes()?, field)?)),
+            (1, WireType::Bytes) => {
+                let mark = char::REPLACEMENT_CHARACTER;
+                Value::Text(repaired(message.bytes()?, mark))
+            }
             (2, WireType::Varint) => Value::Bool(message.varint()? != 0),
             (3, WireType::Varint) => Value::Int(message.varint()? as i64),
             (4, WireType::Fixed64) => Value::Double(f64::from_bits(message.fixed64()?)),

@@ -244,6 +244,14 @@ fn json(body: &str) -> Result<Vec<Said>, Error> {
 }
 
 #[test]
+fn bytes_of_json_that_are_no_text_are_marked() {
+    let mut recorder = Recorder::default();
+    let body = b"{\"streams\":[{\"stream\":{},\"values\":[[\"1\",\"caf\xe9\"]]}]}\xff";
+    decode_json(body, &mut recorder).unwrap();
+    assert_eq!(recorder.said[1], record(1, "caf\u{fffd}", &[]));
+}
+
+#[test]
 fn json_pushes_of_every_shape_are_read() {
     let two = vec![
         pairs(&[("app", "x"), ("b", "c\"")]),
@@ -256,7 +264,14 @@ fn json_pushes_of_every_shape_are_read() {
     ] {
         assert_eq!(json(body), Ok(two.clone()), "{body}");
     }
-    for body in ["{}", r#"{"streams":null}"#, r#"{"streams":[]}"#] {
+    for body in [
+        "{}",
+        "null",
+        r#"{"streams":null}"#,
+        r#"{"streams":[]}"#,
+        r#"{"streams":[]} x"#,
+        r#"{"streams":[]}}"#,
+    ] {
         assert_eq!(json(body), Ok(Vec::new()), "{body}");
     }
     let empty = r#"{"streams":[{"stream":{"a":"b"},"values":null},{"values":[]}]}"#;
@@ -339,7 +354,7 @@ fn malformed_json_names_line_and_column() {
         ),
         ("{\"streams\":[\n}", "line 2 column 1"),
         (
-            r#"{"streams":[]} x"#,
+            r#"{"streams":[]} {"streams":[]}"#,
             "trailing characters at line 1 column 16",
         ),
     ] {

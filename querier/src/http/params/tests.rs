@@ -18,6 +18,8 @@ fn times_are_read_by_their_form() {
         ("-5", -5_000_000_000),
         ("2023-11-14T22:13:20Z", NOW),
         ("2023-11-14T23:13:20.000000001+01:00", NOW + 1),
+        ("0001-01-01T00:00:00Z", Timestamp::MIN),
+        ("2300-01-01T00:00:00Z", Timestamp::MAX),
     ];
     for (text, want) in cases {
         assert_eq!(parse_timestamp(text), Ok(want), "{text}");
