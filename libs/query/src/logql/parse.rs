@@ -25,7 +25,7 @@ use super::deep;
 use token::{Kind, Token};
 
 pub(crate) use number::underscores_are_right;
-pub(crate) use units::{format_bytes, format_duration, is_shown, quote};
+pub(crate) use units::{format_bytes, format_duration, is_shown, quote, unquote};
 pub use units::{parse_bytes, parse_duration};
 
 /// Longest text that is parsed, bytes, excluded (as in Loki).
@@ -333,7 +333,10 @@ impl<'a> Parser<'a> {
     }
 
     fn error_here(&self, message: String) -> ParseError {
-        let token = self.token();
+        self.error_at(self.token(), message)
+    }
+
+    fn error_at(&self, token: &Token, message: String) -> ParseError {
         ParseError {
             message,
             line: token.line,
@@ -344,15 +347,19 @@ impl<'a> Parser<'a> {
     /// The token that comes next is none of those that may stand here. Loki names the expected
     /// ones only when they are at most four.
     fn unexpected(&self, expecting: &[&str]) -> ParseError {
-        if let Kind::Bad(message) = self.kind() {
-            return self.error_here(message.clone());
+        self.unexpected_token(self.token(), expecting)
+    }
+
+    fn unexpected_token(&self, token: &Token, expecting: &[&str]) -> ParseError {
+        if let Kind::Bad(message) = &token.kind {
+            return self.error_at(token, message.clone());
         }
-        let mut message = format!("syntax error: unexpected {}", self.kind());
+        let mut message = format!("syntax error: unexpected {}", token.kind);
         for (at, name) in expecting.iter().enumerate() {
             message.push_str(if at == 0 { ", expecting " } else { " or " });
             message.push_str(name);
         }
-        self.error_here(message)
+        self.error_at(token, message)
     }
 }
 

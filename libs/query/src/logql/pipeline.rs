@@ -357,6 +357,7 @@ impl Pipeline {
         let LabelNeed::Only(list) = need else {
             let hints = Hints {
                 wanted: None,
+                any_read: !known,
                 preserve_error: false,
                 early: self.early(need),
             };
@@ -374,6 +375,7 @@ impl Pipeline {
         }
         let hints = Hints {
             wanted: Some(wanted),
+            any_read: !known,
             preserve_error,
             early: self.early(need),
         };

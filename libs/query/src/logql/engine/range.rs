@@ -393,7 +393,7 @@ fn refuse_ordering(log: &LogExpr) -> Result<(), EngineError> {
 }
 
 /// Labels of which the selector names the one value; a label that it names twice is left out. As in
-/// Loki, `name=""` says nothing yet, but takes away what stood before it.
+/// Loki, `name=""` says nothing yet, but takes away what stood before it, and `__name__` is never among them.
 fn absent_labels(aggregation: &RangeAggregation) -> LabelSet {
     let RangeInput::Logs(logs) = &aggregation.over else {
         return LabelSet::default();
@@ -405,6 +405,7 @@ fn absent_labels(aggregation: &RangeAggregation) -> LabelSet {
         let mut others = others.filter(|(other, m)| other != at && m.name == matcher.name);
         matcher.op == MatchOp::Equal
             && !matcher.value.is_empty()
+            && matcher.name != "__name__"
             && others.all(|(other, m)| other < *at && says_nothing(m))
     });
     LabelSet::new(equal.map(|(_, m)| (m.name.as_str(), m.value.as_str())))

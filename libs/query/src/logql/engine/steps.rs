@@ -76,6 +76,8 @@ enum Kind {
 impl Windows {
     pub(super) fn new(steps: &Steps, range: i64, offset: i64) -> Self {
         let first_end = steps.start.saturating_sub(offset);
+        // Nothing is in a window without length.
+        let count = if range > 0 { steps.count } else { 0 };
         let range = range.max(1);
         let kind = if range <= steps.step || steps.count <= 1 {
             Kind::Apart
@@ -92,7 +94,7 @@ impl Windows {
             first_end,
             step: steps.step,
             range,
-            count: steps.count,
+            count,
             kind,
         }
     }

@@ -202,6 +202,8 @@ impl Parser<'_> {
             }
             if bare && self.unwrap_follows() {
                 self.rest_of_range(&mut parts)?;
+            } else if bare && self.take("|") {
+                return Err(self.unexpected(&["unwrap"]));
             }
             return Ok(parts);
         }

@@ -269,7 +269,7 @@ impl Parser<'_> {
             return Err(self.unexpected(expecting));
         }
         // Loki has no subqueries: without one, it is the expression that must not stand here.
-        let refusal = self.unexpected(expecting);
+        let refusal = self.refusal_inside(expecting);
         let (inner, height) = self.nested(|parser| parser.operand(false))?;
         let (Expr::Metric(expr), &Kind::Subquery { range, step, .. }) = (inner, self.kind()) else {
             return Err(refusal);
@@ -286,6 +286,18 @@ impl Parser<'_> {
             offset,
         };
         Ok((subquery, height))
+    }
+
+    /// What is wrong with a range aggregation of this expression: the first word that is no parenthesis before it.
+    fn refusal_inside(&self, expecting: &[&str]) -> ParseError {
+        let mut ahead = 0;
+        while self.token_after(ahead).kind == Kind::Word("(") {
+            ahead += 1;
+        }
+        match (ahead, &self.token_after(ahead).kind) {
+            (0, _) | (_, Kind::Word("{")) => self.unexpected(expecting),
+            _ => self.unexpected_token(self.token_after(ahead), &["{", "("]),
+        }
     }
 
     /// `by (a)` or `without (a)`, if it comes next.

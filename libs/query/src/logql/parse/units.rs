@@ -245,7 +245,7 @@ pub(crate) fn is_shown(c: char) -> bool {
 }
 
 /// What stands between double quotes, with Go's escapes resolved.
-pub(super) fn unquote(text: &str) -> Result<String, &'static str> {
+pub(crate) fn unquote(text: &str) -> Result<String, &'static str> {
     const INVALID: &str = "invalid char escape";
     if !text.contains('\\') {
         return Ok(text.to_owned());

@@ -70,6 +70,8 @@ struct Slot {
 pub(super) struct Hints {
     /// `None`: all are wanted.
     pub(super) wanted: Option<Vec<NameId>>,
+    /// A stage may look at any label that there is, though parsers leave out what is not wanted.
+    pub(super) any_read: bool,
     /// Somebody looks at `__error__`: rows with an error are counted, not refused.
     pub(super) preserve_error: bool,
     /// Conditions on one label, wherever they stand in the pipeline: a parser that sets the label
@@ -197,13 +199,13 @@ impl Row {
     }
 
     pub(super) fn add_metadata_pair(&mut self, name: &str, value: &str) {
-        // With a list of wanted names, all names that any stage or the consumer reads are pinned.
-        let id = match &self.hints.wanted {
-            Some(_) => match self.names.find(name) {
+        // With a list of wanted names, all names that any stage or the consumer reads are pinned, if that is known.
+        let id = match self.hints.wanted.is_none() || self.hints.any_read {
+            true => self.names.id(name),
+            false => match self.names.find(name) {
                 Some(id) => id,
                 None => return,
             },
-            None => self.names.id(name),
         };
         match name {
             ERROR_LABEL => self.error.push_str(value),

@@ -5,7 +5,6 @@
 
 mod alert;
 mod builtins;
-mod check;
 mod compare;
 mod decimal;
 mod functions;
@@ -16,6 +15,7 @@ mod methods;
 mod printf;
 mod run;
 mod strings;
+mod syntax;
 mod text;
 mod times;
 mod value;
@@ -107,16 +107,17 @@ impl Template {
         kind: &'static str,
         names: &mut Names,
     ) -> Result<Self, String> {
-        let wrong = |error: gotmpl::TemplateError| check::in_words_of_go(&error.to_string());
+        let knows = |name: &str| functions::signature(name).is_some();
+        if let Some((line, problem)) = syntax::refusal(kind, text, &knows) {
+            return Err(format!("template: {kind}:{line}: {problem}"));
+        }
+        let wrong = |error: gotmpl::TemplateError| error.to_string();
         let template = gotmpl::Template::new(kind).parse(text).map_err(wrong)?;
         let trees: BTreeMap<String, ListNode> = template
             .templates()
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), template.lookup(name)?.clone())))
             .collect();
-        if let Some(problem) = check::refusal(text, trees.values()) {
-            return Err(format!("template: {kind}:1: {problem}"));
-        }
         let mut seen = Seen::default();
         let mut parts = None;
         for (name, tree) in &trees {
@@ -138,15 +139,6 @@ impl Template {
             {
                 parts = Some(Vec::new());
             }
-        }
-        if let Some(unknown) = seen
-            .functions
-            .iter()
-            .find(|name| functions::signature(name).is_none())
-        {
-            return Err(format!(
-                "template: {kind}:1: function {unknown:?} not defined"
-            ));
         }
         let fields = seen
             .fields
@@ -296,7 +288,6 @@ struct Seen {
     /// variables.
     plain: Vec<String>,
     is_main: bool,
-    functions: Vec<String>,
     all: bool,
     line: bool,
 }
@@ -369,7 +360,6 @@ impl Seen {
             },
             Expr::Identifier(_, name) => {
                 self.line |= name == "__line__";
-                self.functions.push(name.to_string());
             }
             Expr::Pipe(_, pipe) => self.pipe(pipe),
             Expr::Chain(_, inner, _) => {

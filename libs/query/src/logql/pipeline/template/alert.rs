@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use gotmpl::parse::ListNode;
 
-use super::check;
 use super::functions::{Failure, Outcome, fail, text};
 use super::run::{self, Dialect, Program, Queries};
+use super::syntax;
 use super::value::Value;
 use crate::Halt;
 
@@ -47,26 +47,17 @@ impl AlertTemplate {
     /// What is wrong with it, in Go's words.
     pub fn parse(name: &str, source: &str) -> Result<AlertTemplate, String> {
         let source = format!("{VARIABLES}{source}");
-        let wrong = |error: gotmpl::TemplateError| {
-            without_column(name, &check::in_words_of_go(&error.to_string()))
-        };
+        let knows = |name: &str| signature(name).is_some();
+        if let Some((line, problem)) = syntax::refusal(name, &source, &knows) {
+            return Err(format!("template: {name}:{line}: {problem}"));
+        }
+        let wrong = |error: gotmpl::TemplateError| without_column(name, &error.to_string());
         let template = gotmpl::Template::new(name).parse(&source).map_err(wrong)?;
         let trees: BTreeMap<String, ListNode> = template
             .templates()
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), template.lookup(name)?.clone())))
             .collect();
-        if let Some(problem) = check::refusal(&source, trees.values()) {
-            return Err(format!("template: {name}:1: {problem}"));
-        }
-        let mut seen = super::Seen::default();
-        trees.values().for_each(|tree| seen.list(tree));
-        let unknown = seen.functions.iter().find(|name| signature(name).is_none());
-        if let Some(unknown) = unknown {
-            return Err(format!(
-                "template: {name}:1: function {unknown:?} not defined"
-            ));
-        }
         Ok(AlertTemplate(Program {
             kind: name.into(),
             dialect: Dialect::Alerts,

@@ -80,10 +80,7 @@ fn index(item: &Value, at: &Value) -> Outcome {
         },
         Value::List(items) => {
             let at = position(at, items.len())?;
-            items
-                .get(at)
-                .cloned()
-                .ok_or_else(|| out_of_range(at as i64))
+            items.get(at).cloned().ok_or_else(|| behind("slice"))
         }
         Value::String(_) | Value::Bytes(_) => {
             let bytes = match item {
@@ -93,8 +90,12 @@ fn index(item: &Value, at: &Value) -> Outcome {
             };
             let at = position(at, bytes.len())?;
             let byte = bytes.get(at);
-            byte.map(|byte| Value::Byte(*byte))
-                .ok_or_else(|| out_of_range(at as i64))
+            byte.map(|byte| Value::Byte(*byte)).ok_or_else(|| {
+                behind(match item {
+                    Value::Bytes(_) => "slice",
+                    _ => "string",
+                })
+            })
         }
         Value::Nil => Err(fail("index of untyped nil")),
         other => Err(fail(format!(
@@ -117,6 +118,11 @@ fn position(at: &Value, length: usize) -> Result<usize, Failure> {
         .ok()
         .filter(|at| *at <= length)
         .ok_or_else(|| out_of_range(at))
+}
+
+/// Go's check lets the length itself pass; then its reflection fails.
+fn behind(kind: &str) -> Failure {
+    fail(format!("reflect: {kind} index out of range"))
 }
 
 fn out_of_range(at: i64) -> Failure {

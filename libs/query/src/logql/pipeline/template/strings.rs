@@ -115,12 +115,20 @@ fn register_sprig(map: &mut Bodies) {
             both => both,
         };
         if start > end || end > length || end < 0 {
-            return Err(fail(format!(
-                "runtime error: slice bounds out of range [{start}:{end}]"
-            )));
+            return Err(fail(out_of_bounds(start, end, length)));
         }
         bytes_of(source, start as usize, end as usize)
     });
+}
+
+/// Go's words for a part that is not in a text so long.
+fn out_of_bounds(start: i64, end: i64, length: i64) -> String {
+    let bounds = match (start, end) {
+        (0, end) if end > length => format!("[:{end}] with length {length}"),
+        (0, end) if end < 0 => format!("[:{end}]"),
+        (start, end) => format!("[{start}:{end}]"),
+    };
+    format!("runtime error: slice bounds out of range {bounds}")
 }
 
 fn register_layout(map: &mut Bodies) {

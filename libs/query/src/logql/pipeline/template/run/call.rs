@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use gotmpl::parse::{Expr, Number};
 
+use super::super::functions::fail;
 use super::super::value::Value;
 use super::super::{alert, functions};
-use super::place::At;
+use super::place::{self, At};
 use super::{Dialect, Run, Step};
 
 /// What a parameter takes.
@@ -62,6 +63,12 @@ impl<'p> Run<'p, '_> {
         let values = self.arguments(dot, params, more, args, piped)?;
         self.before_call(name, &values)?;
         let outcome = match (self.program.dialect, name) {
+            // Go names what it should call as it is written.
+            (_, "call") if !args.is_empty() && !matches!(values[0], Value::Nil) => {
+                let called = place::text(&self.program.source, &args[0]);
+                let kind = values[0].type_name();
+                Err(fail(format!("non-function {called} of type {kind}")))
+            }
             (Dialect::Lines, _) => functions::call(name, &values),
             (Dialect::Alerts, "query") => (self.queries)(&values),
             (Dialect::Alerts, _) => alert::call(name, &values, self.root),

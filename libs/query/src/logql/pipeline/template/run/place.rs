@@ -64,7 +64,7 @@ fn offset_of(source: &str, expr: &Expr) -> usize {
     }
 }
 
-fn text(source: &str, expr: &Expr) -> String {
+pub(super) fn text(source: &str, expr: &Expr) -> String {
     let fields =
         |fields: &[_]| -> String { fields.iter().map(|field| format!(".{field}")).collect() };
     match expr {
