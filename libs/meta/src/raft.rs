@@ -3,6 +3,7 @@
 
 use std::io::Cursor;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use openraft::{ErrorSubject, ErrorVerb, StorageError, StorageIOError};
 use rpc::{Command, Outcome};
@@ -34,6 +35,9 @@ pub(crate) type Membership = openraft::StoredMembership<u64, openraft::BasicNode
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<u64, openraft::BasicNode>;
 pub(crate) type Metrics = openraft::RaftMetrics<u64, openraft::BasicNode>;
 pub(crate) type Failure = StorageError<u64>;
+
+/// How often a read is tried again while the disk is full.
+const READ_AGAIN_EVERY: Duration = Duration::from_millis(100);
 
 /// A command on its way into the log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -147,6 +151,20 @@ impl Kept {
     pub(crate) fn fault(&self) -> Option<Error> {
         let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         fault.clone()
+    }
+
+    /// Reads, again and again while a write waits for space: whoever reads cannot go on either, and
+    /// an error would end the replicated log.
+    pub(crate) async fn read<T>(
+        &self,
+        read: impl Fn(&dyn Store) -> Result<T, Error>,
+    ) -> Result<T, Failure> {
+        loop {
+            match read(&*self.store) {
+                Err(Error::OutOfSpace { .. }) => tokio::time::sleep(READ_AGAIN_EVERY).await,
+                other => return other.map_err(|error| self.fail(ErrorVerb::Read, error)),
+            }
+        }
     }
 
     /// Remembers the error, and gives it in openraft's words.

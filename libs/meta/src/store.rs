@@ -50,7 +50,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// The values with these numbers, in order.
     ///
     /// # Errors
-    /// As [`Error`] says.
+    /// As [`Error`] says. `OutOfSpace` while a write waits for space: then it can be read again later.
     fn read(
         &self,
         shelf: Shelf,
@@ -60,7 +60,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// The greatest number on the shelf.
     ///
     /// # Errors
-    /// As [`Error`] says.
+    /// As [`read`](Self::read).
     fn last(&self, shelf: Shelf) -> Result<Option<u64>, Error>;
 
     /// What a write is waiting for, if one is.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Entry, Failure, Kept, LogId, Types, Vote};
-use crate::store::{Change, Shelf};
+use crate::store::{Change, Shelf, Store};
 
 /// Numbers on the shelf of single values; the identity has 0.
 const VOTE: u64 = 1;
@@ -50,8 +50,8 @@ impl Log {
         written.map_err(|error| self.kept.fail(ErrorVerb::Write, error))
     }
 
-    fn single<T: DeserializeOwned>(&self, number: u64) -> Result<Option<T>, Failure> {
-        let values = read(&self.kept, Shelf::State, number..=number)?;
+    async fn single<T: DeserializeOwned>(&self, number: u64) -> Result<Option<T>, Failure> {
+        let values = read(&self.kept, Shelf::State, number..=number).await?;
         let Some((_, bytes)) = values.first() else {
             return Ok(None);
         };
@@ -66,11 +66,10 @@ impl RaftLogStorage<Types> for Log {
     type LogReader = Reader;
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, Failure> {
-        let purged: Option<LogId> = self.single(PURGED)?;
-        let last = self.kept.store.last(Shelf::Log);
-        let last = last.map_err(|error| self.kept.fail(ErrorVerb::Read, error))?;
+        let purged: Option<LogId> = self.single(PURGED).await?;
+        let last = self.kept.read(|store| store.last(Shelf::Log)).await?;
         let last = match last {
-            Some(index) => entries(&self.kept, index..=index)?.pop(),
+            Some(index) => entries(&self.kept, index..=index).await?.pop(),
             None => None,
         };
         Ok(LogState {
@@ -91,7 +90,7 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, Failure> {
-        self.single(VOTE)
+        self.single(VOTE).await
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), Failure> {
@@ -102,7 +101,7 @@ impl RaftLogStorage<Types> for Log {
     async fn read_committed(&mut self) -> Result<Option<LogId>, Failure> {
         match self.committed {
             Some(committed) => Ok(Some(committed)),
-            None => self.single(COMMITTED),
+            None => self.single(COMMITTED).await,
         }
     }
 
@@ -145,7 +144,7 @@ impl RaftLogReader<Types> for Log {
     where
         R: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        entries(&self.kept, inclusive(&range))
+        entries(&self.kept, inclusive(&range)).await
     }
 }
 
@@ -154,7 +153,7 @@ impl RaftLogReader<Types> for Reader {
     where
         R: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        entries(&self.kept, inclusive(&range))
+        entries(&self.kept, inclusive(&range)).await
     }
 
     async fn limited_get_log_entries(
@@ -165,7 +164,8 @@ impl RaftLogReader<Types> for Reader {
         let mut found = Vec::new();
         let mut bytes = 0;
         for index in start..end {
-            let Some((_, value)) = read(&self.kept, Shelf::Log, index..=index)?.pop() else {
+            let mut values = read(&self.kept, Shelf::Log, index..=index).await?;
+            let Some((_, value)) = values.pop() else {
                 break;
             };
             bytes += value.len();
@@ -193,21 +193,21 @@ fn inclusive(range: &impl RangeBounds<u64>) -> RangeInclusive<u64> {
     }
 }
 
-fn entries(kept: &Kept, range: RangeInclusive<u64>) -> Result<Vec<Entry>, Failure> {
-    let values = read(kept, Shelf::Log, range)?;
+async fn entries(kept: &Kept, range: RangeInclusive<u64>) -> Result<Vec<Entry>, Failure> {
+    let values = read(kept, Shelf::Log, range).await?;
     values
         .iter()
         .map(|(index, value)| decode(kept, *index, value))
         .collect()
 }
 
-fn read(
+async fn read(
     kept: &Kept,
     shelf: Shelf,
     numbers: RangeInclusive<u64>,
 ) -> Result<Vec<(u64, Vec<u8>)>, Failure> {
-    let values = kept.store.read(shelf, numbers);
-    values.map_err(|error| kept.fail(ErrorVerb::Read, error))
+    let read = |store: &dyn Store| store.read(shelf, numbers.clone());
+    kept.read(read).await
 }
 
 fn decode(kept: &Kept, index: u64, value: &[u8]) -> Result<Entry, Failure> {

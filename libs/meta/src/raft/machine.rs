@@ -9,7 +9,7 @@ use rpc::Catalog;
 
 use super::{Applied, Entry, Failure, Kept, LogId, Membership, Proposal, SnapshotMeta, Types};
 use crate::replica::Replica;
-use crate::store::{Change, Shelf};
+use crate::store::{Change, Shelf, Store};
 use crate::wire::{self, WireError};
 use crate::{Error, StateMachine};
 
@@ -41,7 +41,10 @@ impl Machine {
             applied: None,
             membership: Membership::default(),
         };
-        if let Some((meta, catalog)) = stored(&machine.kept)? {
+        let kept = &machine.kept;
+        let newest = newest(&*kept.store).map_err(|error| kept.fail(ErrorVerb::Read, error))?;
+        if let Some(bytes) = newest {
+            let (meta, catalog) = parse(kept, bytes)?;
             machine.restore(&meta, &catalog)?;
         }
         Ok(machine)
@@ -146,10 +149,13 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, Failure> {
-        let found = stored(&self.kept)?;
-        Ok(found.map(|(meta, bytes)| Snapshot {
+        let Some(bytes) = self.kept.read(newest).await? else {
+            return Ok(None);
+        };
+        let (meta, catalog) = parse(&self.kept, bytes)?;
+        Ok(Some(Snapshot {
             meta,
-            snapshot: Box::new(Cursor::new(bytes)),
+            snapshot: Box::new(Cursor::new(catalog)),
         }))
     }
 }
@@ -168,8 +174,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
 /// Keeps a snapshot: what it covers as a line of JSON, then the catalog. Older ones go.
 async fn store(kept: &Kept, meta: &SnapshotMeta, catalog: &[u8]) -> Result<(), Failure> {
     let index = meta.last_log_id.map_or(0, |at| at.index);
-    let newest = kept.store.last(Shelf::Snapshot);
-    let newest = newest.map_err(|error| kept.fail(ErrorVerb::Read, error))?;
+    let newest = kept.read(|store| store.last(Shelf::Snapshot)).await?;
     if newest.is_some_and(|newest| newest > index) {
         return Ok(());
     }
@@ -185,21 +190,22 @@ async fn store(kept: &Kept, meta: &SnapshotMeta, catalog: &[u8]) -> Result<(), F
     written.map_err(|error| kept.fail(ErrorVerb::Write, error))
 }
 
-fn stored(kept: &Kept) -> Result<Option<(SnapshotMeta, Vec<u8>)>, Failure> {
-    let read = |error| kept.fail(ErrorVerb::Read, error);
-    let Some(newest) = kept.store.last(Shelf::Snapshot).map_err(read)? else {
+/// The newest snapshot, as [`store`] keeps it.
+fn newest(store: &dyn Store) -> Result<Option<Vec<u8>>, Error> {
+    let Some(newest) = store.last(Shelf::Snapshot)? else {
         return Ok(None);
     };
-    let values = kept.store.read(Shelf::Snapshot, newest..=newest);
-    let Some((_, mut bytes)) = values.map_err(read)?.pop() else {
-        return Ok(None);
-    };
+    let mut values = store.read(Shelf::Snapshot, newest..=newest)?;
+    Ok(values.pop().map(|(_, bytes)| bytes))
+}
+
+fn parse(kept: &Kept, mut bytes: Vec<u8>) -> Result<(SnapshotMeta, Vec<u8>), Failure> {
     let line = bytes.iter().position(|byte| *byte == b'\n');
     let line = line.ok_or_else(|| kept.corrupt("the snapshot", "its first line has no end"))?;
     let meta = serde_json::from_slice(&bytes[..line])
         .map_err(|error| kept.corrupt("the snapshot's first line", error))?;
     bytes.drain(..=line);
-    Ok(Some((meta, bytes)))
+    Ok((meta, bytes))
 }
 
 fn wire_failure(kept: &Kept, what: &str, error: WireError) -> Failure {

@@ -1,16 +1,19 @@
 //! openraft's own suite over both stores, and what our log and machine promise beyond it.
 
+use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
-use openraft::StorageError;
+use openraft::storage::{RaftLogStorage, RaftStateMachine};
 use openraft::testing::{StoreBuilder, Suite};
+use openraft::{EntryPayload, RaftLogReader, StorageError};
 use tempfile::TempDir;
 
 use super::log::Log;
 use super::machine::Machine;
 use super::*;
 use crate::replica::Replica;
-use crate::store::{DiskStore, MemoryStore};
+use crate::store::{Change, DiskStore, MemoryStore, Shelf};
 
 struct InMemory;
 struct OnDisk;
@@ -44,4 +47,36 @@ fn the_log_in_memory_passes_openrafts_suite() {
 #[test]
 fn the_log_on_disk_passes_openrafts_suite() {
     Suite::test_all(OnDisk).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_of_log_and_snapshot_wait_while_the_disk_is_full() {
+    let folder = TempDir::new().unwrap();
+    let store = Arc::new(DiskStore::open(folder.path()).unwrap());
+    let (mut log, mut machine) = build(Arc::clone(&store) as Arc<dyn Store>).unwrap();
+    let entry = Entry {
+        log_id: LogId::default(),
+        payload: EntryPayload::Blank,
+    };
+    let put = |at| Change::Put(Shelf::Log, at, serde_json::to_vec(&entry).unwrap());
+    store.write(vec![put(0)]).await.unwrap();
+    let full = File::options().read(true).write(true).open("/dev/full");
+    let file = store.witnessed_by(full.unwrap()).unwrap();
+    let (writer, change) = (Arc::clone(&store), put(1));
+    let write = tokio::spawn(async move { writer.write(vec![change]).await });
+    while store.trouble().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let mut reader = log.get_log_reader().await;
+    let entries = tokio::spawn(async move { reader.try_get_log_entries(0..9).await });
+    let vote = tokio::spawn(async move { log.read_vote().await });
+    let snapshot = tokio::spawn(async move { machine.get_current_snapshot().await });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!write.is_finished() && !entries.is_finished());
+    assert!(!vote.is_finished() && !snapshot.is_finished());
+    store.witnessed_by(file).unwrap();
+    write.await.unwrap().unwrap();
+    assert_eq!(entries.await.unwrap().unwrap().len(), 2);
+    assert!(vote.await.unwrap().unwrap().is_none());
+    assert!(snapshot.await.unwrap().unwrap().is_none());
 }

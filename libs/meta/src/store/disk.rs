@@ -47,8 +47,8 @@ pub struct DiskStore {
 #[derive(Debug)]
 struct Inner {
     folder: PathBuf,
-    /// `None` after a failed write, until it could be opened again, and when closed.
-    db: RwLock<Option<sled::Db>>,
+    /// Why there is none: after a failed write, until it could be opened again, and when closed.
+    db: RwLock<Result<sled::Db, Error>>,
     writer: Mutex<Option<Writer>>,
     trouble: Mutex<Option<Error>>,
 }
@@ -83,7 +83,7 @@ impl DiskStore {
         Ok(DiskStore {
             inner: Arc::new(Inner {
                 folder: folder.to_owned(),
-                db: RwLock::new(Some(db)),
+                db: RwLock::new(Ok(db)),
                 writer: Mutex::new(Some(Writer {
                     file: Some(file),
                     witness,
@@ -91,6 +91,13 @@ impl DiskStore {
                 trouble: Mutex::new(None),
             }),
         })
+    }
+
+    /// Writes the version to another file from here on, and gives back the one before.
+    #[cfg(test)]
+    pub(crate) fn witnessed_by(&self, file: File) -> Option<File> {
+        let mut writer = lock(&self.inner.writer);
+        writer.as_mut().map(|writer| writer.witness.replace(file))
     }
 }
 
@@ -134,10 +141,11 @@ impl Store for DiskStore {
     }
 
     fn last(&self, shelf: Shelf) -> Result<Option<u64>, Error> {
-        let db = self.inner.db()?;
-        let key = guarded(&self.inner.folder, || {
-            let prefix = [byte_of(shelf)];
-            db.scan_prefix(prefix).keys().next_back().transpose()
+        let key = self.inner.with_db(|db| {
+            guarded(&self.inner.folder, || {
+                let prefix = [byte_of(shelf)];
+                db.scan_prefix(prefix).keys().next_back().transpose()
+            })
         })?;
         key.map(|key| self.inner.parse(&key).map(|(number, _)| number))
             .transpose()
@@ -153,7 +161,8 @@ impl Store for DiskStore {
 
     fn close(&self) {
         let mut writer = lock(&self.inner.writer);
-        self.inner.set_db(None);
+        let closed = self.inner.unavailable("it is closed");
+        self.inner.set_db(Err(closed));
         *writer = None;
     }
 }
@@ -168,10 +177,14 @@ impl Inner {
     fn db(&self) -> Result<sled::Db, Error> {
         let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
         db.clone()
-            .ok_or_else(|| self.unavailable("it is closed, or its last write failed"))
     }
 
-    fn set_db(&self, db: Option<sled::Db>) {
+    /// Reads. When a write failed meanwhile, that is why.
+    fn with_db<T>(&self, read: impl FnOnce(&sled::Db) -> Result<T, Error>) -> Result<T, Error> {
+        read(&self.db()?).map_err(|error| self.db().err().unwrap_or(error))
+    }
+
+    fn set_db(&self, db: Result<sled::Db, Error>) {
         *self.db.write().unwrap_or_else(PoisonError::into_inner) = db;
     }
 
@@ -180,11 +193,11 @@ impl Inner {
         let Some(writer) = writer.as_mut() else {
             return Err(self.unavailable("it is closed"));
         };
-        self.open_again(writer)?;
-        let written = self.write_with(writer, changes);
-        if written.is_err() {
+        let opened = self.open_again(writer);
+        let written = opened.and_then(|()| self.write_with(writer, changes));
+        if let Err(error) = &written {
             // What is in memory may not be what is on disk.
-            self.set_db(None);
+            self.set_db(Err(error.clone()));
             writer.file = None;
         }
         written
@@ -196,7 +209,7 @@ impl Inner {
         }
         let (db, file) = guarded(&self.folder, || open_sled(&self.folder.join("raft")))?;
         check_writes(&self.folder, &db, &writer.witness)?;
-        self.set_db(Some(db));
+        self.set_db(Ok(db));
         writer.file = Some(file);
         Ok(())
     }
@@ -233,13 +246,21 @@ impl Inner {
         shelf: Shelf,
         numbers: RangeInclusive<u64>,
     ) -> Result<Vec<(u64, Vec<u8>)>, Error> {
-        let mut values: Vec<(u64, Vec<u8>)> = Vec::new();
-        if numbers.is_empty() {
-            return Ok(values);
+        match numbers.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.with_db(|db| self.read_with(db, shelf, &numbers)),
         }
-        let db = self.db()?;
+    }
+
+    fn read_with(
+        &self,
+        db: &sled::Db,
+        shelf: Shelf,
+        numbers: &RangeInclusive<u64>,
+    ) -> Result<Vec<(u64, Vec<u8>)>, Error> {
+        let mut values: Vec<(u64, Vec<u8>)> = Vec::new();
         let mut next_piece = 0;
-        let mut entries = db.range(range_of(shelf, &numbers));
+        let mut entries = db.range(range_of(shelf, numbers));
         while let Some((key, value)) = guarded(&self.folder, || entries.next().transpose())? {
             let (number, piece) = self.parse(&key)?;
             let Some((last, bytes)) = value.split_first() else {

@@ -79,6 +79,11 @@ impl Witness {
         Ok(witness)
     }
 
+    #[cfg(test)]
+    pub(super) fn replace(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.file, file)
+    }
+
     /// The log has had at least this version.
     pub(super) fn version(&self) -> u64 {
         self.version
