@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use model::{StreamRows, ValuePattern};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
 use tonic::codec::{CompressionEncoding, EnabledCompressionEncodings};
@@ -105,7 +106,8 @@ fn starting(what: &str) -> Error {
     ))
 }
 
-/// Serves the ports until `end` is done; calls under way are then finished.
+/// Serves the ports until `end` is done; calls under way are then finished, and streams that would go
+/// on for ever (changes of the catalog, batches as they come) end, so that their readers go elsewhere.
 ///
 /// # Errors
 /// `Invalid` when a TLS file is missing or no PEM; `Unavailable` when the listener fails.
@@ -131,8 +133,14 @@ pub async fn serve(
         server = server.tls_config(tls.server()?).map_err(invalid)?;
     }
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let service = Service::new(ports, config);
+    let shared = Arc::clone(&service.shared);
+    let end = async move {
+        end.await;
+        shared.ending.send_replace(true);
+    };
     server
-        .add_service(Service::new(ports, config))
+        .add_service(service)
         .serve_with_incoming_shutdown(incoming, end)
         .await
         .map_err(|error| Error::Unavailable(format!("the port for other processes: {error}")))
@@ -149,6 +157,8 @@ struct Shared {
     ports: Arc<Ports>,
     config: RemoteConfig,
     streams: Streams,
+    /// Set when streams without an end are to end.
+    ending: watch::Sender<bool>,
 }
 
 type Answers = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
@@ -162,6 +172,7 @@ impl Service {
                 ports,
                 config: config.clone(),
                 streams: Streams::default(),
+                ending: watch::Sender::new(false),
             }),
         }
     }
@@ -255,7 +266,7 @@ impl Shared {
                     answers(request, recent).map(Ok),
                 )))
             }
-            Method::Tail => Ok(tail(self.ports.ingester()?.search.tail())),
+            Method::Tail => Ok(self.until_end(tail(self.ports.ingester()?.search.tail()))),
             Method::Pull => {
                 let request = wire::decode_reconcile(&body)?;
                 let owner = &self.ports.ingester()?.owner;
@@ -272,10 +283,20 @@ impl Shared {
                 let after = wire::decode_number(&body)?;
                 let changes = self.ports.meta()?.watch(after).await?;
                 let changes = changes.map(|c| c.map_err(|error| status::to_status(&error)));
-                Ok(Box::pin(changes))
+                Ok(self.until_end(Box::pin(changes)))
             }
             other => Err(Error::Internal(format!("{other:?} answers once"))),
         }
+    }
+
+    /// A stream that nothing else ends.
+    fn until_end(&self, endless: Answers) -> Answers {
+        let mut ending = self.ending.subscribe();
+        let ended = async move {
+            // The sender is gone: so is the service.
+            let _ = ending.wait_for(|ending| *ending).await;
+        };
+        Box::pin(futures::StreamExt::take_until(endless, ended))
     }
 }
 

@@ -174,6 +174,11 @@ impl MetaPeerApi for Fake {
             Ok(Bytes::from(after.to_string())),
             Err(Error::Unavailable("no leader".to_owned())),
         ];
+        if after == 0 {
+            let [first, _] = changes;
+            let quiet = tokio_stream::once(first).chain(tokio_stream::pending());
+            return Ok(Box::pin(quiet));
+        }
         Ok(Box::pin(tokio_stream::iter(changes)))
     }
 }
@@ -462,6 +467,34 @@ async fn coordinators_call_and_watch() {
     assert_eq!(changes.next().await, Some(Ok(Bytes::from("41"))));
     let lost = Error::Unavailable("no leader".to_owned());
     assert_eq!(changes.next().await, Some(Err(lost)));
+}
+
+#[tokio::test]
+async fn a_port_that_closes_ends_the_streams_that_nothing_else_ends() {
+    let fake = Fake::new();
+    let ports = Arc::new(Ports::default());
+    ports.set_ingester(&fake);
+    ports.set_meta(Arc::clone(&fake) as Arc<dyn MetaPeerApi>);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let served = tokio::spawn(async move {
+        let end = async {
+            let _ = ended.await;
+        };
+        serve(listener, ports, &RemoteConfig::default(), end).await
+    });
+    let remote = Remote::new(RemoteConfig::default()).unwrap();
+    let mut changes = remote.meta(&address).watch(0).await.unwrap();
+    assert_eq!(changes.next().await, Some(Ok(Bytes::from("0"))));
+    let mut tail = remote.search(&address).tail();
+    while fake.tail.receivers() == 0 {
+        tokio::task::yield_now().await;
+    }
+    end.send(()).unwrap();
+    assert_eq!(changes.next().await, None);
+    assert!(matches!(tail.recv().await, Err(TailError::Ended)));
+    served.await.unwrap().unwrap();
 }
 
 #[tokio::test]
