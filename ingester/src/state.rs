@@ -397,8 +397,11 @@ impl State {
             }
         }
         self.refuse_early(now, out);
-        let over = |key: &HeadKey| self.slot_over(key) <= now;
-        let ended = self.open.iter().filter(|(key, _)| over(key));
+        let is_over = |(key, sequence): &(&HeadKey, &u64)| {
+            let head = self.heads.get(*sequence);
+            self.slot_over(key) <= now || head.is_some_and(|head| head.latest <= now)
+        };
+        let ended = self.open.iter().filter(is_over);
         let ended: Vec<(HeadKey, u64)> = ended.map(|(key, s)| (*key, *s)).collect();
         for (key, sequence) in ended {
             let due = self.turn(&key, self.slot_over(&key));

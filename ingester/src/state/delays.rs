@@ -28,6 +28,7 @@ impl State {
         };
         for head in self.heads.values_mut() {
             earlier(&mut head.retry_at);
+            earlier(&mut head.latest);
             earlier(&mut head.due);
             earlier(&mut head.yielded_until);
         }

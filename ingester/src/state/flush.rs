@@ -8,6 +8,9 @@ use rpc::{Error, HeldBatch};
 use super::head::{Head, Stage};
 use super::{Action, FlushJob, FlushWaiter, LOG_FILES_MAX, RETRY_NANOS, State, Ticket, stopping};
 
+/// Clocks that differ by less than the length of a slot leave each slot in one part.
+const LATEST_END_SLOTS: i64 = 2;
+
 /// How much a flush that was asked for covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
@@ -55,6 +58,10 @@ impl State {
 
     /// Nothing more is filed in this head; it is flushed here from `due` on.
     pub(super) fn seal(&mut self, sequence: u64, due: Timestamp) {
+        let Some(head) = self.heads.get(&sequence) else {
+            return;
+        };
+        let due = due.min(self.turn(&head.key, head.latest));
         let Some(head) = self.heads.get_mut(&sequence) else {
             return;
         };
@@ -74,6 +81,15 @@ impl State {
     pub(super) fn turn(&self, key: &HeadKey, from: Timestamp) -> Timestamp {
         let before = self.rings.position(key) as i64;
         from.saturating_add(before.saturating_mul(self.settings.takeover_delay))
+    }
+
+    /// Until when a head that is made now is kept open at most. A right slot ends before that. One that a wrong
+    /// clock has put a day ahead, that of a distributor or this one, does not stay in memory and log for a
+    /// day: it is stored in parts.
+    pub(super) fn latest_end(&self, now: Timestamp) -> Timestamp {
+        let length = self.settings.slot_length.0.saturating_mul(LATEST_END_SLOTS);
+        now.saturating_add(length)
+            .saturating_add(self.settings.slot_grace)
     }
 
     pub(super) fn slot_over(&self, key: &HeadKey) -> Timestamp {

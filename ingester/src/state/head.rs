@@ -28,6 +28,8 @@ pub(super) struct Head {
     pub(super) attempt: u32,
     /// Not flushed again before this time.
     pub(super) retry_at: Timestamp,
+    /// It takes nothing from this time on, and the first owner flushes it, however far ahead its slot is.
+    pub(super) latest: Timestamp,
     /// When it is this owner's turn to flush it, once it is sealed.
     pub(super) due: Timestamp,
     /// Another owner is flushing it: not flushed here before this time.
@@ -44,7 +46,7 @@ pub(super) struct Held {
 }
 
 impl Head {
-    pub(super) fn new(key: HeadKey) -> Self {
+    pub(super) fn new(key: HeadKey, latest: Timestamp) -> Self {
         Head {
             key,
             batches: Vec::new(),
@@ -55,6 +57,7 @@ impl Head {
             complete: true,
             attempt: 0,
             retry_at: Timestamp::MIN,
+            latest,
             due: Timestamp::MAX,
             yielded_until: Timestamp::MIN,
         }

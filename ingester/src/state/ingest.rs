@@ -123,7 +123,7 @@ impl State {
             slot: request.slot,
             ring: request.ring,
         };
-        let sequence = self.head_for(key);
+        let sequence = self.head_for(now, key);
         let write = self.next_write;
         self.next_write += 1;
         self.bytes += bytes;
@@ -157,7 +157,7 @@ impl State {
     }
 
     /// The open head of the key.
-    pub(super) fn head_for(&mut self, key: HeadKey) -> u64 {
+    pub(super) fn head_for(&mut self, now: Timestamp, key: HeadKey) -> u64 {
         if let Some(sequence) = self.open.get(&key) {
             return *sequence;
         }
@@ -165,7 +165,8 @@ impl State {
             self.next_head += 1;
             self.next_head - 1
         });
-        self.heads.insert(sequence, Head::new(key));
+        self.heads
+            .insert(sequence, Head::new(key, self.latest_end(now)));
         self.open.insert(key, sequence);
         sequence
     }

@@ -55,14 +55,14 @@ impl State {
     /// when its last record was read.
     fn replay_head(&mut self, now: Timestamp, sequence: u64, key: HeadKey, last: bool) {
         self.next_head = self.next_head.max(sequence + 1);
-        let due = self.replayed_due(now, &key);
+        let (due, latest) = (self.replayed_due(now, &key), self.latest_end(now));
         let head = self.heads.entry(sequence).or_insert_with(|| {
             self.sealed.insert(sequence);
             Head {
                 stage: Stage::Sealed,
                 complete: false,
                 due,
-                ..Head::new(key)
+                ..Head::new(key, latest)
             }
         });
         head.complete |= last;
@@ -72,7 +72,7 @@ impl State {
     fn replayed_due(&self, now: Timestamp, key: &HeadKey) -> Timestamp {
         match self.rings.others(key).next() {
             None => Timestamp::MIN,
-            Some(_) => self.turn(key, self.over(key, now)),
+            Some(_) => self.turn(key, self.over(key, now).min(self.latest_end(now))),
         }
     }
 

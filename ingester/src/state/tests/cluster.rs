@@ -476,6 +476,27 @@ fn heads_of_a_closed_ring_do_not_wait_for_the_end_of_a_slot_that_is_a_day_ahead(
 }
 
 #[test]
+fn a_slot_that_is_a_day_ahead_is_stored_in_parts_by_one_owner_after_the_other() {
+    const TOMORROW: i64 = 1440;
+    let mut m = owner();
+    m.take(1, 0, TOMORROW);
+    m.take(2, 1, TOMORROW);
+    // Two slots, and the grace.
+    assert!(m.at(125 * SECOND - 1).is_empty());
+    assert_eq!(m.at(125 * SECOND), ["flush 4 of 1"]);
+    m.flushed(4, true);
+    m.take(3, 0, TOMORROW);
+    // The second owner of the other shard waits for the first.
+    assert!(m.at(145 * SECOND - 1).is_empty());
+    assert_eq!(m.at(145 * SECOND), ["flush 5 of 1"]);
+    m.flushed(5, true);
+    // What came after the first part is the next, also when the clock is set back meanwhile.
+    assert!(m.at(0).is_empty());
+    assert!(m.at(105 * SECOND - 1).is_empty());
+    assert_eq!(m.at(105 * SECOND), ["flush 6 of 1"]);
+}
+
+#[test]
 fn nobody_waits_for_owners_of_a_past_ring_that_have_nothing_more_to_flush() {
     let mut m = owner();
     m.take(1, 2, 0);
