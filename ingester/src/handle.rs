@@ -12,6 +12,7 @@ use rpc::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::alarm::Alarm;
 use crate::closed_deletes;
 use crate::maintenance::Maintenance;
 use crate::task::Message;
@@ -30,6 +31,7 @@ struct Shared {
     tail: TailSender,
     maintenance: Maintenance,
     owner_timeout: Duration,
+    alarm: Alarm,
     /// Of the task, and of the log's thread.
     ends: Mutex<Option<(JoinHandle<()>, oneshot::Receiver<()>)>>,
 }
@@ -42,7 +44,7 @@ impl Ingester {
         tail: TailSender,
         maintenance: Maintenance,
         owner_timeout: Duration,
-        ends: (JoinHandle<()>, oneshot::Receiver<()>),
+        (task, thread, alarm): (JoinHandle<()>, oneshot::Receiver<()>, Alarm),
     ) -> Self {
         Ingester {
             shared: Arc::new(Shared {
@@ -52,7 +54,8 @@ impl Ingester {
                 tail,
                 maintenance,
                 owner_timeout,
-                ends: Mutex::new(Some(ends)),
+                alarm,
+                ends: Mutex::new(Some((task, thread))),
             }),
         }
     }
@@ -119,16 +122,27 @@ impl Ingester {
         }
     }
 
+    /// Returns, with the reason, when a part of the ingester has ended by a defect: it does not work any
+    /// more, and the process had better end. What is not stored is in the log.
+    pub async fn failed(&self) -> Error {
+        self.shared.alarm.rung().await
+    }
+
     /// Refuses new batches, flushes everything that no other owner is to flush first, ends the task
     /// and the log's thread. What is not flushed stays in the log and is read back at the next start.
     ///
     /// # Errors
     /// What kept the heads from being flushed.
     pub async fn shutdown(&self) -> Result<(), Error> {
-        let (flushed, ()) = tokio::join!(
-            self.ask(|reply| Message::Shutdown { reply }),
-            self.shared.maintenance.stop(),
-        );
+        let flush = async {
+            tokio::select! {
+                biased;
+                // What the others wait for may never come.
+                error = self.failed() => Err(error),
+                flushed = self.ask(|reply| Message::Shutdown { reply }) => flushed,
+            }
+        };
+        let (flushed, ()) = tokio::join!(flush, self.shared.maintenance.stop());
         // The task may have ended already: then there is nothing to stop.
         let _ = self.shared.messages.send(Message::Stop).await;
         let ends = self.shared.ends.lock().take();

@@ -22,6 +22,7 @@
 //! - Records may be stored twice after a retry or a crash, never zero times; readers and merges drop
 //!   copies by identity.
 
+mod alarm;
 mod closed_deletes;
 mod codec;
 mod config;

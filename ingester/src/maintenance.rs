@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::alarm::Alarm;
 use crate::config::nanos;
 use crate::lease::Leases;
 use crate::merge::{MergePlan, Merger, PlanOptions, plan_merges};
@@ -103,8 +104,8 @@ impl Maintenance {
         config: &Config,
         deps: &Deps,
         metrics: Arc<Metrics>,
-        busy: Arc<AtomicBool>,
-        heads: mpsc::WeakSender<Message>,
+        (busy, heads): (Arc<AtomicBool>, mpsc::WeakSender<Message>),
+        alarm: &Alarm,
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
@@ -143,7 +144,7 @@ impl Maintenance {
             late_copies: config.late_copies,
             deletes_since: BTreeMap::new(),
         };
-        let task = tokio::spawn(worker.run(receiver));
+        let task = alarm.spawn("the maintenance", worker.run(receiver));
         Maintenance {
             requests,
             stop,

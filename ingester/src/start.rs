@@ -11,6 +11,7 @@ use runtime::{Blocking, Panicked};
 use store::ObjectStorage;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::alarm::Alarm;
 use crate::flush::Flusher;
 use crate::handle::Ingester;
 use crate::maintenance::Maintenance;
@@ -92,11 +93,13 @@ impl Ingester {
         let (messages, receiver) = mpsc::channel(MESSAGES_MAX);
         let file_bytes_max = config.wal_file_bytes_max;
         let writer = LogWriter::new(Arc::clone(&files), id, file_bytes_max, plan.start);
+        let alarm = Alarm::default();
         let (log, thread) = WalThread::spawn(
             writer,
             messages.downgrade(),
             Arc::clone(&metrics),
             &deps.blocking,
+            alarm.guard("the log's thread"),
         )?;
         let busy = Arc::new(AtomicBool::new(false));
         let tail = TailSender::new(TAIL_BATCHES_MAX, TAIL_BYTES_MAX);
@@ -128,10 +131,10 @@ impl Ingester {
             actions: Vec::new(),
             busy: Arc::clone(&busy),
         };
-        let task = tokio::spawn(task.run());
+        let task = alarm.spawn("the task", task.run());
         replay(files, plan, &deps, &messages).await?;
         let (heads, owner_timeout) = (messages.downgrade(), config.owner_timeout);
-        let maintenance = Maintenance::start(id, &config, &deps, metrics, busy, heads);
+        let maintenance = Maintenance::start(id, &config, &deps, metrics, (busy, heads), &alarm);
         Ok(Ingester::new(
             id,
             Arc::clone(&deps.meta),
@@ -139,7 +142,7 @@ impl Ingester {
             tail,
             maintenance,
             owner_timeout,
-            (task, thread),
+            (task, thread, alarm),
         ))
     }
 }

@@ -36,7 +36,7 @@ enum End {
     Told,
     /// It is to leave the cluster.
     Leave,
-    /// The coordinator cannot go on.
+    /// The coordinator or a role cannot go on.
     Failed(anyhow::Error),
 }
 
@@ -92,12 +92,13 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     services.running();
     announce::ready(&server);
     info!(http = %server.http_addr, "ready");
-    let end = end(&cluster, &listeners, &stop).await?;
+    let mut end = end(&cluster, &roles, &listeners, &stop).await?;
     readiness.set("roles", false);
     services.stopping();
     if matches!(end, End::Leave) {
         tokio::select! {
             () = roles.leave(&cluster) => info!("left the cluster"),
+            error = failed(&cluster, &roles) => end = End::Failed(error),
             signal = termination() => info!(signal = signal?, "stopping before all is stored; it goes on leaving at the next start"),
         }
     }
@@ -109,15 +110,21 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         stop.unprepare()
             .context("cannot take back what prepare_shutdown left in data_dir")?;
     }
-    stopped.context("not everything was flushed; the rest is in the write-ahead log and is read back at the next start")?;
+    let stopped = stopped.context("not everything was flushed; the rest is in the write-ahead log and is read back at the next start");
     match end {
+        // Why not everything was flushed, if so.
         End::Failed(error) => Err(error),
-        End::Told | End::Leave => Ok(()),
+        End::Told | End::Leave => stopped,
     }
 }
 
 /// Waits until the process is to end.
-async fn end(cluster: &Cluster, listeners: &Shutdown, stop: &StopRequest) -> anyhow::Result<End> {
+async fn end(
+    cluster: &Cluster,
+    roles: &Roles,
+    listeners: &Shutdown,
+    stop: &StopRequest,
+) -> anyhow::Result<End> {
     let token = listeners.token();
     Ok(tokio::select! {
         signal = termination() => {
@@ -136,8 +143,16 @@ async fn end(cluster: &Cluster, listeners: &Shutdown, stop: &StopRequest) -> any
             info!("leaving the cluster");
             End::Leave
         }
-        error = cluster.failed() => End::Failed(error),
+        error = failed(cluster, roles) => End::Failed(error),
     })
+}
+
+/// Returns, with the reason, when a part of this process cannot go on.
+async fn failed(cluster: &Cluster, roles: &Roles) -> anyhow::Error {
+    tokio::select! {
+        error = cluster.failed() => error,
+        error = roles.failed() => error,
+    }
 }
 
 /// How the process ends that was told to: it leaves the cluster if that is wanted and others can

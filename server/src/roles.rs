@@ -129,6 +129,14 @@ impl Roles {
         }
     }
 
+    /// Returns, with the reason, when a role cannot go on.
+    pub(crate) async fn failed(&self) -> anyhow::Error {
+        match &self.ingester {
+            Some(ingester) => ingester.failed().await.into(),
+            None => std::future::pending().await,
+        }
+    }
+
     pub(crate) async fn shutdown(&self) -> Result<(), rpc::Error> {
         if let Some(ruler) = &self.ruler {
             ruler.stop().await;

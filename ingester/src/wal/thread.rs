@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::LogWriter;
 use crate::Error;
+use crate::alarm::Guard;
 use crate::metrics::Metrics;
 use crate::state::{Event, WriteId};
 use crate::task::Message;
@@ -55,6 +56,7 @@ impl WalThread {
         events: mpsc::WeakSender<Message>,
         metrics: Arc<Metrics>,
         blocking: &Blocking,
+        guard: Guard,
     ) -> Result<(mpsc::UnboundedSender<WalCommand>, oneshot::Receiver<()>), Error> {
         let (sender, commands) = mpsc::unbounded_channel();
         let thread = WalThread {
@@ -64,7 +66,10 @@ impl WalThread {
             metrics,
             blocking: blocking.clone(),
         };
-        let ended = blocking.spawn("wal", move || thread.run());
+        let ended = blocking.spawn("wal", move || {
+            let _guard = guard;
+            thread.run();
+        });
         let ended = ended
             .map_err(|error| Error::Stopped(format!("cannot start the log's thread: {error}")))?;
         Ok((sender, ended))
