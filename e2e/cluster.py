@@ -1,4 +1,5 @@
 """A cluster of real processes: on loopback ports, or each on a host of its own (`hosts.Hosts`)."""
+import http.client
 import itertools
 import json
 import os
@@ -84,7 +85,7 @@ class Cluster:
     def queriers(self):
         return [member for member in self.of("querier") if member.alive() and not member.away]
 
-    def request(self, method, path, body=None, headers=None, timeout=10):
+    def request(self, method, path, body=None, headers=None, timeout=60):
         """To the distributors in turn, as a balancer in front of them would."""
         distributors = [member for member in self.of("distributor") if member.alive()]
         member = distributors[next(self.turn) % len(distributors)]
@@ -102,10 +103,10 @@ class Cluster:
         return next(member for member in self.ingesters if member.rpc == leader)
 
     def flush(self):
-        """Every ingester stores what it has."""
+        """Every ingester stores what it has, also when the coordinators have to find a leader first."""
         for member in self.ingesters:
             if member.alive():
-                member.post("/admin/api/v1/flush")
+                wait_until(lambda: member.post("/admin/api/v1/flush") is not None, f"a flush of {member.name}", 120)
 
     def stop(self):
         """Ends what still runs, by its own id."""
@@ -119,16 +120,16 @@ class Cluster:
 
 
 def wait_until(condition, what, patience=60.0):
-    """The first true value of `condition`; one that fails for lack of a connection is asked again."""
-    deadline = time.monotonic() + patience
+    """The first true value of `condition`; one that fails is asked again, and what it said last is told at the end."""
+    deadline, last = time.monotonic() + patience, None
     while time.monotonic() < deadline:
         try:
             if found := condition():
                 return found
-        except (OSError, AssertionError):
-            pass
+        except (OSError, http.client.HTTPException, RuntimeError, AssertionError) as error:
+            last = error
         time.sleep(0.05)
-    raise AssertionError(f"{what}: not within {patience} s")
+    raise AssertionError(f"{what}: not within {patience} s" + (f", {last!r}" if last else ""))
 
 
 def clock_library(folder):

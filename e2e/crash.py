@@ -9,6 +9,7 @@ acknowledged line must be found exactly once, every other line at most once: as 
 and a merge, and after a restart.
 """
 import argparse
+import http.client
 import json
 import random
 import sys
@@ -67,7 +68,7 @@ def client(server, ledger, number, stop, pause=0.0):
             try:
                 status, _, _ = server.request(
                     "POST", "/loki/api/v1/push", content, {"Content-Type": "application/json"}, timeout=10)
-            except OSError:
+            except (OSError, http.client.HTTPException):
                 status = 0
             if status == 204:
                 ledger.acknowledge(batch)

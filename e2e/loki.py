@@ -87,7 +87,7 @@ def number(server, query, at_s, headers=None):
     return float(result[0]["value"][1]) if result else 0
 
 
-def wait_for(what, holds, patience=20.0):
+def wait_for(what, holds, patience=60.0):
     """Polls until `holds()` is truthy and returns that; a deadline, not a guess, ends it."""
     deadline = time.monotonic() + patience
     while True:

@@ -8,6 +8,8 @@ from botocore.config import Config
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from server import free_port
+
 PREFIX = "some/prefix"
 
 
@@ -28,7 +30,7 @@ class S3:
         logging.getLogger("botocore").setLevel(logging.WARNING)
         self.application = DomainDispatcherApplication(create_backend_app)
         self.bucket = f"logs-{next(self.buckets)}"  # moto has one memory for all its servers
-        self.port, self.server = 0, None
+        self.port, self.server = free_port(), None
         self.start()
         self.client = boto3.client(
             "s3", endpoint_url=self.url, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret",
@@ -38,7 +40,6 @@ class S3:
     def start(self):
         self.server = make_server(self.host, self.port, self.application, threaded=True, request_handler=QuietHandler)
         self.server.daemon_threads = True
-        self.port = self.server.port
         self.url = f"http://{self.host}:{self.port}"
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 

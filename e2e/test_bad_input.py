@@ -40,7 +40,7 @@ def test_a_wrong_content_type_is_refused_with_the_right_ones(server):
 def test_a_huge_line_is_refused_and_the_one_beside_it_kept(server):
     at = int(now_ns())
     status, _, answer = push_json(server, {"app": "huge"}, [[str(at), "x" * 300_000], [str(at + 1), "small"]])
-    assert status == 400 and b"256" in answer or b"262144" in answer, answer
+    assert status == 400 and (b"256" in answer or b"262144" in answer), answer
     assert lines(server, '{app="huge"}') == ["small"]
 
 

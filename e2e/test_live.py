@@ -21,7 +21,7 @@ def socket(server, path, **parameters):
     return connect(f"ws://127.0.0.1:{server.http_port}{path}?{urllib.parse.urlencode(parameters)}")
 
 
-def receive_line(ws, wanted, patience=20):
+def receive_line(ws, wanted, patience=60):
     """Reads frames until one holds the wanted line; returns every line seen on the way."""
     seen = []
     deadline = time.monotonic() + patience
@@ -44,6 +44,7 @@ def test_tail_shows_history_and_then_what_arrives(server):
 
 def test_a_client_changes_its_filter_on_the_open_socket(server):
     with socket(server, "/stream", query='{app="one"}') as ws:
+        receive_line(ws, "filter")  # nothing of before is shown
         push(server, "one", "first of one")
         receive_line(ws, "first of one")
         ws.send(json.dumps({"type": "filter", "labels": {"app": "two"}}))

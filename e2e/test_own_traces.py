@@ -103,7 +103,7 @@ def test_a_collector_that_is_away_holds_nothing_up(tmp_path):
         status, _, answer = push(server, stream('{job="traced"}', entry(BASE_NS, "line")))
         assert status == 204, answer
         assert ask(server, "query_range", query=QUERY, start=BASE_NS, end=BASE_NS + 10)["data"]["result"]
-        server.stop(patience=20)
+        server.stop(patience=60)
         assert server.process.returncode == 0
     finally:
         server.kill()

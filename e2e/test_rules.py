@@ -217,21 +217,24 @@ def test_recordings_need_a_place_to_write_to(tmp_path):
 
 def test_an_alert_is_pending_then_fires_and_is_resolved(server, receiver):
     receiver.failures = 1
-    assert post(server, group(hold="2s", window="6s"))[0] == 202
+    assert post(server, group(hold="2s"))[0] == 202
     wait_until(lambda: told(server)["groups"][0]["rules"][0]["health"] == "ok", "a first evaluation")
     assert alert(server) is None and not receiver.alerts
     errors(server)
     pending = wait_until(lambda: alert(server), "an alert")
-    assert pending["state"] == "pending" and not receiver.alerts
     assert pending["labels"] == {"alertname": "Errors", "app": "shop", "severity": "page"}
     assert pending["annotations"] == {"summary": "shop has 2 errors"} and pending["value"] == "2e+00"
     fired = wait_until(lambda: receiver.of("Errors"), "a firing alert")[0]
     assert fired["labels"] == pending["labels"] and fired["annotations"] == pending["annotations"]
-    assert fired["tenant"] == "default" and not has_ended(fired), fired
+    assert fired["tenant"] == "default" and seconds(fired["endsAt"]) > seconds(fired["startsAt"]), fired
     assert fired["generatorURL"].startswith("http://grafana/explore?left=%7B")
     assert told(server, "alerts")["alerts"][0]["activeAt"] == pending["activeAt"]
     assert told(server, type="record")["groups"] == told(server, rule_name="x")["groups"] == []
-    # The lines are older than the window after some seconds.
+    states = lambda: [labels["alertstate"] for _, labels, _ in list(receiver.samples) if labels["__name__"] == "ALERTS"]
+    wait_until(lambda: "firing" in states(), "a sample of the firing alert")
+    assert states()[0] == "pending", states()
+    delete = urllib.parse.urlencode({"query": '{app="shop"}', "start": 1})
+    assert server.request("POST", f"/loki/api/v1/delete?{delete}")[0] == 204
     wait_until(lambda: alert(server) is None, "the end of the alert")
     resolved = wait_until(lambda: [a for a in receiver.of("Errors") if has_ended(a)], "a resolved alert")[0]
     assert resolved["startsAt"] == fired["startsAt"]
@@ -241,10 +244,9 @@ def test_an_alert_is_pending_then_fires_and_is_resolved(server, receiver):
 
 def test_a_process_that_is_killed_goes_on_where_it_was(server, receiver):
     assert post(server, group(hold="1h"))[0] == 202
-    version = server.storage()["version"]
     errors(server)
     before = wait_until(lambda: alert(server), "a pending alert")
-    wait_until(lambda: server.storage()["version"] > version, "what is to be remembered in the catalog")
+    wait_until(lambda: metric(server, "rule_states_unsaved") == 0, "what is to be remembered in the catalog")
     server.kill()
     server.start()
     after = wait_until(lambda: alert(server), "the alert")
@@ -265,7 +267,9 @@ def test_recordings_are_written_once_for_each_time(server, receiver):
     written = [sample for sample in receiver.samples if sample[1]["__name__"] == "a:b"]
     assert all(sample[:2] == ("blue", {"__name__": "a:b", "l": "m"}) for sample in written)
     times = [sample[2] for sample in written]
-    assert all(later - sooner == 1000 for sooner, later in zip(times, times[1:])), times
+    # Times that are missed on a slow machine are left out.
+    gaps = [later - sooner for sooner, later in zip(times, times[1:])]
+    assert all(gap > 0 and gap % 1000 == 0 for gap in gaps), times
 
 
 def test_another_querier_goes_on_and_for_does_not_begin_anew(tmp_path, receiver):
@@ -275,18 +279,23 @@ def test_another_querier_goes_on_and_for_does_not_begin_anew(tmp_path, receiver)
         cluster.start()
         assert post(cluster.queriers[0], group(hold="8s"))[0] == 202
         errors(cluster)
-        told_by_all = lambda: [alert(querier) for querier in cluster.queriers]
-        wait_until(lambda: all(told_by_all()), "a pending alert at both")
-        first, second = told_by_all()
-        assert first == second and first["state"] == "pending"
+
+        def pending_at_both():
+            first, second = [alert(querier) for querier in cluster.queriers]
+            return first if first == second and first and first["state"] == "pending" else None
+
+        first = wait_until(pending_at_both, "a pending alert at both")
         evaluator = wait_until(lambda: evaluating(cluster), "somebody who evaluates")
+        wait_until(lambda: metric(evaluator, "rule_states_unsaved") == 0, "the alert in the catalog")
         evaluator.kill()
         # The other knows at once what the catalog keeps, and goes on when the lease has run out.
         left = cluster.queriers[0]
+        wait_until(lambda: alert(left), "the alert at the other")
         assert alert(left)["activeAt"] == first["activeAt"]
         wait_until(lambda: evaluating(cluster) is left, "another evaluator")
         fired = wait_until(lambda: receiver.of("Errors"), "a firing alert")[0]
-        assert alert(left)["activeAt"] == first["activeAt"] and alert(left)["state"] == "firing"
+        wait_until(lambda: alert(left)["state"] == "firing", "what the Alertmanager knows already")
+        assert alert(left)["activeAt"] == first["activeAt"]
         # Alertmanagers are told milliseconds.
         assert seconds(fired["startsAt"]) - seconds(first["activeAt"]) > 7.99, (first, fired)
     finally:
@@ -303,18 +312,20 @@ def test_a_querier_that_is_stopped_lets_another_go_on_at_once(tmp_path, receiver
         wait_until(lambda: receiver.of("Errors"), "a firing alert")
         evaluating(cluster).stop()
         wait_until(lambda: evaluating(cluster) is cluster.queriers[0], "another evaluator")
-        assert alert(cluster.queriers[0])["state"] == "firing"
+        wait_until(lambda: (alert(cluster.queriers[0]) or {}).get("state") == "firing", "the firing alert")
     finally:
         cluster.stop()
 
 
 def evaluating(cluster):
     """The querier that has groups to evaluate."""
-    for querier in cluster.queriers:
-        _, body = querier.get("/metrics", timeout=10)
-        if b"\npharos_querier_rule_groups 1\n" in body:
-            return querier
-    return None
+    return next((querier for querier in cluster.queriers if metric(querier, "rule_groups") == 1), None)
+
+
+def metric(querier, name):
+    _, body = querier.get("/metrics", timeout=10)
+    (line,) = [line for line in body.decode().splitlines() if line.startswith(f"pharos_querier_{name} ")]
+    return float(line.split()[1])
 
 
 def seconds(text):

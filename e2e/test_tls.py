@@ -45,7 +45,7 @@ def handshake(member, own=None):
         context.load_cert_chain(own, own.with_suffix(".key"))
     host, port = member.rpc.split(":")
     try:
-        with socket.create_connection((host, int(port)), timeout=5) as plain:
+        with socket.create_connection((host, int(port)), timeout=30) as plain:
             with context.wrap_socket(plain) as secure:
                 secure.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
                 return bool(secure.recv(9))

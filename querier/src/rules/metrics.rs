@@ -6,6 +6,7 @@ use super::outbox::OutboxMetrics;
 #[derive(Clone, Debug)]
 pub(crate) struct RuleMetrics {
     pub(crate) groups: IntGauge,
+    pub(crate) unsaved: IntGauge,
     pub(crate) evaluations: IntCounter,
     pub(crate) failures: IntCounter,
     pub(crate) missed: IntCounter,
@@ -15,11 +16,11 @@ pub(crate) struct RuleMetrics {
 
 impl RuleMetrics {
     pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let groups = IntGauge::new(
-            "pharos_querier_rule_groups",
-            "rule groups that this process evaluates",
-        )?;
-        registry.register(Box::new(groups.clone()))?;
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
         let counter = |name: &str, help: &str| {
             let counter = IntCounter::new(name, help)?;
             registry.register(Box::new(counter.clone()))?;
@@ -31,7 +32,14 @@ impl RuleMetrics {
             Ok::<_, prometheus::Error>(counter)
         };
         Ok(RuleMetrics {
-            groups,
+            groups: gauge(
+                "pharos_querier_rule_groups",
+                "rule groups that this process evaluates",
+            )?,
+            unsaved: gauge(
+                "pharos_querier_rule_states_unsaved",
+                "states of rule groups that another process would not know yet",
+            )?,
             evaluations: counter(
                 "pharos_querier_rule_evaluations_total",
                 "evaluations of rules",

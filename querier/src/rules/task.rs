@@ -67,7 +67,11 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn new(shared: Arc<Shared>, own: NodeId, places: Places) -> Task {
-        let saving = Saving::new(Arc::clone(&shared.backend.meta), own);
+        let saving = Saving::new(
+            Arc::clone(&shared.backend.meta),
+            own,
+            shared.metrics.rules.unsaved.clone(),
+        );
         Task {
             shared,
             own,

@@ -31,7 +31,7 @@ const PIECE_BYTES: usize = 8 * 1024;
 /// The state is held in memory by the state machine; sled needs no more than its newest pages.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 /// sled frees its lock a little after it is dropped, on a thread of its own.
-const LOCK_TRIES_MAX: usize = 100;
+const LOCK_TRIES_MAX: usize = 1000;
 const LOCK_TRY_EVERY: Duration = Duration::from_millis(10);
 /// How often a write is tried again while the disk is full.
 const FULL_TRY_EVERY: Duration = Duration::from_secs(1);

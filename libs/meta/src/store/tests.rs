@@ -111,7 +111,7 @@ fn the_folder_of_a_version_before_clusters_is_left_alone() {
 /// Changes a folder through sled.
 fn with_db(folder: &Path, change: impl FnOnce(&sled::Db)) {
     let config = sled::Config::new().path(folder.join("raft"));
-    let db = (0..200)
+    let db = (0..2000)
         .find_map(|_| {
             let opened = config.open().ok();
             if opened.is_none() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::NodeId;
+use prometheus::IntGauge;
 use rpc::{Command, MetaApi, RuleGroupId, RuleProgress};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -22,24 +23,37 @@ pub(super) struct Saving {
     unsaved: BTreeMap<RuleGroupId, Arc<str>>,
     /// At most one; gives back what could not be saved.
     command: JoinSet<Vec<RuleProgress>>,
+    /// States that the command under way saves.
+    in_command: usize,
     /// Nothing is saved before, since it failed.
     not_before: Option<Instant>,
+    /// Shows how many states are not saved yet.
+    unsaved_shown: IntGauge,
 }
 
 impl Saving {
-    pub(super) fn new(meta: Arc<dyn MetaApi>, own: NodeId) -> Saving {
+    pub(super) fn new(meta: Arc<dyn MetaApi>, own: NodeId, unsaved_shown: IntGauge) -> Saving {
         Saving {
             meta,
             own,
             unsaved: BTreeMap::new(),
             command: JoinSet::new(),
+            in_command: 0,
             not_before: None,
+            unsaved_shown,
         }
+    }
+
+    fn show(&self) {
+        let count = self.unsaved.len() + self.in_command;
+        self.unsaved_shown
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Saves that soon, instead of what was to be saved of the group.
     pub(super) fn put(&mut self, group: RuleGroupId, state: String) {
         self.unsaved.insert(group, state.into());
+        self.show();
     }
 
     pub(super) fn waits(&self, group: &RuleGroupId) -> bool {
@@ -49,6 +63,7 @@ impl Saving {
     /// Saves nothing of other groups any more.
     pub(super) fn keep(&mut self, wanted: impl Fn(&RuleGroupId) -> bool) {
         self.unsaved.retain(|id, _| wanted(id));
+        self.show();
     }
 
     /// Before what time nothing is saved.
@@ -66,6 +81,7 @@ impl Saving {
         }
         self.not_before = None;
         let groups = part(&mut self.unsaved, SAVE_BYTES_MAX);
+        self.in_command = groups.len();
         let (meta, holder) = (Arc::clone(&self.meta), self.own);
         self.command.spawn(async move {
             let command = Command::SaveRuleStates {
@@ -103,6 +119,8 @@ impl Saving {
         for RuleProgress { group, state } in failed {
             self.unsaved.entry(group).or_insert(state);
         }
+        self.in_command = 0;
+        self.show();
     }
 
     /// Saves what is not saved yet, each state once.
