@@ -413,6 +413,11 @@ impl Core {
     }
 
     fn fail(&self, error: Error) {
+        // A stop is seen by the log's task first at times.
+        if *self.stopping.borrow() {
+            tracing::debug!(%error, "the replicated log has stopped");
+            return;
+        }
         tracing::error!(%error, "the coordinator has failed");
         self.failed.send_replace(Some(error));
     }
