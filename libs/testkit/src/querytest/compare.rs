@@ -1,9 +1,13 @@
 //! Whether an answer is what was expected.
 
+use std::cmp::Ordering;
+
 use super::{Case, ErrorTest, Expected, Outcome, Pairs, Points, When};
 
-/// Largest difference between equal numbers, absolute or relative to the larger one.
-const TOLERANCE: f64 = 1e-9;
+/// Largest difference between equal numbers, and the largest part of the larger one: scripts may round what they
+/// expect, as those of Prometheus do.
+const ABSOLUTE: f64 = 1e-9;
+const RELATIVE: f64 = 1e-6;
 
 /// `Err` with what came out and what should have.
 pub(super) fn compare(
@@ -47,7 +51,7 @@ fn same(a: f64, b: f64) -> bool {
     if a.is_infinite() || b.is_infinite() {
         return false;
     }
-    (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1.0)
+    (a - b).abs() <= ABSOLUTE.max(RELATIVE * a.abs().max(b.abs()))
 }
 
 /// Points without gaps, at their times.
@@ -89,8 +93,8 @@ fn same_rows(got: &[(Pairs, Points)], expected: &[(Pairs, Points)], ordered: boo
     let mut got: Vec<_> = got.iter().collect();
     let mut expected = expected;
     if !ordered {
-        got.sort_by(|a, b| a.0.cmp(&b.0));
-        expected.sort_by(|a, b| a.0.cmp(&b.0));
+        got.sort_by(|a, b| order(a, b));
+        expected.sort_by(|a, b| order(a, b));
     }
     got.iter().zip(&expected).all(|(got, expected)| {
         let instant = got.1.len() == 1 && expected.1.len() == 1 && got.1[0].0 == 0;
@@ -102,6 +106,13 @@ fn same_rows(got: &[(Pairs, Points)], expected: &[(Pairs, Points)], ordered: boo
                 .zip(&expected.1)
                 .all(|(g, e)| (instant || g.0 == e.0) && same(g.1, e.1))
     })
+}
+
+/// By labels; two series may have the same ones.
+fn order(a: &(Pairs, Points), b: &(Pairs, Points)) -> Ordering {
+    let values = |row: &(Pairs, Points)| row.1.iter().map(|point| point.1).collect::<Vec<_>>();
+    let by_value = || values(a).partial_cmp(&values(b)).unwrap_or(Ordering::Equal);
+    a.0.cmp(&b.0).then_with(by_value)
 }
 
 fn show(outcome: &Outcome) -> String {

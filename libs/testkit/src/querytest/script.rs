@@ -30,11 +30,11 @@ pub fn script(text: &str) -> Vec<Step> {
         // A block ends at an empty line, or where a new command starts.
         let inside = |l: &&Line| !l.text.is_empty() && (l.indented || !l.is_command());
         let mut length = tail.iter().take_while(inside).count();
-        // Data may be set out in paragraphs.
-        while head.text == "load"
-            && let Some(gap) = tail[length..].iter().position(|l| !l.text.is_empty())
+        // Data and expectations may be set out in paragraphs.
+        while let Some(gap) = tail[length..].iter().position(|l| !l.text.is_empty())
             && tail[length + gap].indented
-            && tail[length + gap].text.starts_with('{')
+            && !tail[length + gap].is_command()
+            && head.goes_on()
         {
             length += gap;
             length += tail[length..].iter().take_while(inside).count();
@@ -57,6 +57,11 @@ impl Line<'_> {
     fn is_command(&self) -> bool {
         let word = self.text.split_whitespace().next().unwrap_or_default();
         matches!(word, "clear" | "load" | "eval")
+    }
+
+    fn goes_on(&self) -> bool {
+        let word = split_word(self.text).0;
+        word == "eval" || word == "load"
     }
 
     fn invalid(&self, message: impl Into<String>) -> Step {
@@ -104,8 +109,13 @@ fn split_word(text: &str) -> (&str, &str) {
 /// Without a comment at the end; a `#` between quotes is none.
 fn without_comment(text: &str) -> &str {
     let mut quote = None;
+    let mut escaped = false;
     for (at, c) in text.char_indices() {
+        if std::mem::take(&mut escaped) {
+            continue;
+        }
         match (c, quote) {
+            ('\\', Some('"')) => escaped = true,
             ('#', None) => return text[..at].trim_end(),
             ('"' | '`', None) => quote = Some(c),
             (c, Some(open)) if c == open => quote = None,
@@ -230,9 +240,12 @@ fn repetitions(text: &str, every: i64) -> Result<usize, String> {
     Ok(count.min(REPEAT_MAX))
 }
 
-/// A duration; `0` and negative ones too.
+/// A duration; `0` and negative ones too. A number without a unit is seconds.
 fn time(text: &str) -> Result<i64, String> {
-    parse_duration(text).ok_or_else(|| format!("not a duration: {text:?}"))
+    let bare = text.bytes().all(|b| b.is_ascii_digit());
+    let seconds = bare.then(|| parse_duration(&format!("{text}s"))).flatten();
+    let time = seconds.or_else(|| parse_duration(text));
+    time.ok_or_else(|| format!("not a duration: {text:?}"))
 }
 
 /// `{a="b", c="d"}`, and what follows.
@@ -299,7 +312,7 @@ fn case<'a>(
         return Err((head, "want a query".to_owned()));
     }
     let mut expectation = Expectation::default();
-    for line in body {
+    for line in body.iter().filter(|line| !line.text.is_empty()) {
         expectation
             .line(without_comment(line.text))
             .map_err(|message| (line, message))?;
@@ -413,7 +426,7 @@ impl Expectation {
         Ok(())
     }
 
-    fn finish(self, when: When) -> Result<Expected, String> {
+    fn finish(mut self, when: When) -> Result<Expected, String> {
         let kinds = [
             self.failure.is_some(),
             self.scalar.is_some(),
@@ -434,9 +447,6 @@ impl Expectation {
             }
         }
         let is_range = matches!(when, When::Range { .. });
-        if self.ordered && (self.rows.is_empty() || is_range) {
-            return Err("`expect ordered` is for the series of an instant".to_owned());
-        }
         if let Some(test) = self.failure {
             return Ok(Expected::Failure(test));
         }
@@ -447,20 +457,22 @@ impl Expectation {
             When::Instant(_) => 1,
             When::Range { from, to, step } => (to - from) / step + 1,
         };
-        for (at, (labels, points)) in self.rows.iter().enumerate() {
+        for (labels, points) in &mut self.rows {
             let gap = !is_range && points.contains(&None);
+            // Steps that are not written have no value.
+            while is_range && (points.len() as i64) < steps {
+                points.push(None);
+            }
             if points.len() as i64 != steps || gap {
                 return Err(format!(
                     "{} values for {steps} steps: {labels:?}",
                     points.len()
                 ));
             }
-            if self.rows[..at].iter().any(|(other, _)| other == labels) {
-                return Err(format!("the series stands twice: {labels:?}"));
-            }
         }
         Ok(Expected::Series {
-            ordered: self.ordered,
+            // Matrices are in order of labels, whatever the query sorts by.
+            ordered: self.ordered && !is_range,
             rows: self.rows,
         })
     }

@@ -53,6 +53,40 @@ eval instant at 1m count_over_time({app="a"}[1m])
 }
 
 #[test]
+fn what_a_script_may_leave_out_or_say_otherwise_is_understood() {
+    let text = r##"
+load
+  {app="a"} "x" @ 10 [repeat every 1s for 3]   # 12 s at last
+
+  {app="b"} "y" @ 1m
+
+eval range from 0 to 120 step 30 count_over_time({app="a"}[30s])
+  {app="a"} _ 3
+
+eval instant at 60 rate({app="a"}[1m]) / 3
+
+  {app="a"} 0.01666667
+
+eval instant at 1m sort_desc(sum by (app) (count_over_time({app=~".+"}[1m])))
+  expect ordered
+
+  {app="a"} 3   # first
+  {app="b"} 1
+eval range from 0 to 1m step 30s sort(sum by (app) (count_over_time({app=~".+"}[30s])))
+  expect ordered
+  {app="a"} _ 3 _
+  {app="b"} _ _ 1
+eval instant at 1m sum by (x) (count_over_time({app="b"} | label_format x="a\"#\"b" [1m]))
+  {x="a\"#\"b"} 1
+eval instant at 1m label_replace(count_over_time({app=~".+"}[1m]), "app", "z", "app", ".*")
+  {app="z"} 3
+  {app="z"} 1
+"##;
+    assert_eq!(failures(text), Vec::<String>::new());
+    assert_eq!(run(text, &mut Library::new()).passed, 6);
+}
+
+#[test]
 fn what_differs_is_shown() {
     let text = r#"
 load
