@@ -15,6 +15,7 @@ mod level;
 mod levels;
 mod parsers;
 mod shape;
+mod size;
 mod split;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use columns::Templates;
 pub(crate) use field::Field;
 use found::{Found, is_error};
 use parsers::Parsers;
+pub(crate) use size::shown as shown_size;
 
 /// The fields of some lines, by name.
 pub(crate) type Fields = BTreeMap<Box<str>, Field>;

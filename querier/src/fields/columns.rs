@@ -283,7 +283,7 @@ impl FieldSink<'_> {
             None => self.take_lines(rows, part),
             Some(fixed) => match self.planned(key, &deciding, rows, fixed)? {
                 None => self.take_lines(rows, part),
-                Some(planned) => self.take_part(rows, part, fixed, &planned),
+                Some(planned) => self.take_part(rows, part, fixed, (&planned, &deciding.bare)),
             },
         })
     }
@@ -367,7 +367,7 @@ impl FieldSink<'_> {
         rows: &Rows<'_, '_>,
         part: &[u32],
         fixed: &Fixed<'_>,
-        planned: &Planned,
+        (planned, bare): (&Planned, &[(usize, bool)]),
     ) -> Result<(), BudgetError> {
         let shape = &planned.shape;
         for made in &shape.fields {
@@ -384,7 +384,7 @@ impl FieldSink<'_> {
         if rows.level != Level::Lines {
             return Ok(());
         }
-        self.add_levels(rows, part, fixed, planned.level)
+        self.add_levels(rows, part, fixed, bare, planned.level)
     }
 
     /// The earliest of the lines says where its fields are.

@@ -90,7 +90,7 @@ impl<'a> Found<'a> {
             return Ok(());
         };
         let mut paths = None;
-        for (name, value) in labels.parsed() {
+        for (name, value) in labels.parsed().filter(|(name, _)| !is_error(name)) {
             let Some(field) = self.add(name, value, Some(parser))? else {
                 continue;
             };

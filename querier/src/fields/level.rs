@@ -10,6 +10,8 @@ use super::shape::{Fixed, Template, marker};
 pub(super) enum LevelRule {
     /// On nothing.
     Always(&'static str),
+    /// It is this one, unless what should be a number is none and spoils the line.
+    Numbers(&'static str),
     /// It is this one, unless a variable has a word that tells a level.
     Words(&'static str),
     /// On the value of this variable, which is that of a level's field; if it names no level, on
@@ -65,12 +67,11 @@ impl Template<'_> {
         let word = &b"trace"[..];
         let fixed_text = fixed.iter().flatten();
         let stands = fixed_text.chain([&self.text]).any(|text| has(text, word));
-        Some(
-            match with(word) == "trace" || stands || free().any(is_bare) {
-                true => LevelRule::Words(base),
-                false => LevelRule::Always(base),
-            },
-        )
+        Some(match with(word) == "trace" || stands {
+            true => LevelRule::Words(base),
+            false if free().any(is_bare) => LevelRule::Numbers(base),
+            false => LevelRule::Always(base),
+        })
     }
 
     /// Variables that may be the name of a level's field, or a part of it.
@@ -95,6 +96,12 @@ pub(super) fn names_level(value: &[u8]) -> bool {
         "trace", "debug", "info", "warn", "error", "critical", "fatal",
     ];
     std::str::from_utf8(value).is_ok_and(|value| levels.contains(&normalise(value)))
+}
+
+/// Whether a variable at the beginning of a JSON value without quotes is no number, so that the line may
+/// be no JSON.
+pub(super) fn is_no_number(value: &[u8]) -> bool {
+    !value.iter().all(u8::is_ascii_digit) && !matches!(value, b"true" | b"false" | b"null")
 }
 
 /// Whether a text is the name of a level's field in any case, or a part of one.

@@ -7,7 +7,7 @@ use segment::{ClassRows, SlotValues};
 
 use super::FieldSink;
 use super::columns::{Level, Rows, mark};
-use super::level::{LevelRule, has_level_word, is_level_key, names_level};
+use super::level::{LevelRule, has_level_word, is_level_key, is_no_number, names_level};
 use super::shape::Fixed;
 
 impl FieldSink<'_> {
@@ -54,19 +54,33 @@ impl FieldSink<'_> {
         rows: &Rows<'_, '_>,
         part: &[u32],
         fixed: &Fixed<'_>,
+        bare: &[(usize, bool)],
         rule: LevelRule,
     ) -> Result<(), BudgetError> {
         let template = &rows.template;
         let is_free = |slot: &usize| fixed.get(*slot).copied().flatten().is_none();
         let own = match rule {
             LevelRule::Slot(slot) => Some((slot, rows.of.slot(slot))),
-            LevelRule::Always(_) | LevelRule::Words(_) => None,
+            LevelRule::Always(_) | LevelRule::Numbers(_) | LevelRule::Words(_) => None,
         };
         let keys = template.level_keys().filter(is_free);
-        let keys = telling(rows, keys, is_level_key);
+        let mut keys = telling(rows, keys, is_level_key);
+        let numbers = bare.iter().map(|(slot, _)| *slot).filter(|slot| {
+            let asked = is_free(slot) && !matches!(rule, LevelRule::Always(_));
+            asked && rows.of.slot(*slot).may_have_words()
+        });
+        keys.extend(telling(rows, numbers, is_no_number));
+        // Where each line has a field that names its level, words do not count.
+        let asks_words = match (rule, own) {
+            (LevelRule::Always(_) | LevelRule::Numbers(_), _) => false,
+            (_, Some((_, values))) => {
+                (0..values.len()).any(|value| !names_level(values.get(value)))
+            }
+            (_, None) => true,
+        };
         let words = (0..template.slots.len()).filter(|slot| {
             let is_own = own.is_some_and(|(own, _)| own == *slot);
-            let asked = is_free(slot) && !is_own && !matches!(rule, LevelRule::Always(_));
+            let asked = asks_words && is_free(slot) && !is_own;
             let values = rows.of.slot(*slot);
             asked && values.may_have_words() && has_level_word(values.text())
         });
@@ -92,7 +106,10 @@ impl FieldSink<'_> {
                 continue;
             }
             self.add_level(match (rule, own) {
-                (LevelRule::Always(level) | LevelRule::Words(level), _) => level,
+                (
+                    LevelRule::Always(level) | LevelRule::Numbers(level) | LevelRule::Words(level),
+                    _,
+                ) => level,
                 (LevelRule::Slot(slot), own) => {
                     let text = own.map_or(&b""[..], |(_, values)| values.get(value));
                     template.level_of(fixed, slot, text)

@@ -9,6 +9,7 @@
 use query::logql::pipeline::RowLabels;
 
 use super::field::Parser;
+use super::found::is_error;
 use super::parsers::Parsers;
 
 /// What stands for the first variable; each next one has the next number. Templates have at most
@@ -189,7 +190,9 @@ fn fields_of(labels: &RowLabels<'_>, slots: usize) -> Option<Vec<Made>> {
         let name = name.into();
         Some(Made { name, parts })
     };
-    labels.parsed().map(made).collect()
+    // A key with the name of an error is no field, as in Loki.
+    let parsed = labels.parsed().filter(|(name, _)| !is_error(name));
+    parsed.map(made).collect()
 }
 
 /// Takes a text apart at the markers; `None` if other digits are in it.

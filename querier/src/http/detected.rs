@@ -1,5 +1,8 @@
 //! Which fields the lines of a query have, and the values of one of them.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use axum::extract::{Path, State};
 use axum::response::Response;
 use query::Source;
@@ -8,7 +11,7 @@ use query::logql::ast::{LogExpr, Stage};
 use super::call::Call;
 use super::json::Json;
 use super::selector::of_matchers;
-use crate::fields::{Detector, Field, Fields, Only, merge};
+use crate::fields::{Detector, Field, Fields, Only, merge, shown_size};
 use crate::tenants::TenantsSource;
 use crate::{Error, Querier};
 
@@ -53,12 +56,22 @@ pub(super) async fn values(
         }
         json.key("limit").int(limit as u64);
         json.key("values").array(|json| {
-            for value in fields.values().flat_map(Field::values) {
+            let values: BTreeSet<Cow<'_, str>> = fields.values().flat_map(shown).collect();
+            for value in &values {
                 json.string(value);
             }
         });
     });
     Ok(super::json(json))
+}
+
+/// The values of a field; sizes that a parser finds as they may stand in a query.
+fn shown(field: &Field) -> impl Iterator<Item = Cow<'_, str>> {
+    let is_parsed = field.parsers().next().is_some();
+    field.values().map(move |value| {
+        let size = is_parsed.then(|| shown_size(value)).flatten();
+        size.map_or(Cow::Borrowed(value), Cow::Owned)
+    })
 }
 
 fn limit(call: &Call) -> Result<usize, Error> {

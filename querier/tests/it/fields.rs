@@ -39,6 +39,35 @@ async fn every_line_counts_and_line_limit_cuts_nothing() {
 }
 
 #[tokio::test]
+async fn errors_are_no_fields_and_sizes_of_lines_are_shown_as_queries_take_them() {
+    let lines = [
+        (r#"{"__error__":"x","size":"1,000 B"}"#, ""),
+        (r#"{"__error__":"y","size":"10.5 MB"}"#, ""),
+        ("size=1k __error__=z", ""),
+        ("plain", "1KB"),
+    ];
+    let records = lines.iter().map(|(line, size)| match *size {
+        "" => record("a", 1, line),
+        size => record("a", 1, line).with("sent", size),
+    });
+    let records: Vec<_> = records.collect();
+    for in_head in [false, true] {
+        let world = World::new();
+        match in_head {
+            true => drop(world.head(&records)),
+            false => drop(world.segment(&records).await),
+        }
+        let found = ask(&world, "detected_fields", "{app=\"a\"}", "").await;
+        let names: Vec<&str> = labels(&found).collect();
+        assert_eq!(names, ["detected_level", "sent", "size"]);
+        let found = ask(&world, "detected_field/size/values", "{app=\"a\"}", "").await;
+        assert_eq!(found["values"], json!(["1.0kB", "10.5MB"]));
+        let found = ask(&world, "detected_field/sent/values", "{app=\"a\"}", "").await;
+        assert_eq!(found["values"], json!(["1KB"]));
+    }
+}
+
+#[tokio::test]
 async fn fields_of_a_query_are_those_that_its_stages_leave_and_make() {
     let world = World::new();
     world.segment(&[record("a", 3, "GET /x 200 took=5s")]).await;
@@ -157,6 +186,12 @@ proptest! {
                 let name = field["label"].as_str().unwrap();
                 let (values, parsers) = &want[name];
                 assert_eq!(field["cardinality"], values.len(), "{name}");
+                // Sizes of lines are shown as Loki shows them.
+                let shown = |value| match value {
+                    "8KB" if !parsers.is_empty() => "8.0kB",
+                    other => other,
+                };
+                let values: BTreeSet<&str> = values.iter().map(|value| shown(*value)).collect();
                 let parsers = if parsers.is_empty() { Value::Null } else { json!(parsers) };
                 assert_eq!(field["parsers"], parsers, "{name}");
                 let path = format!("detected_field/{name}/values");
