@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher;
 use std::io::Write;
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
@@ -12,15 +13,18 @@ use crate::writer::SegmentWriter;
 use crate::{EncodeOptions, Encoded, Error};
 
 /// Rows of one stream in one batch, by numbers: with many streams there are many parts, each of a few
-/// rows, and what they refer to is far away.
-#[derive(Clone, Copy)]
+/// rows, and what they refer to is far away. So of two rows or one, all but their lines stands here.
+#[derive(Clone, Copy, Default)]
 struct Part {
-    stream: u32,
-    batch: u32,
-    /// First row, and the one behind the last.
-    rows: (u32, u32),
-    /// Where their lines stand in the batch's.
+    /// Times of the first two.
+    times: [Timestamp; 2],
+    /// Where their lines stand in the batch's; and where the first one ends.
     lines: (u32, u32),
+    first_end: u32,
+    batch: u32,
+    /// The first row, and how many there are.
+    row: u32,
+    rows: u32,
 }
 
 /// A stream over all batches. Tenants are numbered in their order.
@@ -52,18 +56,54 @@ impl<'a> Columns<'a> {
         }
     }
 
-    #[inline]
-    fn line(&self, row: u32) -> &'a [u8] {
-        let row = row as usize;
-        let start = row.checked_sub(1).map_or(0, |row| self.line_ends[row]);
-        &self.lines[start as usize..self.line_ends[row] as usize]
+    /// The rows of a stream, of which there are some, in this batch, which has the number.
+    fn part(&self, batch: u32, rows: &Range<u32>) -> Part {
+        let (first, last) = (rows.start as usize, rows.end as usize - 1);
+        let start = first.checked_sub(1).map_or(0, |row| self.line_ends[row]);
+        Part {
+            times: [self.timestamps[first], self.timestamps[last.min(first + 1)]],
+            lines: (start, self.line_ends[last]),
+            first_end: self.line_ends[first],
+            batch,
+            row: rows.start,
+            rows: rows.len() as u32,
+        }
+    }
+
+    /// Adds the rows of a part of this batch.
+    fn take(&self, part: &Part, rows: &mut Vec<Taken<'a>>) {
+        let mut start = part.lines.0;
+        let mut take = |at: u32, timestamp: Timestamp, end: u32| {
+            rows.push(Taken {
+                timestamp,
+                line: &self.lines[start as usize..end as usize],
+                batch: part.batch,
+                row: part.row + at,
+            });
+            start = end;
+        };
+        if part.rows <= 2 {
+            take(0, part.times[0], part.first_end);
+            if part.rows == 2 {
+                take(1, part.times[1], part.lines.1);
+            }
+            return;
+        }
+        let all = part.row as usize..(part.row + part.rows) as usize;
+        let columns = self.timestamps[all.clone()]
+            .iter()
+            .zip(&self.line_ends[all]);
+        for ((timestamp, end), at) in columns.zip(0..) {
+            take(at, *timestamp, *end);
+        }
     }
 }
 
-/// A row of a stream, its time at hand.
+/// A row of a stream, what every row has at hand.
 #[derive(Clone, Copy)]
-struct Taken {
+struct Taken<'a> {
     timestamp: Timestamp,
+    line: &'a [u8],
     batch: u32,
     row: u32,
 }
@@ -80,34 +120,31 @@ pub fn encode(
     out: &mut dyn Write,
 ) -> Result<Encoded, Error> {
     let columns: Vec<Columns<'_>> = batches.iter().map(|batch| Columns::of(batch)).collect();
-    let (streams, parts) = parts(batches);
+    let (streams, parts) = parts(batches, &columns);
     let mut writer = SegmentWriter::new(options, out)?;
-    let mut rows: Vec<Taken> = Vec::new();
+    let mut rows: Vec<Taken<'_>> = Vec::new();
     let mut metadata: Vec<(&str, &[u8])> = Vec::new();
     let mut seen = HashSet::new();
     let mut warm = 0;
     let mut begun = 0;
-    for of_stream in parts.chunk_by(|a, b| a.stream == b.stream) {
+    for (number, stream) in streams.iter().enumerate() {
+        if number % WARM_STREAMS == 0 {
+            bring_labels_near(&streams[number..streams.len().min(number + WARM_STREAMS)]);
+        }
+        let of_stream = &parts[begun..begun + stream.parts as usize];
         begun += of_stream.len();
         while warm < begun {
             let next = &parts[warm..parts.len().min(warm + WARM_PARTS)];
-            bring_near(&columns, &streams, next);
+            bring_near(&columns, next);
             warm += next.len();
         }
         rows.clear();
         for part in of_stream {
-            let (first, behind) = part.rows;
-            let times = &columns[part.batch as usize].timestamps[first as usize..behind as usize];
-            rows.extend(times.iter().zip(first..).map(|(timestamp, row)| Taken {
-                timestamp: *timestamp,
-                batch: part.batch,
-                row,
-            }));
+            columns[part.batch as usize].take(part, &mut rows);
         }
         if !rows.is_sorted_by_key(|row| row.timestamp) {
             rows.sort_by_key(|row| row.timestamp);
         }
-        let stream = &streams[of_stream[0].stream as usize];
         let tenant = &batches[of_stream[0].batch as usize].tenant;
         writer.stream(tenant, stream.id, stream.labels);
         for same_time in rows.chunk_by(|a, b| a.timestamp == b.timestamp) {
@@ -115,28 +152,30 @@ pub fn encode(
                 seen.clear();
             }
             for taken in same_time {
-                let columns = &columns[taken.batch as usize];
                 let row = || batches[taken.batch as usize].row(taken.row as usize);
                 if same_time.len() > 1 && !seen.insert(row().identity().content) {
                     continue;
                 }
                 metadata.clear();
-                if columns.has_metadata {
+                if columns[taken.batch as usize].has_metadata {
                     metadata.extend(row().metadata());
                 }
-                writer.push(taken.timestamp, columns.line(taken.row), &metadata)?;
+                writer.push(taken.timestamp, taken.line, &metadata)?;
             }
         }
     }
     writer.finish()
 }
 
-/// The streams of all batches in order of their labels, so that similar lines meet in a chunk, and their
-/// parts: in order of the streams, and those of one in order of the batches.
-fn parts(batches: &[Arc<LogBatch>]) -> (Vec<StreamParts<'_>>, Vec<Part>) {
-    let (streams, parts) = listed(batches);
+/// The streams of all batches in order of their labels, so that similar lines meet in a chunk; and their
+/// parts, those of one stream side by side and in order of the batches.
+fn parts<'a>(
+    batches: &'a [Arc<LogBatch>],
+    columns: &[Columns<'_>],
+) -> (Vec<StreamParts<'a>>, Vec<Part>) {
+    let (streams, numbers) = listed(batches);
     let mut order: Vec<(&str, u32)> = streams.iter().map(|of| of.labels.text()).zip(0..).collect();
-    order.sort_by(|(text, number), (other_text, other_number)| {
+    order.sort_unstable_by(|(text, number), (other_text, other_number)| {
         let (of, other) = (&streams[*number as usize], &streams[*other_number as usize]);
         let tenants = of.tenant.cmp(&other.tenant);
         // Texts differ as a rule, and then nothing else has to be looked at.
@@ -145,42 +184,47 @@ fn parts(batches: &[Arc<LogBatch>]) -> (Vec<StreamParts<'_>>, Vec<Part>) {
             whole.cmp(&place(other.tenant, other.labels, other.id))
         })
     });
+    let order = order.iter().map(|(_, number)| *number as usize);
     let mut next = 0;
-    let mut places = vec![(0, 0); streams.len()];
-    for ((_, number), rank) in order.iter().zip(0u32..) {
-        places[*number as usize] = (rank, next);
-        next += streams[*number as usize].parts as usize;
+    let mut places = vec![0; streams.len()];
+    for number in order.clone() {
+        places[number] = next;
+        next += streams[number].parts as usize;
     }
-    let mut sorted = parts.clone();
-    for part in parts {
-        let (rank, place) = &mut places[part.stream as usize];
-        sorted[*place] = Part {
-            stream: *rank,
-            ..part
-        };
-        *place += 1;
+    let mut parts = vec![Part::default(); numbers.len()];
+    let mut numbers = numbers.iter();
+    for ((number_of_batch, batch), columns) in (0..).zip(batches).zip(columns) {
+        let streams = batch
+            .streams
+            .iter()
+            .filter(|stream| !stream.rows.is_empty());
+        for (stream, number) in streams.zip(&mut numbers) {
+            let place = &mut places[*number as usize];
+            parts[*place] = columns.part(number_of_batch, &stream.rows);
+            *place += 1;
+        }
     }
-    let numbers = order.iter().map(|(_, number)| *number as usize);
-    let ordered = numbers.map(|number| streams[number]).collect();
-    (ordered, sorted)
+    (order.map(|number| streams[number]).collect(), parts)
 }
 
-/// The streams and their parts in order of appearance.
-fn listed(batches: &[Arc<LogBatch>]) -> (Vec<StreamParts<'_>>, Vec<Part>) {
+/// The streams in order of appearance; and which of them each run of rows belongs to, in order of the
+/// batches, empty ones left out.
+fn listed(batches: &[Arc<LogBatch>]) -> (Vec<StreamParts<'_>>, Vec<u32>) {
     let mut tenants: Vec<&TenantId> = batches.iter().map(|batch| &batch.tenant).collect();
     tenants.sort_unstable();
     tenants.dedup();
     let mut streams: Vec<StreamParts<'_>> = Vec::new();
-    let mut numbers: HashTable<u32> = HashTable::new();
+    let mut table: HashTable<u32> = HashTable::new();
     let hasher = DefaultHashBuilder::default();
-    let mut parts = Vec::with_capacity(batches.iter().map(|batch| batch.streams.len()).sum());
-    for (batch_number, batch) in batches.iter().enumerate() {
+    let mut numbers = Vec::with_capacity(batches.iter().map(|batch| batch.streams.len()).sum());
+    for batch in batches {
         let tenant = tenants.partition_point(|tenant| **tenant < batch.tenant) as u32;
-        for stream in &batch.streams {
-            let Some(last) = stream.rows.clone().last() else {
-                continue;
-            };
-            let found = numbers.entry(
+        let of_batch = batch
+            .streams
+            .iter()
+            .filter(|stream| !stream.rows.is_empty());
+        for stream in of_batch {
+            let found = table.entry(
                 hasher.hash_one(stream.id),
                 |number| {
                     let other = &streams[*number as usize];
@@ -198,20 +242,14 @@ fn listed(batches: &[Arc<LogBatch>]) -> (Vec<StreamParts<'_>>, Vec<Part>) {
                 });
             }
             streams[number as usize].parts += 1;
-            let first = stream.rows.start as usize;
-            let start = first.checked_sub(1).map_or(0, |row| batch.line_ends[row]);
-            parts.push(Part {
-                stream: number,
-                batch: batch_number as u32,
-                rows: (stream.rows.start, stream.rows.end),
-                lines: (start, batch.line_ends[last as usize]),
-            });
+            numbers.push(number);
         }
     }
-    (streams, parts)
+    (streams, numbers)
 }
 
-/// Parts that are brought near at once: more than a core can load at a time.
+/// Streams whose labels are brought near at once, and parts that are: more than a core can load at a time.
+const WARM_STREAMS: usize = 32;
 const WARM_PARTS: usize = 32;
 /// Of each part, so many bytes of lines: behind them the core sees by itself where it goes.
 const WARM_BYTES: usize = 512;
@@ -219,22 +257,35 @@ const WARM_BYTES: usize = 512;
 /// Reads a little of every part. With many streams each part is a few lines somewhere in memory,
 /// and the core would wait for each in turn; these reads do not depend on each other, so it waits
 /// for all of them at once.
-fn bring_near(columns: &[Columns<'_>], streams: &[StreamParts<'_>], parts: &[Part]) {
+fn bring_near(columns: &[Columns<'_>], parts: &[Part]) {
     const LINE_BYTES: usize = 64;
+    const FEW: usize = 4;
     let mut sum = 0;
-    for of_stream in parts.chunk_by(|a, b| a.stream == b.stream) {
-        let stream = &streams[of_stream[0].stream as usize];
-        sum ^= Arc::strong_count(stream.labels) as u32;
-    }
     for part in parts {
         let columns = &columns[part.batch as usize];
-        let row = part.rows.0 as usize;
-        sum ^= columns.timestamps[row] as u32 ^ columns.line_ends[row];
-        let (start, end) = (part.lines.0 as usize, part.lines.1 as usize);
-        let bytes = &columns.lines[start..end.min(start + WARM_BYTES)];
-        for byte in bytes.iter().step_by(LINE_BYTES) {
+        if part.rows > 2 {
+            let row = part.row as usize;
+            sum ^= columns.timestamps[row] as u32 ^ columns.line_ends[row];
+        }
+        let lines = &columns.lines[part.lines.0 as usize..part.lines.1 as usize];
+        let Some(last) = lines.len().checked_sub(1) else {
+            continue;
+        };
+        // Without a branch that depends on how long they are, as a rule: one that is guessed wrong ends the
+        // reading ahead.
+        for at in 0..FEW {
+            sum ^= u32::from(lines[last.min(at * LINE_BYTES)]);
+        }
+        let more = &lines[lines.len().min(FEW * LINE_BYTES)..lines.len().min(WARM_BYTES)];
+        for byte in more.iter().step_by(LINE_BYTES) {
             sum ^= u32::from(*byte);
         }
     }
     std::hint::black_box(sum);
+}
+
+/// The same for labels.
+fn bring_labels_near(streams: &[StreamParts<'_>]) {
+    let counts = streams.iter().map(|of| Arc::strong_count(of.labels));
+    std::hint::black_box(counts.sum::<usize>());
 }
