@@ -19,6 +19,7 @@ use crate::announce;
 use crate::cluster::Cluster;
 use crate::ops::{self, Services, StopRequest};
 use crate::options::Settings;
+use crate::ring_metrics;
 use crate::roles::Roles;
 
 /// The open ports of the process. They are opened before anything is read back, so that a taken
@@ -74,6 +75,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             return Ok(());
         }
     };
+    ring_metrics::register(&registry, cluster.node.clone())?;
     let roles = Roles::start(settings, &cluster, &registry).await?;
     if let (Some((grpc, http)), Some(distributor)) = (ports.otlp, &roles.distributor) {
         let service = distributor::grpc_service(distributor.clone());

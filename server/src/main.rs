@@ -14,6 +14,7 @@ mod compose;
 mod ops;
 mod options;
 mod ring;
+mod ring_metrics;
 mod roles;
 
 use std::process::ExitCode;
