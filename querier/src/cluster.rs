@@ -117,6 +117,7 @@ impl SearchApi for ClusterSearch {
         for _ in 0..ROUNDS_MAX {
             shared.ask(&catalog, &request, &mut answers).await;
             catalog = shared.as_new_as(&answers).await?;
+            answers.leave_out_replaced(&catalog.cluster);
             // What changed while they were asked may need the answer of one that was not.
             let asked_all = catalog
                 .cluster
@@ -264,6 +265,13 @@ impl Answers {
         if self.answered.insert(id) {
             self.recent.push(recent);
         }
+    }
+
+    /// An ingester with an empty disk may have taken the place of another, at its address, while that one was
+    /// asked: then it has answered for it, and by its catalog, which is no older than the one here now,
+    /// the other is no member. Who answered and was forgotten after that is needed no less.
+    fn leave_out_replaced(&mut self, cluster: &Cluster) {
+        self.answered.retain(|id| cluster.members.contains_key(id));
     }
 
     /// Whether the ingester has answered, or failed to when it was asked last. Neither is the case

@@ -318,6 +318,24 @@ fn with_past(world: &World, past: &[u64], now: &[u64], undrained: &[u64], lost: 
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_answer_of_who_took_the_place_of_an_ingester_is_not_that_ones() {
+    let world = World::new(&[1]);
+    let none = Behaviour::First(Box::new(Behaviour::Fails));
+    world.set(1, none);
+    let question = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { found(&world).await }
+    });
+    while world.fake(1).asked.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.add(4);
+    with_past(&world, &[1], &[4], &[], &[1]);
+    let error = question.await.unwrap().unwrap_err();
+    assert!(error.contains("(ring 1) 0 of 1 answered"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn owners_of_a_past_ring_are_needed_until_they_have_drained() {
     // (undrained, lost, failing) of ring 1 = {1, 2, 3}; ring 2 = {3, 4, 5}.
     for (undrained, lost, failing, answers) in [
