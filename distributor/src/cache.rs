@@ -44,7 +44,12 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         self.young.get(key)
     }
 
+    /// An entry of the young generation that is replaced keeps its weight.
     pub(crate) fn insert(&mut self, key: K, value: V, weight: usize) {
+        if let Some(held) = self.young.get_mut(&key) {
+            *held = value;
+            return;
+        }
         if self.weight + weight > self.weight_max {
             self.old = std::mem::take(&mut self.young);
             self.weight = 0;
@@ -57,6 +62,17 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_replaced_again_and_again_pushes_nothing_out() {
+        let mut cache = Cache::new(10);
+        cache.insert("quiet", 0, 1);
+        for n in 0..100 {
+            cache.insert("busy", n, 1);
+        }
+        assert_eq!(cache.get("quiet", |_| 1), Some(0));
+        assert_eq!(cache.get("busy", |_| 1), Some(99));
+    }
 
     #[test]
     fn what_is_used_stays_and_what_is_not_goes() {

@@ -97,7 +97,8 @@ impl<'s> Session<'s> {
         now: Timestamp,
     ) -> Self {
         let newest = match limits.creation_grace_nanos {
-            0 => Timestamp::MAX,
+            // No range holds the very last nanosecond.
+            0 => Timestamp::MAX - 1,
             grace => now.saturating_add(grace),
         };
         let oldest = match limits.record_age_nanos_max {

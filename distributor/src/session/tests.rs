@@ -114,7 +114,9 @@ fn by_default_1970_is_taken_and_2100_is_not() {
         creation_grace_nanos: 0,
         ..limits
     };
-    assert_eq!(refusal(&any, i64::MAX, b"x", &[]), None);
+    assert_eq!(refusal(&any, i64::MAX - 1, b"x", &[]), None);
+    let (reason, _) = refusal(&any, i64::MAX, b"x", &[]).unwrap();
+    assert_eq!(reason, Reason::TooFarInFuture, "no range ends after it");
 }
 
 #[test]

@@ -5,6 +5,9 @@ use hashbrown::HashMap;
 
 use crate::{Labels, StreamId, TenantId, TimeRange, Timestamp};
 
+/// What an allocator takes beside a short text, about.
+const ALLOCATION_BYTES: usize = 16;
+
 /// Index into a batch's dictionary of metadata keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MetadataKey(pub u32);
@@ -128,7 +131,7 @@ impl LogBatch {
         self.lines.len() + self.values.len()
     }
 
-    /// Bytes that the batch holds in memory, labels shared with others not counted.
+    /// Bytes that the batch holds in memory with the names of its metadata, labels shared with others not counted.
     pub fn memory_bytes(&self) -> usize {
         self.lines.capacity()
             + self.values.capacity()
@@ -136,6 +139,12 @@ impl LogBatch {
             + (self.line_ends.capacity() + self.row_ends.capacity()) * 4
             + (self.pair_keys.capacity() + self.value_ends.capacity()) * 4
             + self.streams.capacity() * size_of::<StreamRows>()
+            + self.keys.capacity() * size_of::<Box<str>>()
+            + self
+                .keys
+                .iter()
+                .map(|key| key.len() + ALLOCATION_BYTES)
+                .sum::<usize>()
     }
 }
 

@@ -6,6 +6,26 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::{Error, PAIRS_MAX};
+
+/// Most objects and lists in a body: each needs up to some 400 bytes until it is taken in, and can be
+/// written in three. Usual records have about ten.
+const STRUCTURES_MAX: usize = 500_000;
+
+/// Refuses a body that would need far more memory than its size.
+///
+/// # Errors
+/// [`Error::TooComplex`] for more than 500,000 objects and lists.
+pub(crate) fn check_structures(body: &[u8]) -> Result<(), Error> {
+    let structures = body.iter().filter(|byte| matches!(byte, b'{' | b'['));
+    match structures.count() > STRUCTURES_MAX {
+        true => Err(Error::TooComplex {
+            limit: STRUCTURES_MAX,
+        }),
+        false => Ok(()),
+    }
+}
+
 /// A JSON string, borrowed from the body unless it has escapes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
@@ -38,7 +58,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// The entries of a JSON object whose values are strings, in order; a name may stand twice.
+/// The entries of a JSON object whose values are strings, in order; a name may stand twice. Of more
+/// than [`PAIRS_MAX`] one too many is kept.
 #[derive(Debug, Default)]
 pub(crate) struct TextMap<'a>(pub(crate) Vec<(Text<'a>, Text<'a>)>);
 
@@ -54,7 +75,9 @@ impl<'de> Visitor<'de> for TextMapVisitor {
     fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut pairs = Vec::new();
         while let Some(pair) = map.next_entry()? {
-            pairs.push(pair);
+            if pairs.len() <= PAIRS_MAX {
+                pairs.push(pair);
+            }
         }
         Ok(TextMap(pairs))
     }
@@ -83,7 +106,8 @@ impl TextMap<'_> {
     }
 }
 
-/// The entries of a JSON object, in order: strings as such, any other value as its JSON text.
+/// The entries of a JSON object, in order: strings as such, any other value as its JSON text. Of more
+/// than [`PAIRS_MAX`] one too many is kept.
 #[derive(Debug, Default)]
 pub(crate) struct ValueMap<'a>(Vec<(Text<'a>, Text<'a>)>);
 
@@ -105,7 +129,9 @@ impl<'de> Visitor<'de> for ValueMapVisitor {
                 }
                 other => Text(Cow::Borrowed(other)),
             };
-            pairs.push((name, value));
+            if pairs.len() <= PAIRS_MAX {
+                pairs.push((name, value));
+            }
         }
         Ok(ValueMap(pairs))
     }
@@ -120,5 +146,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for ValueMap<'a> {
 impl ValueMap<'_> {
     pub(crate) fn pairs(&self) -> Vec<(&str, &str)> {
         self.0.iter().map(|(n, v)| (&*n.0, &*v.0)).collect()
+    }
+
+    pub(crate) fn metadata(&self) -> Vec<(&str, &[u8])> {
+        self.0
+            .iter()
+            .map(|(n, v)| (&*n.0, v.0.as_bytes()))
+            .collect()
     }
 }

@@ -29,6 +29,11 @@ pub mod loki;
 pub mod otlp;
 pub mod plain;
 
+/// Of how many labels or metadata pairs a decoder tells at least: of more it tells one too many, so that
+/// a limit of at most so many sees that there are more, and a body of nothing but pairs needs little
+/// memory.
+pub const PAIRS_MAX: usize = 1 << 16;
+
 pub use body::{Encoding, decompress};
 pub use error::{Error, JsonError, WireError};
 pub use receiver::{Flaw, Receiver, STREAMS_AHEAD};

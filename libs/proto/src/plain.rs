@@ -1,12 +1,14 @@
 //! The plain JSON endpoints, for people with curl and for services without a log library.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use model::Timestamp;
 use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::json::{Text, TextMap};
+use crate::json::{Text, TextMap, ValueMap, check_structures};
 use crate::{Error, Flaw, Receiver};
 
 #[derive(Deserialize)]
@@ -50,12 +52,14 @@ struct IngestEntry<'a> {
 /// `metadata`, an object whose values are strings.
 ///
 /// # Errors
-/// [`Error::Json`] with line and column; the receiver has taken nothing then.
+/// [`Error::Json`] with line and column, [`Error::TooComplex`] for more than 500,000 objects and
+/// lists; the receiver has taken nothing then.
 pub fn decode_ingest(
     body: &[u8],
     arrival: Timestamp,
     receiver: &mut impl Receiver,
 ) -> Result<(), Error> {
+    check_structures(body)?;
     let request: Ingest<'_> = serde_json::from_slice(body)?;
     for stream in &request.streams {
         receiver.stream_pairs(&stream.labels.pairs());
@@ -81,7 +85,7 @@ const UNKNOWN_SERVICE: &str = "unknown_service";
 #[serde(expecting = "an object with \"logs\"")]
 struct Logs<'a> {
     #[serde(borrow)]
-    logs: Vec<&'a RawValue>,
+    logs: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -95,8 +99,8 @@ struct LogsEntry<'a> {
     message: Text<'a>,
     #[serde(borrow, default)]
     service: Option<Text<'a>>,
-    #[serde(default)]
-    metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(borrow, default)]
+    metadata: Option<ValueMap<'a>>,
 }
 
 /// Decodes the body of `POST /logs`: one record, a list of them, or `{"logs": [...]}`.
@@ -109,7 +113,7 @@ struct LogsEntry<'a> {
 /// `service` becomes the label `service_name` (`unknown_service` if absent) and `level`, in
 /// lowercase, the label `level`: the two by which people narrow a search first, with few values
 /// each. `message`, which alone is required, is the line. `metadata` is structured metadata: text
-/// bare, everything else as JSON. `timestamp` as in [`decode_ingest`].
+/// bare, everything else as the JSON that it is. `timestamp` as in [`decode_ingest`].
 ///
 /// # Errors
 /// [`Error::Json`] when the body is not JSON or not of this shape; a single record of a list that
@@ -121,11 +125,12 @@ pub fn decode_logs(
 ) -> Result<(), Error> {
     let document: &RawValue = serde_json::from_slice(body)?;
     let text = document.get();
-    if text.starts_with('[') {
-        let list: Vec<&RawValue> = serde_json::from_str(text)?;
-        decode_list(&list, arrival, receiver);
-    } else if let Ok(batch) = serde_json::from_str::<Logs<'_>>(text) {
-        decode_list(&batch.logs, arrival, receiver);
+    let list = match serde_json::from_str::<Logs<'_>>(text) {
+        Ok(batch) if text.starts_with('{') => batch.logs.get(),
+        _ => text,
+    };
+    if list.starts_with('[') {
+        serde_json::Deserializer::from_str(list).deserialize_seq(List { arrival, receiver })?;
     } else {
         // Of the whole body, so that an error's line and column are the body's.
         decode_log(&serde_json::from_slice(body)?, arrival, receiver);
@@ -133,15 +138,32 @@ pub fn decode_logs(
     Ok(())
 }
 
-fn decode_list(list: &[&RawValue], arrival: Timestamp, receiver: &mut impl Receiver) {
-    for (index, record) in list.iter().enumerate() {
-        match serde_json::from_str(record.get()) {
-            Ok(record) => decode_log(&record, arrival, receiver),
-            Err(error) => {
-                let problem = without_position(&error);
-                receiver.flawed(Flaw::Item { index, problem });
+/// The records of a list, one after the other: a list of numbers would take eight times its text.
+struct List<'r, R> {
+    arrival: Timestamp,
+    receiver: &'r mut R,
+}
+
+impl<'de, R: Receiver> Visitor<'de> for List<'_, R> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of records")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let mut index = 0;
+        while let Some(record) = list.next_element::<&RawValue>()? {
+            match serde_json::from_str(record.get()) {
+                Ok(record) => decode_log(&record, self.arrival, self.receiver),
+                Err(error) => {
+                    let problem = without_position(&error);
+                    self.receiver.flawed(Flaw::Item { index, problem });
+                }
             }
+            index += 1;
         }
+        Ok(())
     }
 }
 
@@ -161,21 +183,10 @@ fn decode_log(record: &LogsEntry<'_>, arrival: Timestamp, receiver: &mut impl Re
         named => named,
     };
     receiver.stream_pairs(&[("service_name", service), ("level", &level)]);
-    let texts: Vec<(&str, Cow<'_, str>)> = record
-        .metadata
-        .iter()
-        .flatten()
-        .map(|(name, value)| match value {
-            serde_json::Value::String(text) => (name.as_str(), Cow::Borrowed(text.as_str())),
-            other => (name.as_str(), Cow::Owned(other.to_string())),
-        })
-        .collect();
-    let mut metadata: Vec<(&str, &[u8])> = texts
-        .iter()
-        .map(|(name, value)| (*name, value.as_bytes()))
-        .collect();
+    let mut metadata = record.metadata.as_ref().map(ValueMap::metadata);
+    let metadata = metadata.as_deref_mut().unwrap_or_default();
     match parse_time(record.timestamp, arrival) {
-        Ok(time) => receiver.record(time, record.message.0.as_bytes(), &mut metadata),
+        Ok(time) => receiver.record(time, record.message.0.as_bytes(), metadata),
         Err(flaw) => receiver.flawed(flaw),
     }
 }

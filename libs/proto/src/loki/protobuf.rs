@@ -1,7 +1,7 @@
 use model::{NANOS_PER_SECOND, Timestamp};
 
 use crate::wire::{Reader, WireType, wrong_layout};
-use crate::{Error, Flaw, Receiver, STREAMS_AHEAD, WireError};
+use crate::{Error, Flaw, PAIRS_MAX, Receiver, STREAMS_AHEAD, WireError};
 
 /// Key and value of one structured metadata pair.
 type Pair<'a> = (&'a str, &'a [u8]);
@@ -139,7 +139,9 @@ fn decode_entry<'a>(
                     .and_then(decode_pair)
                     .map_err(|error| error.within_item("structuredMetadata", index))?;
                 match std::str::from_utf8(name) {
-                    Ok(name) => pairs.push((name, value)),
+                    // One more than may be shows that they are too many.
+                    Ok(name) if pairs.len() <= PAIRS_MAX => pairs.push((name, value)),
+                    Ok(_) => {}
                     Err(error) => {
                         flaw = Some(Flaw::Utf8 {
                             field: "structured metadata name",

@@ -8,12 +8,8 @@ use serde::{Deserialize, Deserializer};
 use self::leaf::{Base64, Double, HexId, Integer, Severity};
 use super::mapping::{Mapper, RecordFields, ScopeFields};
 use super::value::Value;
-use crate::json::Text;
+use crate::json::{Text, check_structures};
 use crate::{Error, Receiver};
-
-/// Most objects and lists in a body: each needs up to some 400 bytes until it is mapped, and can be
-/// written in three. Usual records have about ten.
-const STRUCTURES_MAX: usize = 500_000;
 
 /// Decodes an `ExportLogsServiceRequest` in OTLP's JSON form, decompressed. `arrival` is the time
 /// of records that have none.
@@ -31,12 +27,7 @@ pub fn decode_json(
     arrival: Timestamp,
     receiver: &mut impl Receiver,
 ) -> Result<(), Error> {
-    let structures = body.iter().filter(|byte| matches!(byte, b'{' | b'['));
-    if structures.count() > STRUCTURES_MAX {
-        return Err(Error::TooComplex {
-            limit: STRUCTURES_MAX,
-        });
-    }
+    check_structures(body)?;
     let request: Request<'_> = serde_json::from_slice(body)?;
     let mut mapper = Mapper::new(arrival, receiver);
     for resource_logs in &request.resource_logs {

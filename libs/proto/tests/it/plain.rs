@@ -176,3 +176,27 @@ fn a_body_of_another_shape_is_an_error() {
         assert!(error.contains(want), "{body}: {error}");
     }
 }
+
+#[test]
+fn a_body_of_nothing_but_small_parts_needs_little_memory() {
+    let body =
+        |entries: &str| format!("{{\"streams\":[{{\"labels\":{{}},\"entries\":[{entries}]}}]}}");
+    let error = ingest(&body(&vec!["{}"; 500_000].join(","))).unwrap_err();
+    assert_eq!(error, Error::TooComplex { limit: 500_000 });
+
+    let pairs: Vec<String> = (0..70_000).map(|n| format!("\"k{n}\":\"\"")).collect();
+    let said = ingest(&body(&format!(
+        "{{\"line\":\"x\",\"metadata\":{{{}}}}}",
+        pairs.join(",")
+    )));
+    let told = said.unwrap().into_iter().find_map(|said| match said {
+        Said::Record { metadata, .. } => Some(metadata.len()),
+        _ => None,
+    });
+    let one_too_many = proto::PAIRS_MAX + 1;
+    assert_eq!(
+        told,
+        Some(one_too_many),
+        "a limit sees that they are too many"
+    );
+}

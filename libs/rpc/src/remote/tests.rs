@@ -518,7 +518,10 @@ async fn the_time_limit_of_a_call_ends_it_on_both_sides() {
     let (fake, remote, address) = connected(config).await;
     let error = remote.ingest(&address).flush().await.unwrap_err();
     let text = error.to_string();
-    assert!(text.contains(&address) && text.contains("in"), "{text}");
+    assert!(
+        text.contains(&address) && text.contains("did not answer within 50ms"),
+        "{text}"
+    );
     assert_eq!(error.kind(), model::Kind::Unavailable);
     while fake.flushing.load(Ordering::SeqCst) > 0 {
         fake.began.notified().await;
