@@ -5,13 +5,14 @@ use axum::response::Response;
 use model::{TimeRange, Timestamp};
 use query::logql::ast::Expr;
 use query::logql::engine::{self, Answer, Value};
-use query::logql::parse;
+use query::logql::{parse, parse_variants};
 
 use super::answer;
 use super::call::Call;
 use super::limits::longest_window;
 use super::params::{Direction, RangeQuery};
 use super::parquet;
+use super::selector::is_of_stage;
 use crate::run::Effort;
 use crate::{Error, Querier};
 
@@ -25,7 +26,7 @@ pub(super) async fn instant(State(querier): State<Querier>, call: Call) -> Resul
     let asked = call.params.instant_query(querier.shared.now())?;
     let expr = match parse(&asked.query) {
         // As Loki, which does not look at what stages mean where no log query may be.
-        Err(error) if is_log(&asked.query) && error.message.starts_with("stage '") => {
+        Err(error) if is_log(&asked.query) && is_of_stage(&error) => {
             return Err(Error::Invalid(LOG_QUERY_AT_ONE_TIME.into()));
         }
         _ => read(&asked.query)?,
@@ -57,11 +58,12 @@ pub(super) async fn range(State(querier): State<Querier>, call: Call) -> Result<
 
 /// Parses a query. Those of several variants are a trial of Loki that is off there by default.
 fn read(text: &str) -> Result<Expr, Error> {
-    let variants = text.trim_start().strip_prefix("variants");
-    let is_variants = || variants.is_some_and(|rest| rest.trim_start().starts_with('('));
-    match parse(text) {
-        Err(_) if is_variants() => Err(Error::Invalid(VARIANTS_DISABLED.into())),
-        result => Ok(result?),
+    match parse_variants(text) {
+        Some(variants) => {
+            variants?;
+            Err(Error::Invalid(VARIANTS_DISABLED.into()))
+        }
+        None => Ok(parse(text)?),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use model::{LabelMatcher, MatchOp, Selector};
+use query::logql::ParseError;
 use query::logql::ast::Matcher;
 use query::logql::regex::ValueRegex;
 
@@ -14,16 +15,34 @@ pub(super) const MATCHERS_ONLY: &str = "only label matchers are supported";
 
 /// A selector such as `{app="a"}` or `{}`.
 pub(super) fn selector(call: &Call, text: &str) -> Result<Selector, Error> {
-    // As Loki, which does not look at what stages and functions mean where none may be.
-    let matchers = query::logql::parse_selector(text).map_err(|error| {
-        let is_of_meaning = (error.line, error.column) == (0, 0);
-        match is_of_meaning && !error.message.starts_with("syntax error") {
+    // As Loki, which does not look at what stages mean where none may be.
+    let matchers =
+        query::logql::parse_selector(text).map_err(|error| match is_of_stage(&error) {
             true => Error::Invalid(MATCHERS_ONLY.into()),
             false => error.into(),
-        }
-    })?;
+        })?;
     call.limits.check_matchers(&matchers)?;
     of_matchers(&matchers)
+}
+
+/// Whether a text is well formed but for what a stage of it means.
+pub(super) fn is_of_stage(error: &ParseError) -> bool {
+    error.message.starts_with("stage '")
+}
+
+/// As [`selector`], for `match[]`, where Loki does not look at what functions mean either.
+pub(super) fn match_selector(call: &Call, text: &str) -> Result<Selector, Error> {
+    let is_of_lines = text.trim_start().starts_with('{');
+    match query::logql::parse_selector(text) {
+        Err(error) if !is_of_lines && is_of_meaning(&error) => {
+            Err(Error::Invalid(MATCHERS_ONLY.into()))
+        }
+        _ => selector(call, text),
+    }
+}
+
+fn is_of_meaning(error: &ParseError) -> bool {
+    (error.line, error.column) == (0, 0) && !error.message.starts_with("syntax error")
 }
 
 /// As [`selector`], but `{}` is refused.

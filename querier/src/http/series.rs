@@ -6,7 +6,7 @@ use axum::response::Response;
 use super::call::Call;
 use super::json::Json;
 use super::labels::streams;
-use super::selector::selector;
+use super::selector::match_selector;
 use crate::{Error, Querier};
 
 /// `/loki/api/v1/series`
@@ -20,7 +20,7 @@ pub(super) async fn series(State(querier): State<Querier>, call: Call) -> Result
     if texts.is_empty() {
         texts.push("{}");
     }
-    let selectors = texts.into_iter().map(|text| selector(&call, text));
+    let selectors = texts.into_iter().map(|text| match_selector(&call, text));
     let selectors: Result<Vec<_>, Error> = selectors.collect();
     let range = call.lax_range(&querier)?;
     let mut streams = streams(&querier, &call, selectors?, range).await?;
