@@ -268,9 +268,8 @@ impl SnapshotSource {
             budget,
             new_sink,
             |request, planned, heads, hidden| {
-                let mut scan = scan::Scan::new(self, form, request, budget, planned, heads)?;
-                scan.hidden = Some(hidden);
-                scan.run(new_sink)
+                let scan = scan::Scan::new(self, form, request, budget, planned, heads)?;
+                scan.without(hidden).run(new_sink)
             },
         )
     }
@@ -308,7 +307,10 @@ impl SnapshotSource {
         self.tally.add_heads(&heads, &stats);
         let spec = self.spec(request);
         let segments = snapshot.segments(request.range);
-        let planned = self.plan(&segments, &spec, request.order, budget, &mut stats)?;
+        let mut planned = self.plan(&segments, &spec, request.order, budget, &mut stats)?;
+        for Planned { plan, .. } in &mut planned {
+            plan.retain(|chunk| !snapshot.hidden().hides_all(chunk, request.range));
+        }
         let (sinks, scanned) = work(request, &planned, &heads, snapshot.hidden())?;
         stats.add(&scanned);
         Ok((sinks, stats))

@@ -60,7 +60,7 @@ pub enum Pieces {
 pub struct Plan {
     pub(crate) segment: Segment,
     pub(crate) range: TimeRange,
-    pub(crate) search: Option<Search>,
+    pub(crate) search: Option<Arc<Search>>,
     chunks: Vec<PlannedChunk>,
     skipped: usize,
     asked: filters::Asked,
@@ -125,7 +125,7 @@ impl Plan {
         }
         let search = match spec.line_filter.is_empty() || chunks.is_empty() {
             true => None,
-            false => Some(Search::new(spec.line_filter, &footer.templates)),
+            false => Some(Arc::new(Search::new(spec.line_filter, &footer.templates))),
         };
         let mut plan = Plan {
             range: spec.range,
@@ -148,6 +148,20 @@ impl Plan {
     /// Leaves out chunks that the caller knows enough of.
     pub fn retain(&mut self, keep: impl FnMut(&PlannedChunk) -> bool) {
         self.chunks.retain(keep);
+    }
+
+    /// Takes some of the chunks into a plan of their own.
+    pub fn split_off(&mut self, take: impl FnMut(&PlannedChunk) -> bool) -> Plan {
+        let (taken, rest) = std::mem::take(&mut self.chunks).into_iter().partition(take);
+        self.chunks = rest;
+        Plan {
+            segment: self.segment.clone(),
+            range: self.range,
+            search: self.search.clone(),
+            chunks: taken,
+            skipped: 0,
+            asked: self.asked.clone(),
+        }
     }
 
     /// Chunks of the tenant that need not be looked at.

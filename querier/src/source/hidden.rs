@@ -1,7 +1,7 @@
 //! Records that are stored and must not be shown: those older than their tenant's retention, and
 //! those that an active delete request names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use model::{Labels, Row, RowBlock, TenantId, TimeRange, Timestamp};
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use query::SourceError;
 use query::logql::engine::{RecordFilter, RecordFilterError, RecordTest};
 use rpc::{Catalog, DeleteId, DeleteRequest};
-use segment::PlannedChunk;
+use segment::{PlannedChunk, ScanSpec, Segment};
 
 /// How long records are kept by default, and the delete requests that were compiled already.
 /// Clones share them.
@@ -23,8 +23,11 @@ pub(crate) struct Hiding {
 #[derive(Clone, Debug)]
 pub(crate) struct Hidden {
     kept: TimeRange,
-    deletes: Vec<(TimeRange, Arc<RecordFilter>)>,
+    deletes: Vec<Delete>,
 }
+
+/// What a delete request names: times, and which records.
+pub(super) type Delete = (TimeRange, Arc<RecordFilter>);
 
 /// A worker's memory for [`Hidden`].
 #[derive(Debug, Default)]
@@ -119,9 +122,64 @@ impl Hidden {
         first: Timestamp,
         last: Timestamp,
     ) -> bool {
-        self.deletes
-            .iter()
-            .any(|(range, filter)| range.touches(first, last) && filter.selector().is_match(labels))
+        self.of_stream(labels, first, last).next().is_some()
+    }
+
+    /// Whether deletes hide all rows of a chunk that are within the range.
+    pub(crate) fn hides_all(&self, chunk: &PlannedChunk, range: TimeRange) -> bool {
+        let mut streams = chunk.streams.iter();
+        streams.all(|stream| {
+            let (first, last) = (
+                stream.first.max(range.start),
+                stream.last.min(range.end - 1),
+            );
+            self.deletes.iter().any(|(deleted, filter)| {
+                filter.is_whole()
+                    && deleted.covers(first, last)
+                    && filter.selector().is_match(&stream.labels)
+            })
+        })
+    }
+
+    /// The chunks of a segment that may have hidden rows within the range, by their numbers: as far as
+    /// its tables and templates tell.
+    pub(crate) fn chunks_of(
+        &self,
+        segment: &Segment,
+        tenant: &TenantId,
+        range: TimeRange,
+    ) -> HashSet<u32> {
+        let of_delete = |(deleted, filter): &Delete| {
+            let plan = segment.plan(&ScanSpec {
+                tenant,
+                selector: filter.selector(),
+                range: deleted.intersection(&range),
+                line_filter: filter.line_filter(),
+            });
+            plan.chunks()
+                .iter()
+                .map(|chunk| chunk.index)
+                .collect::<Vec<u32>>()
+        };
+        self.deletes.iter().flat_map(of_delete).collect()
+    }
+
+    /// The deletes that may hide records of a stream from `first` to `last`, both included.
+    pub(super) fn of_stream(
+        &self,
+        labels: &Labels,
+        first: Timestamp,
+        last: Timestamp,
+    ) -> impl Iterator<Item = &Delete> {
+        let deletes = self.deletes.iter();
+        deletes.filter(move |(range, filter)| {
+            range.touches(first, last) && filter.selector().is_match(labels)
+        })
+    }
+
+    /// All deletes.
+    pub(super) fn deletes(&self) -> &[Delete] {
+        &self.deletes
     }
 
     /// A test of records that have not expired.

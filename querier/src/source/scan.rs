@@ -5,6 +5,8 @@ mod chunk;
 mod reads;
 mod works;
 
+use std::collections::HashSet;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bytes::Bytes;
@@ -50,7 +52,9 @@ pub(super) struct Scan<'a> {
     heads: &'a Heads,
     pub(super) contest: Contest,
     /// What may not be delivered; a scan that only counts does not ask.
-    pub(super) hidden: Option<&'a Hidden>,
+    hidden: Option<&'a Hidden>,
+    /// By segment, once it is asked for: the chunks that may have hidden rows.
+    touched: Vec<OnceLock<HashSet<u32>>>,
     works: Vec<Work>,
     queue: Mutex<Queue>,
     /// Rows beyond this time are of no use to any sink.
@@ -132,12 +136,20 @@ impl<'a> Scan<'a> {
             heads,
             contest: Contest::default(),
             hidden: None,
+            touched: Vec::new(),
             works: works(planned, heads, request.order),
             queue: Mutex::default(),
             bound: AtomicI64::new(bound),
             over: AtomicBool::new(false),
             error: Mutex::new(None),
         }
+    }
+
+    /// As it is, but without what is hidden.
+    pub(super) fn without(mut self, hidden: &'a Hidden) -> Self {
+        self.touched.resize_with(self.planned.len(), OnceLock::new);
+        self.hidden = Some(hidden);
+        self
     }
 
     pub(super) fn run<K: Sink>(
@@ -256,14 +268,23 @@ impl<'a> Scan<'a> {
             ScanOrder::Any => false,
         }
     }
-    /// Whether rows of the chunk may have to be left out: then whole records are looked at.
-    fn sifts(&self, chunk: &segment::PlannedChunk) -> bool {
-        self.contest.touches(chunk) || self.hidden.is_some_and(|hidden| hidden.touches(chunk))
+    /// Whether rows of a chunk of a segment may have to be left out: then whole records are looked at.
+    fn sifts(&self, segment: usize, chunk: &segment::PlannedChunk) -> bool {
+        self.contest.touches(chunk)
+            || self.hidden.is_some_and(|hidden| {
+                hidden.touches(chunk) && {
+                    let touched = self.touched[segment].get_or_init(|| {
+                        let (of, range) = (&self.planned[segment].segment, self.request.range);
+                        hidden.chunks_of(of, &self.source.tenant, range)
+                    });
+                    touched.contains(&chunk.index)
+                }
+            })
     }
 
     /// What to decode: whole records where they may have copies or be hidden.
-    fn wanted(&self, chunk: &segment::PlannedChunk) -> Wanted {
-        let sifts = self.sifts(chunk);
+    fn wanted(&self, segment: usize, chunk: &segment::PlannedChunk) -> Wanted {
+        let sifts = self.sifts(segment, chunk);
         Wanted {
             columns: match sifts {
                 true => ALL_COLUMNS,

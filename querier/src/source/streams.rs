@@ -2,6 +2,7 @@
 //! chunks, and by counting rows where a table says only that a stream reaches into the range, where
 //! some of its records may be deleted, or where some may be there twice.
 
+mod rows;
 mod shared;
 
 use std::collections::BTreeMap;
@@ -14,8 +15,8 @@ use model::{
 };
 use query::{Budget, BudgetError, ScanOrder, ScanRequest, ScanStats, Sink, Source, SourceError};
 use rpc::SegmentMeta;
-use segment::PlannedStream;
 
+use super::contest::Contest;
 use super::heads::{self, Heads};
 use super::hidden::Hidden;
 use super::scan::Scan;
@@ -180,11 +181,20 @@ impl SnapshotSource {
             budget,
             &mut ScanStats::default(),
         )?;
-        let contest = Scan::contest(self, request, budget, &planned, heads)?;
+        let contest = match search.wanted {
+            // One copy is as good as another.
+            Wanted::Labels => Contest::default(),
+            Wanted::Totals | Wanted::Chunks => {
+                Scan::contest(self, request, budget, &planned, heads)?
+            }
+        };
         let mut grown = 0;
         for Planned { plan, .. } in &mut planned {
             streams.chunks += plan.chunks().len() as u64;
             plan.retain(|chunk| {
+                if search.hidden.hides_all(chunk, request.range) {
+                    return false;
+                }
                 let mut of_chunk = chunk.streams.iter();
                 let whole = of_chunk.all(|stream| {
                     search.knows(streams, &stream.labels)
@@ -200,24 +210,11 @@ impl SnapshotSource {
             });
         }
         budget.take_memory(grown)?;
-        if search.wanted == Wanted::Labels {
+        match search.wanted {
             // What other chunks tell spares reading these.
-            for Planned { plan, .. } in &mut planned {
-                let known = |stream: &PlannedStream| search.knows(streams, &stream.labels);
-                plan.retain(|chunk| !chunk.streams.iter().all(known));
-            }
+            Wanted::Labels => self.find_rows(streams, planned, search),
+            Wanted::Totals | Wanted::Chunks => self.count_rows(streams, planned, contest, search),
         }
-        planned.retain(|planned| !planned.plan.chunks().is_empty());
-        let mut counting = Scan::counting(self, request, budget, &planned, heads);
-        counting.contest = contest;
-        counting.hidden = Some(search.hidden);
-        let (counters, _) = counting.run(&Counter::default)?;
-        for (labels, total) in counters.into_iter().flat_map(|counter| counter.totals) {
-            let sum = streams.totals.entry(labels).or_default();
-            sum.records += total.records;
-            sum.bytes += total.bytes;
-        }
-        Ok(())
     }
 
     /// Bytes of lines and metadata values by stream and step. Steps end at multiples of `step`, the

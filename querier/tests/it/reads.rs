@@ -2,10 +2,13 @@
 
 use axum::body::Body;
 use axum::http::Request;
+use model::TimeRange;
 use querier::Config;
+use rpc::{Command, MetaApi};
 use testkit::FaultyBackend;
 use tower::ServiceExt;
 
+use crate::deletes::delete;
 use crate::world::{NOW, Record, SECOND, World, escape, record};
 
 #[tokio::test]
@@ -212,4 +215,59 @@ async fn a_hundred_segments_are_searched_in_two_rounds_of_reads() {
     assert_eq!(asked.await.unwrap().unwrap().status(), 200);
     let vain = backend.counts().gets - before - 200;
     assert!(vain <= 4, "{vain}");
+}
+
+#[tokio::test]
+async fn a_delete_of_many_lines_does_not_make_labels_and_counts_read_whole_chunks() {
+    let backend = FaultyBackend::in_memory();
+    let world = World::over(Config::default(), backend.storage());
+    let records = served(20_000, 0);
+    world.segment_in_chunks(16 << 10, &records).await;
+    let range = TimeRange::new(0, NOW);
+    let part = TimeRange::new(NOW - 80_000 * SECOND, NOW - 75_000 * SECOND);
+    let start = NOW - 100_000 * SECOND;
+    let ask = async |path: &str| {
+        let before = world.storage.counts().bytes_read;
+        let joined = if path.contains('?') { '&' } else { '?' };
+        let path = format!("/loki/api/v1/{path}{joined}start={start}&end={NOW}");
+        let answer = world.get(&path).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let read = world.storage.counts().bytes_read - before;
+        (answer.body, read as usize)
+    };
+    let stats = format!("index/stats?query={}", escape("{app=\"a\"}"));
+    let all = escape("sum(count_over_time({app=\"a\"} |~ \"[e-q].*[0-9]\" [2d]))");
+    let all = format!("query?query={all}&time={NOW}");
+    ask(&stats).await;
+    let (_, lines) = ask(&all).await;
+    // How many records are left, and what is read at most of what all lines take, percent.
+    for (query, range, entries, most) in [
+        ("{app=\"a\"} |= \"was idle\"", range, 2_500, 15),
+        (
+            "{app=\"a\"} |= \"was idle\" != \"worker 1\"",
+            range,
+            6_000,
+            100,
+        ),
+        ("{app=\"a\"} |= \"no such words\"", range, 20_000, 0),
+        ("{app=\"a\"}", range, 0, 0),
+        ("{app=\"a\"}", part, 15_000, 5),
+        ("{app=\"a\"} |= \"worker \"", part, 15_625, 25),
+    ] {
+        delete(&world, query, range).await;
+        let (labels, of_labels) = ask("label/app/values").await;
+        assert_eq!(labels.contains("\"a\""), entries > 0, "{query}: {labels}");
+        assert!(of_labels * 50 <= lines, "{query}: {of_labels} of {lines}");
+        let (counted, of_stats) = ask(&stats).await;
+        let entries = format!("\"entries\":{entries}");
+        assert!(counted.contains(&entries), "{query}: {counted}");
+        assert!(
+            of_stats * 100 <= lines * most,
+            "{query}: {of_stats} of {lines}"
+        );
+        for id in world.meta.catalog().deletes.keys() {
+            let cancel = Command::CancelDelete(*id);
+            world.meta.propose(cancel).await.unwrap();
+        }
+    }
 }

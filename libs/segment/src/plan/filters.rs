@@ -27,7 +27,7 @@ const ROWS_MAX: usize = 8;
 const GAP_BYTES_MAX: u64 = 64 << 10;
 
 /// What was asked of the filters so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Asked {
     rounds: usize,
     /// Rows that one test should be asked for, as it seemed at first.

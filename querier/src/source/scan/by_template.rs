@@ -44,8 +44,7 @@ impl SnapshotSource {
             budget,
             new_sink,
             |request, planned, heads, hidden| {
-                let mut scan = Scan::counting(self, request, budget, planned, heads);
-                scan.hidden = Some(hidden);
+                let scan = Scan::counting(self, request, budget, planned, heads).without(hidden);
                 scan.run_with(new_sink, &Scan::chunk_by_template)
             },
         )
@@ -62,7 +61,7 @@ impl Scan<'_> {
     ) -> Result<Flow, SourceError> {
         let plan = &self.planned[segment].plan;
         let planned = &plan.chunks()[chunk];
-        if self.sifts(planned) {
+        if self.sifts(segment, planned) {
             return self.chunk(worker, segment, chunk, bytes);
         }
         let read_bytes: u64 = bytes.iter().map(|bytes| bytes.len() as u64).sum();
@@ -72,7 +71,7 @@ impl Scan<'_> {
         let mut failed: Option<BudgetError> = None;
         let decoded = plan.decode_by_template(
             planned,
-            &self.wanted(planned),
+            &self.wanted(segment, planned),
             bytes,
             &mut worker.scratch,
             &mut |labels| sink.borrow_mut().class_of(labels),

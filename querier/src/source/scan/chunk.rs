@@ -26,8 +26,8 @@ impl Scan<'_> {
         let read_bytes: u64 = bytes.iter().map(|bytes| bytes.len() as u64).sum();
         self.budget.take_rows(chunk.rows)?;
         self.budget.take_memory(read_bytes)?;
-        let sifts = self.sifts(chunk);
-        let wanted = self.wanted(chunk);
+        let sifts = self.sifts(segment, chunk);
+        let wanted = self.wanted(segment, chunk);
         let Worker {
             sink,
             stats,

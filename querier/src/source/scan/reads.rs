@@ -92,7 +92,7 @@ impl Scan<'_> {
                 break;
             }
             let chunk = &planned.plan.chunks()[chunk];
-            let wanted = self.wanted(chunk);
+            let wanted = self.wanted(segment, chunk);
             let reads = planned.plan.reads_of(chunk, &wanted);
             group.parts.push(reads.len());
             ranges.extend(reads);

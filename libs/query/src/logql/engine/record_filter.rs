@@ -23,6 +23,7 @@ pub struct RecordFilter {
     columns: Columns,
     /// Every record of the streams passes.
     whole: bool,
+    only_lines: bool,
 }
 
 /// A worker's memory for a [`RecordFilter`].
@@ -87,6 +88,7 @@ impl RecordFilter {
                 metadata: metadata && !only_lines,
             },
             whole: expr.stages.is_empty(),
+            only_lines,
             selector,
             line_filter,
             pipeline,
@@ -101,6 +103,17 @@ impl RecordFilter {
     /// What a line must pass before anything else is looked at.
     pub fn line_filter(&self) -> &LineFilter {
         &self.line_filter
+    }
+
+    /// Whether every record of the streams passes.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Whether a record of the streams passes exactly if its line passes the
+    /// [line filter](Self::line_filter).
+    pub fn is_by_line(&self) -> bool {
+        self.only_lines
     }
 
     /// What must be known of a record.
@@ -211,6 +224,39 @@ mod tests {
         }
         let error = RecordFilter::parse("rate({app=\"a\"}[1m])").unwrap_err();
         assert!(matches!(error, RecordFilterError::Parse(_)), "{error}");
+    }
+
+    #[test]
+    fn line_filters_alone_decide_by_the_line() {
+        for (query, by_line) in [
+            (r#"{app="a"}"#, true),
+            (r#"{app="a"} |= "x" !~ "y|z" |> "<_> x""#, true),
+            (r#"{app="a"} != ip("10.0.0.0/8") |= "detected_level""#, true),
+            (r#"{app="a"} |= "x" | k="v""#, false),
+            (r#"{app="a"} | decolorize |= "x""#, false),
+        ] {
+            let filter = Arc::new(RecordFilter::parse(query).unwrap());
+            assert_eq!(filter.is_by_line(), by_line, "{query}");
+            if !by_line {
+                continue;
+            }
+            for line in [
+                "x",
+                "a x",
+                "xy",
+                "",
+                "y x 10.1.1.1",
+                "detected_level",
+                "10.2.2.2",
+            ] {
+                let passes = filter.line_filter().is_match(line.as_bytes());
+                assert_eq!(
+                    super::tests::passes(query, line),
+                    passes,
+                    "{query} on {line}"
+                );
+            }
+        }
     }
 
     #[test]
