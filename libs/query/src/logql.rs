@@ -9,5 +9,7 @@ pub mod print;
 pub mod regex;
 mod stack;
 
-pub use parse::{ParseError, parse, parse_label_filter, parse_log, parse_metric, parse_selector};
+pub use parse::{
+    ParseError, parse, parse_label_filter, parse_log, parse_metric, parse_selector, parse_variants,
+};
 pub use stack::deep;

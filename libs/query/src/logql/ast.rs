@@ -323,6 +323,16 @@ pub enum RangeInput {
     },
 }
 
+/// `variants(a, b) of ({selector}[5m])`: several numbers of the same lines. In Loki that is a trial which is off by
+/// default; here it is read and laid out, and not run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variants {
+    /// The numbers, at least one.
+    pub variants: Vec<MetricExpr>,
+    /// The lines.
+    pub of: LogRange,
+}
+
 /// `{...} | stages | unwrap x [5m] offset 1h`. The window of time t is `(t - offset - range, t - offset]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogRange {

@@ -11,11 +11,11 @@
 use std::fmt::{Display, Write as _};
 
 use super::ast::{
-    Binary, Expr, LogExpr, LogRange, MetricExpr, RangeAggregation, RangeInput, Stage,
+    Binary, Expr, LogExpr, LogRange, MetricExpr, RangeAggregation, RangeInput, Stage, Variants,
     VectorAggregation,
 };
 use super::deep;
-use super::parse::{ParseError, format_duration, parse_form, quote};
+use super::parse::{ParseError, format_duration, parse_form, parse_variants, quote};
 use super::print::{
     GoDuration, Plain, Unwrapped, binary_op_name, parentheses, range_op_name, subquery_window,
     vector_op_name, vector_param,
@@ -33,7 +33,25 @@ const SEPARATOR: &str = ", ";
 /// # Errors
 /// [`ParseError`] in Loki's words.
 pub fn format_query(text: &str) -> Result<String, ParseError> {
-    Ok(pretty(&parse_form(text)?))
+    match parse_variants(text) {
+        Some(variants) => Ok(pretty_variants(&variants?)),
+        None => Ok(pretty(&parse_form(text)?)),
+    }
+}
+
+/// Never on one line.
+fn pretty_variants(variants: &Variants) -> String {
+    let mut page = Page {
+        text: "variants(".to_owned(),
+    };
+    for (at, variant) in variants.variants.iter().enumerate() {
+        page.text.push_str(if at == 0 { "" } else { "," });
+        page.metric(variant, 1);
+    }
+    page.line(0, ") of (");
+    page.log_range(&variants.of, 1);
+    page.line(0, ")");
+    page.text
 }
 
 /// The expression over as many lines as it needs. It parses to the same expression.

@@ -17,6 +17,7 @@ mod number;
 mod stage;
 mod token;
 mod units;
+mod variants;
 
 use std::fmt;
 
@@ -27,6 +28,7 @@ use token::{Kind, Token};
 pub(crate) use number::underscores_are_right;
 pub(crate) use units::{format_bytes, format_duration, is_shown, quote, unquote};
 pub use units::{parse_bytes, parse_duration};
+pub use variants::parse_variants;
 
 /// Longest text that is parsed, bytes, excluded (as in Loki).
 pub const TEXT_BYTES_MAX: usize = 128 * 1024;

@@ -11,7 +11,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::ast::{
     Binary, BinaryOp, CompareOp, Expr, GroupSide, Grouping, LogRange, MetricExpr, RangeAggregation,
-    RangeInput, RangeOp, VectorAggregation, VectorMatching, VectorOp,
+    RangeInput, RangeOp, Variants, VectorAggregation, VectorMatching, VectorOp,
 };
 use super::deep;
 use super::parse::{format_duration, quote};
@@ -251,6 +251,17 @@ pub(super) fn subquery_window(
 ) -> fmt::Result {
     let step = step.map(format_duration).unwrap_or_default();
     write!(f, "[{}:{step}]", format_duration(range))
+}
+
+impl Display for Variants {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("variants(")?;
+        for (at, variant) in self.variants.iter().enumerate() {
+            let separator = if at == 0 { "" } else { ", " };
+            write!(f, "{separator}{variant}")?;
+        }
+        write!(f, ") of ({})", self.of)
+    }
 }
 
 impl Display for LogRange {

@@ -63,7 +63,7 @@ impl Parser<'_> {
     }
 
     /// A numeric expression where no log query may stand.
-    fn metric(&mut self) -> Result<Tall<MetricExpr>, ParseError> {
+    pub(super) fn metric(&mut self) -> Result<Tall<MetricExpr>, ParseError> {
         match self.nested(|parser| parser.expr_above(0, true))? {
             (Expr::Metric(metric), height) => Ok((metric, height)),
             // Loki too finds it wrong behind the log query only.
