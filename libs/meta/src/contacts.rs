@@ -9,10 +9,14 @@ use bytes::Bytes;
 use model::NodeId;
 use rpc::{MetaCall, MetaPeerApi};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::peer::{self, PROTOCOL, StatusAsk};
 use crate::replica::Replica;
 use crate::status::{Contact, Status};
+
+/// After so long, what was known of a voter that was not asked since is no news.
+const AWAY_KNOWN: Duration = Duration::from_secs(60);
 
 /// Gives the coordinator's port at an address, as `rpc::Network::meta` does.
 pub type Dial = Arc<dyn Fn(&str) -> Arc<dyn MetaPeerApi> + Send + Sync>;
@@ -23,6 +27,25 @@ pub(crate) struct Contacts {
     join: Vec<Arc<str>>,
     replica: Arc<Replica>,
     known: Mutex<Known>,
+    away: Mutex<Away>,
+}
+
+/// Voters that did not answer when they were last asked, and when that was. Only who leads, or wants
+/// to, asks them.
+#[derive(Debug, Default)]
+struct Away(BTreeMap<u64, Instant>);
+
+impl Away {
+    /// Whether it is news that a voter answered, or did not.
+    fn heard(&mut self, voter: u64, answered: bool, now: Instant) -> Option<bool> {
+        let recent = |at: Instant| now.duration_since(at) < AWAY_KNOWN;
+        if answered {
+            let known = self.0.remove(&voter).is_some_and(recent);
+            return known.then_some(true);
+        }
+        let known = self.0.insert(voter, now).is_some_and(recent);
+        (!known).then_some(false)
+    }
 }
 
 /// What others said last.
@@ -58,6 +81,7 @@ impl Contacts {
             join,
             replica,
             known: Mutex::default(),
+            away: Mutex::default(),
         }
     }
 
@@ -76,10 +100,16 @@ impl Contacts {
         let peer = self.dial(address);
         let answer = tokio::time::timeout(patience, peer.call(call, body)).await;
         answer.unwrap_or_else(|_| {
-            let millis = patience.as_millis();
-            let text = format!("{address} did not answer within {millis} ms");
+            let text = format!("{address} did not answer within {patience:?}");
             Err(rpc::Error::Unavailable(text))
         })
+    }
+
+    /// A voter was sent a message of the replicated log. Tells whether it is news that it answers
+    /// (`true`), or does not.
+    pub(crate) fn voter_answered(&self, voter: u64, answered: bool) -> Option<bool> {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        away.heard(voter, answered, Instant::now())
     }
 
     /// Asks one for its status, and remembers what it says.
@@ -208,5 +238,26 @@ impl Contacts {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_voter_that_goes_or_comes_is_told_once() {
+        let (mut away, start) = (Away::default(), Instant::now());
+        let mut heard = |voter, answered, seconds| {
+            away.heard(voter, answered, start + Duration::from_secs(seconds))
+        };
+        assert_eq!(heard(1, true, 0), None);
+        assert_eq!(heard(1, false, 0), Some(false));
+        assert_eq!(heard(1, false, 50), None);
+        assert_eq!(heard(2, false, 51), Some(false));
+        assert_eq!(heard(1, false, 100), None);
+        assert_eq!(heard(1, true, 101), Some(true));
+        assert_eq!(heard(1, true, 102), None);
+        assert_eq!(heard(2, true, 200), None, "it was not asked for long");
     }
 }

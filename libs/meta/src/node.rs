@@ -35,9 +35,11 @@ use crate::status::Status;
 use crate::store::{Change, DiskStore, Shelf, Store};
 
 mod config;
+mod enter;
 mod follow;
 mod found;
 mod lead;
+mod patience;
 mod propose;
 mod serve;
 
@@ -87,6 +89,7 @@ struct Core {
     dice: Mutex<u64>,
     /// Held while this process gets a number.
     joining: tokio::sync::Mutex<()>,
+    waiting: patience::Waiting,
 }
 
 /// Who leads, as this process sees it.
@@ -132,6 +135,7 @@ impl Node {
             failed: watch::Sender::new(None),
             stopping: watch::Sender::new(false),
             joining: tokio::sync::Mutex::default(),
+            waiting: patience::Waiting::default(),
         };
         let core = Arc::new(core);
         let owner = Owner {
@@ -181,6 +185,11 @@ impl Node {
     /// the store says.
     pub async fn join(&self) -> Result<NodeId, Error> {
         self.owner.core.join().await
+    }
+
+    /// What [`join`](Self::join) waits for, to follow "waits for"; `None` when it does not wait.
+    pub fn waits_for(&self) -> Option<String> {
+        self.owner.core.waiting.now()
     }
 
     /// Its number; `None` before it has joined. That of an ingester never changes; another process

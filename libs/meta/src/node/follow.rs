@@ -235,6 +235,5 @@ fn unreadable(error: wire::WireError) -> rpc::Error {
 }
 
 fn silent(address: &str, patience: Duration) -> rpc::Error {
-    let millis = patience.as_millis();
-    rpc::Error::Unavailable(format!("{address} was silent for {millis} ms"))
+    rpc::Error::Unavailable(format!("{address} was silent for {patience:?}"))
 }

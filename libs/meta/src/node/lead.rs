@@ -73,12 +73,12 @@ impl Core {
             return None;
         }
         let text = format!(
-            "node {}, at work less than {} ms ago, has the address {}: it must be stopped for {} ms before a process \
+            "node {}, at work {:.1} s ago, has the address {}: it must be stopped for {:?} before a process \
              with another disk takes its place; otherwise set another rpc_addr or rpc_advertise",
             same.id.0,
-            silent.as_millis() + 1,
+            silent.as_secs_f64(),
             same.address,
-            self.config.timings.live_within.as_millis()
+            self.config.timings.live_within
         );
         Some(Applied::Invalid { text, version })
     }

@@ -99,8 +99,7 @@ impl Core {
             Ok(_) => Ok(()),
             Err(_) => Err(rpc::Error::Unavailable(format!(
                 "the change was made (catalog version {version}), and this process did not hear \
-                 of it within {} ms",
-                patience.as_millis()
+                 of it within {patience:?}"
             ))),
         }
     }
@@ -136,8 +135,7 @@ impl Core {
             Err(_) => Err(match self.kept.store.trouble() {
                 Some(trouble) => rpc::Error::from(&trouble),
                 None => rpc::Error::Unavailable(format!(
-                    "a majority of voters did not answer within {} ms; the change may still be made",
-                    patience.as_millis()
+                    "a majority of voters did not answer within {patience:?}; the change may still be made"
                 )),
             }),
         }

@@ -67,7 +67,20 @@ impl Link {
         let address = self.contacts.address_of(self.to);
         let address = address.unwrap_or_else(|| self.first_address.as_str().into());
         let call = self.contacts.call(&address, MetaCall::Raft, body, patience);
-        peer::decode(&call.await?)
+        let answer = call.await;
+        let error = match &answer {
+            Err(error @ rpc::Error::Unavailable(_)) => Some(error),
+            _ => None,
+        };
+        match self.contacts.voter_answered(self.to, error.is_none()) {
+            Some(true) => tracing::info!(node = self.to, %address, "a voter answers again"),
+            Some(false) => {
+                let error = error.map(ToString::to_string);
+                tracing::warn!(node = self.to, %address, error, "a voter does not answer; the others go on while they are a majority");
+            }
+            None => {}
+        }
+        peer::decode(&answer?)
     }
 }
 

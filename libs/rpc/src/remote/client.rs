@@ -127,9 +127,8 @@ impl Shared {
         match tokio::time::timeout(timeout, call).await {
             Ok(result) => result,
             Err(_) => Err(Error::Unavailable(format!(
-                "node at {} did not answer within {} ms",
-                self.address,
-                timeout.as_millis()
+                "node at {} did not answer within {timeout:?}",
+                self.address
             ))),
         }
     }

@@ -149,7 +149,7 @@ async fn nobody_takes_the_place_of_an_ingester_that_lives() {
     let newcomer = world.open(&address, INGESTER).await;
     answers(&old);
     let refused = newcomer.join().await.unwrap_err().to_string();
-    let named = format!("node {}, at work less than", id.0);
+    let named = format!("node {}, at work", id.0);
     assert!(refused.contains(&named), "{refused}");
     let catalog = leader_of(&nodes).catalog();
     assert!(catalog.cluster.members.contains_key(&id));
