@@ -12,7 +12,7 @@ use store::ObjectStorage;
 
 use crate::deletes::{DELETES, delete, deletes};
 use crate::once::records;
-use crate::world::{NOW, Record, SECOND, World, block_on, escape};
+use crate::world::{NOW, Record, SECOND, World, block_on, escape, record};
 
 async fn ask(world: &World, path: &str, range: TimeRange) -> Value {
     let joined = if path.contains('?') { '&' } else { '?' };
@@ -80,6 +80,23 @@ async fn check(world: &World, shown: &[Record], range: TimeRange) {
     assert_eq!(volumes(&volume), want);
     let path = format!("index/volume_range?query={every}&step=7");
     assert_eq!(volumes(&ask(world, &path, range).await), want);
+}
+
+#[tokio::test]
+async fn what_three_owners_and_two_segments_hold_counts_once() {
+    let world = World::new();
+    let records: Vec<Record> = (1..9)
+        .map(|ago| record("a", ago, "line").with("k", &ago.to_string()))
+        .collect();
+    for _owner in 0..3 {
+        world.head(&records);
+    }
+    // One was stored by an owner that the others have not heard of yet, and by a retry once more.
+    world.segment(&records[2..6]).await;
+    world.segment_in_chunks(30, &records[4..8]).await;
+    let whole = TimeRange::new(NOW - 3600 * SECOND, NOW);
+    check(&world, &records, whole).await;
+    check(&world, &records, TimeRange::new(NOW - 5 * SECOND, NOW)).await;
 }
 
 proptest! {
