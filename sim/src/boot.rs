@@ -47,6 +47,8 @@ impl World {
         let network: Arc<dyn Network> = Arc::new(Wires {
             net: Arc::clone(&self.net),
             from: Arc::clone(life),
+            mutant: self.plan.mutant,
+            among_ingesters: false,
         });
         let dial = {
             let network = Arc::clone(&network);
@@ -63,6 +65,7 @@ impl World {
             life: Arc::clone(life),
             node: node.clone(),
             checks: Arc::clone(&self.checks),
+            mutant: self.plan.mutant,
         };
         let parts = Parts {
             world: self,
@@ -175,8 +178,8 @@ impl Parts<'_> {
             false => None,
         };
         if roles.distributor {
-            let distributor = self.distributor(ingester.as_ref())?;
-            let add = |run: &mut crate::process::Run| run.distributor = Some(distributor);
+            let pushes = distributor::http_router(self.distributor(ingester.as_ref())?);
+            let add = |run: &mut crate::process::Run| run.pushes = Some(pushes);
             self.world.update(self.life, add);
         }
         if roles.querier {
@@ -234,7 +237,12 @@ impl Parts<'_> {
             cluster: cluster.into(),
             storage: self.storage(false),
             meta: Arc::clone(&self.meta),
-            network: Some(Arc::clone(&self.network)),
+            network: Some(Arc::new(Wires {
+                net: Arc::clone(&self.world.net),
+                from: Arc::clone(self.life),
+                mutant: self.world.plan.mutant,
+                among_ingesters: true,
+            })),
             clock: self.clock(),
             storage_clock: None,
             metrics: ingester::Metrics::new(&Registry::new())?,

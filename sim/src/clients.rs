@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use distributor::{Format, Push};
-use proto::Encoding;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use http_body_util::BodyExt;
 use tokio::time::timeout;
+use tower::ServiceExt;
 
 use crate::invariants::Event;
 use crate::process::Run;
@@ -46,9 +49,9 @@ impl World {
         }
     }
 
-    async fn push_to_any(&self, records: &Records, pick: u64) -> bool {
+    pub(crate) async fn push_to_any(&self, records: &Records, pick: u64) -> bool {
         let runs = self.runs();
-        let takers = runs.iter().filter(|run| run.distributor.is_some());
+        let takers = runs.iter().filter(|run| run.pushes.is_some());
         let takers: Vec<&Run> = takers.collect();
         let at = pick.checked_rem(takers.len() as u64);
         match at.and_then(|at| takers.get(at as usize)) {
@@ -59,22 +62,20 @@ impl World {
 
     /// Whether the records are acknowledged.
     pub(crate) async fn push(&self, run: &Run, records: &Records) -> bool {
-        let Some(distributor) = &run.distributor else {
+        let Some(router) = &run.pushes else {
             return false;
         };
         let numbers = &records.numbers;
         let bytes = records.body.len() as u64;
-        let push = Push {
-            tenant: records.tenant.clone(),
-            format: Format::LokiJson,
-            encoding: Encoding::Identity,
-            body: records.body.clone(),
-        };
-        let pushed = run.life.live(distributor.push(push));
+        let request = Request::post("/loki/api/v1/push")
+            .header("content-type", "application/json")
+            .header("x-scope-orgid", records.tenant.as_str())
+            .body(Body::from(records.body.clone()));
+        let pushed = run.life.live(answer(router.clone(), request));
         let (by, first) = (&run.life.address, numbers.first().copied().unwrap_or(0));
         let count = numbers.len() as u64;
         match timeout(PATIENCE, pushed).await {
-            Ok(Some(Ok(outcome))) if outcome.records == count => {
+            Ok(Some(Ok(()))) => {
                 self.trace
                     .tell(format_args!("{by} acknowledges {count} from {first}"));
                 let mut tally = self.tally.lock();
@@ -84,13 +85,14 @@ impl World {
                 self.checks.see(&Event::Acknowledged(numbers.clone()));
                 true
             }
-            Ok(Some(Ok(outcome))) => {
-                let how = format!("{by} refuses good records: {:?}", outcome.refusals);
+            Ok(Some(Err((StatusCode::BAD_REQUEST, refusals)))) => {
+                let how = format!("{by} refuses good records: {refusals}");
                 self.checks.fail("good_records_are_taken", how);
                 false
             }
-            Ok(Some(Err(error))) => {
-                let what = format_args!("{by} does not take {count} from {first}: {error}");
+            Ok(Some(Err((status, error)))) => {
+                let what =
+                    format_args!("{by} does not take {count} from {first}: {status} {error}");
                 self.trace.tell(what);
                 false
             }
@@ -101,4 +103,24 @@ impl World {
             }
         }
     }
+}
+
+/// What is wrong with the answer to a push, if anything.
+async fn answer(
+    router: Router,
+    request: Result<Request<Body>, axum::http::Error>,
+) -> Result<(), (StatusCode, String)> {
+    let wrong = |error: &dyn std::fmt::Display| (StatusCode::BAD_REQUEST, error.to_string());
+    let request = request.map_err(|error| wrong(&error))?;
+    let response = match router.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    let status = response.status();
+    if status == StatusCode::NO_CONTENT {
+        return Ok(());
+    }
+    let body = response.into_body().collect().await;
+    let body = body.map_err(|error| wrong(&error))?.to_bytes();
+    Err((status, String::from_utf8_lossy(&body).trim_end().to_owned()))
 }

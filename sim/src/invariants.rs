@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{HeadId, HeadKey, Timestamp};
+use model::{HeadId, HeadKey, TenantId, Timestamp};
 use parking_lot::Mutex;
 use rpc::Catalog;
 
+use crate::deletes::Asked;
 use crate::records::Sent;
 use crate::trace::Trace;
 
@@ -18,6 +19,7 @@ mod never_twice;
 mod one_catalog_version;
 mod one_leader_per_term;
 mod released_wal_is_covered;
+mod requests;
 mod rings_only_grow;
 mod tails_show_once;
 mod tails_tell_gaps;
@@ -33,8 +35,12 @@ pub(crate) enum Event {
     Sent(Vec<(RecordNumber, Sent)>),
     /// A distributor has said that they are stored.
     Acknowledged(Vec<RecordNumber>),
-    /// Somebody asks that these be deleted: from now on they may be gone.
-    DeleteAsked(BTreeSet<RecordNumber>),
+    /// Somebody asks that these be deleted, and what comes that the request names: from now on they
+    /// may be gone.
+    DeleteAsked {
+        asked: Arc<Asked>,
+        records: BTreeSet<RecordNumber>,
+    },
     /// Those that were asked for last are deleted, to whoever knows this version of the catalog.
     Deleted {
         records: BTreeSet<RecordNumber>,
@@ -66,6 +72,11 @@ pub(crate) enum Event {
     QueryFailed,
     /// A run has read from an object for a query, or has told another to.
     Read { life: u64, path: String },
+    /// An ingester that was asked for heads of one tenant tells of batches of these.
+    Told {
+        asked: TenantId,
+        told: BTreeSet<TenantId>,
+    },
     /// A live view of one tenant's records has shown its first frame, or would have.
     TailBegins { tail: u64, tenant: u64 },
     /// It has shown these.

@@ -21,6 +21,7 @@
 //!   still while anything can be done, every random number comes from `Dice`, and the system's
 //!   randomness is always the same (`random.c`). Equal seeds give equal traces; a test compares
 //!   their hashes, also between two processes.
+//! - What is wrong on purpose (`--mutant`, `mutants`) is wrong at the border of a process, never in it.
 //! - A process that has crashed does nothing any more that anybody could notice (`Life`).
 #![warn(missing_docs)]
 
@@ -36,6 +37,7 @@ mod invariants;
 mod life;
 mod losses;
 mod measure;
+mod mutants;
 mod net;
 mod plan;
 mod process;
@@ -50,4 +52,5 @@ mod trace;
 mod world;
 
 pub use measure::{HourOfLoad, bytes_per_node, hour_of_load};
+pub use mutants::Mutant;
 pub use run::{Verdict, simulate};

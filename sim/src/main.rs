@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 /// Simulates a cluster under faults, once for each seed.
 #[derive(Clone, Debug, Parser)]
@@ -35,6 +35,9 @@ struct Settings {
     /// Prints figures that come from simulated time, and runs no seeds.
     #[arg(long)]
     measure: bool,
+    /// Makes something wrong on purpose: some seed should fail.
+    #[arg(long)]
+    mutant: Option<sim::Mutant>,
     /// Runs this one seed in this very process.
     #[arg(long, hide = true)]
     only: Option<u64>,
@@ -117,13 +120,16 @@ fn alone(settings: &Settings, seed: u64) -> anyhow::Result<Output> {
     if settings.tell {
         command.arg("--tell");
     }
+    if let Some(mutant) = settings.mutant.and_then(|m| m.to_possible_value()) {
+        command.args(["--mutant", mutant.get_name()]);
+    }
     command
         .output()
         .context("cannot start a process for a seed")
 }
 
 fn one(settings: &Settings, seed: u64) -> anyhow::Result<ExitCode> {
-    let verdict = sim::simulate(seed, settings.trace_lines)?;
+    let verdict = sim::simulate(seed, settings.trace_lines, settings.mutant)?;
     if settings.tell || verdict.broken.is_some() {
         for line in &verdict.trace {
             println!("{line}");

@@ -92,6 +92,7 @@ fn calm(nodes: Vec<Placed>, shape: ClusterShape, ingester: ingester::Config) -> 
         skew_max: Duration::ZERO,
         querier: querier_config(),
         distributor: distributor_settings(),
+        mutant: None,
     }
 }
 

@@ -12,7 +12,9 @@ use crate::bucket::BucketWeather;
 use crate::cost::Costs;
 use crate::dice::Dice;
 use crate::disk::DiskPace;
+use crate::mutants::Mutant;
 use crate::net::Weather;
+use crate::records::TENANTS_MAX;
 
 pub(crate) const DISTRIBUTOR: RoleSet = RoleSet {
     distributor: true,
@@ -72,12 +74,18 @@ pub(crate) struct Plan {
     pub(crate) skew_max: Duration,
     pub(crate) querier: querier::Config,
     pub(crate) distributor: distributor::Settings,
+    /// What is wrong on purpose.
+    pub(crate) mutant: Option<Mutant>,
 }
 
 const NANOS_PER_MILLI: i64 = 1_000_000;
 /// Most clusters' clocks agree this well; those of the others are off by up to more than a day.
 const SKEW_MAX: Duration = Duration::from_secs(2);
 const BAD_SKEW_MAX: Duration = Duration::from_secs(26 * 3600);
+/// A distributor goes on for 10 s after its quorum, and the net brings a copy 9 s late.
+const LATE_COPIES: Duration = Duration::from_secs(25);
+/// Without these two: a call may be almost a second late, and wait for room or a ring.
+const FEW_COPIES: Duration = Duration::from_secs(5);
 /// A query may take so long: well below the grace of deleted objects.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -86,11 +94,6 @@ fn millis(millis: u64) -> Duration {
 }
 
 impl Plan {
-    /// Whether clocks may be off by hours.
-    pub(crate) fn has_bad_clocks(&self) -> bool {
-        self.skew_max > SKEW_MAX
-    }
-
     pub(crate) fn draw(dice: &Dice) -> Plan {
         let ingesters = 3 + dice.below(2);
         let together = dice.chance(300);
@@ -125,7 +128,8 @@ impl Plan {
             .collect();
         let slot = 2000 + dice.below(5000);
         let replicas = [3, 3, 3, 2, 1][dice.below(5) as usize];
-        Plan {
+        let deletes = dice.chance(500);
+        let plan = Plan {
             shape: ClusterShape {
                 shards: 1 + dice.below(6) as u32,
                 replicas,
@@ -158,10 +162,11 @@ impl Plan {
                 ..Weather::FAIR
             },
             costs: Costs::NONE,
-            trouble: Duration::from_secs(20 + dice.below(30)),
+            // Where there are deletes, so long that requests end.
+            trouble: Duration::from_secs(20 + dice.below(30)) + LATE_COPIES * u32::from(deletes),
             fault_every: Duration::from_secs(1 + dice.below(6)),
-            tenants: 1 + dice.below(3),
-            delete_every: [Duration::ZERO, millis(8000)][dice.below(2) as usize],
+            tenants: 1 + dice.below(TENANTS_MAX),
+            delete_every: millis(8000) * u32::from(deletes),
             skew_max,
             querier: querier::Config {
                 // Half of the seeds spread whatever can be spread.
@@ -173,7 +178,22 @@ impl Plan {
                 shard_stream_bytes_per_second: [8 << 20, 60][dice.below(2) as usize],
                 ..distributor_settings()
             },
+            mutant: None,
+        };
+        match deletes && dice.chance(600) {
+            true => plan.without_late_copies(),
+            false => plan,
         }
+    }
+}
+
+impl Plan {
+    /// No copy is long on its way, so that delete requests end soon, and many in one run.
+    fn without_late_copies(mut self) -> Plan {
+        self.weather.doubled = 0;
+        self.distributor.late_bytes_max = 0;
+        self.ingester.late_copies = FEW_COPIES;
+        self
     }
 }
 
@@ -235,6 +255,6 @@ fn ingester_config(dice: &Dice, slot_millis: u64) -> ingester::Config {
         },
         delete_grace: Duration::from_secs(40),
         orphan_age: Duration::from_secs(120),
-        late_copies: ingester::Config::LATE_COPIES,
+        late_copies: LATE_COPIES,
     }
 }

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use axum::Router;
-use distributor::Distributor;
 use ingester::Ingester;
 use meta::Node;
 use meta::store::MemoryStore;
@@ -22,6 +21,7 @@ use crate::cost::Processor;
 use crate::disk::DiskPace;
 use crate::invariants::{Checks, Event};
 use crate::life::{Life, SkewedClock};
+use crate::mutants::Mutant;
 use crate::plan::Placed;
 
 /// What stays when a process crashes.
@@ -47,7 +47,7 @@ pub(crate) struct Run {
     pub(crate) life: Arc<Life>,
     pub(crate) node: Option<Node>,
     pub(crate) ingester: Option<Ingester>,
-    pub(crate) distributor: Option<Distributor>,
+    pub(crate) pushes: Option<Router>,
     pub(crate) queries: Option<Router>,
     /// Its roles are at work.
     pub(crate) ready: bool,
@@ -59,7 +59,7 @@ impl Run {
             life,
             node: None,
             ingester: None,
-            distributor: None,
+            pushes: None,
             queries: None,
             ready: false,
         }
@@ -77,6 +77,7 @@ pub(crate) struct Coordinator {
     pub(crate) life: Arc<Life>,
     pub(crate) node: Node,
     pub(crate) checks: Arc<Checks>,
+    pub(crate) mutant: Option<Mutant>,
 }
 
 impl Coordinator {
@@ -88,7 +89,10 @@ impl Coordinator {
             address: Arc::clone(&self.life.address),
             catalog: Arc::clone(&catalog),
         });
-        catalog
+        match self.mutant {
+            Some(mutant) => mutant.catalog(catalog),
+            None => catalog,
+        }
     }
 }
 

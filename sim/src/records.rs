@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use bytes::Bytes;
 use model::{TenantId, Timestamp};
 
+use crate::deletes::Late;
 use crate::dice::Dice;
 use crate::invariants::{Event, RecordNumber};
 use crate::world::{Purpose, World};
@@ -24,6 +26,8 @@ pub(crate) struct Sent {
     pub(crate) at: Timestamp,
     /// The number in its label `app`.
     pub(crate) app: u64,
+    /// Its time was past when it was sent.
+    pub(crate) late: bool,
 }
 
 /// Makes up the records of one client.
@@ -47,8 +51,14 @@ const LARGE_LINES: u64 = 90;
 const LARGE_STREAMS: u64 = 30;
 const SMALL_LINES_MAX: u64 = 6;
 const SMALL_STREAMS_MAX: u64 = 3;
+/// Of a small request that may be deleted to come late, in a thousand, and how late.
+const LATE: u64 = 50;
+const LATE_MAX: Duration = Duration::from_secs(60);
 /// Streams of all large requests: so many that chance gives no shard much more than another.
 const STREAMS: u64 = 20_000;
+
+/// Most tenants of a run.
+pub(crate) const TENANTS_MAX: u64 = 3;
 
 /// Whose record it is: the numbers of tenants are from 0 on.
 pub(crate) fn tenant_of(record: RecordNumber) -> u64 {
@@ -75,12 +85,35 @@ impl Sender {
         let tenant = self.dice.below(world.plan.tenants);
         let lines = 1 + self.dice.below(SMALL_LINES_MAX);
         let streams = 1 + self.dice.below(SMALL_STREAMS_MAX);
-        let (first, now) = (self.dice.below(APPS), world.now());
-        let (records, sent) = self.records(tenant, lines, streams, first, now);
-        world.tally.lock().sent += lines;
+        let first = self.dice.below(APPS);
+        let late = !world.plan.delete_every.is_zero() && self.dice.chance(LATE);
+        let (now, before) = (world.now(), self.dice.between(Duration::ZERO, LATE_MAX));
+        let time = match late {
+            true => now - before.as_nanos() as i64,
+            false => now,
+        };
+        let (records, sent) = self.records(tenant, lines, streams, first, time);
+        Self::tell(world, sent, late);
+        records
+    }
+
+    /// One record, whose time is past; it counts as sent.
+    pub(crate) fn late(&mut self, world: &World, late: Late) -> Records {
+        let next = self.sent.entry(late.of).or_default();
+        let first = self.client * CLIENT_NUMBERS + late.of * TENANT_NUMBERS + *next;
+        if let Some(item) = late.item {
+            *next += (ITEMS + item - first % ITEMS) % ITEMS;
+        }
+        let (records, sent) = self.records(late.of, 1, 1, late.app, late.time);
+        Self::tell(world, sent, true);
+        records
+    }
+
+    fn tell(world: &World, mut sent: Vec<(RecordNumber, Sent)>, late: bool) {
+        sent.iter_mut().for_each(|(_, sent)| sent.late = late);
+        world.tally.lock().sent += sent.len() as u64;
         world.sent.lock().extend(sent.iter().copied());
         world.checks.see(&Event::Sent(sent));
-        records
     }
 
     /// As many as are worth sending, of many streams.
@@ -122,7 +155,12 @@ impl Sender {
                     record % 5,
                     record % 211
                 );
-                sent.push((*record, Sent { at: time, app }));
+                let sent_now = Sent {
+                    at: time,
+                    app,
+                    late: false,
+                };
+                sent.push((*record, sent_now));
             }
             body.push_str("]}");
         }

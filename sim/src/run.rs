@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::dice::Dice;
 use crate::invariants::{Broken, Event};
+use crate::mutants::Mutant;
 use crate::plan::Plan;
 use crate::process::Run;
 use crate::questions::{Form, Question};
@@ -46,12 +47,17 @@ pub struct Verdict {
     pub summary: String,
 }
 
-/// Simulates what the seed says, and keeps the last lines of the trace.
+/// Simulates what the seed says, and keeps the last lines of the trace. With a mutant, something is
+/// wrong on purpose.
 ///
 /// # Errors
 /// When there is no place for temporary files.
-pub fn simulate(seed: u64, kept: usize) -> anyhow::Result<Verdict> {
-    let plan = Plan::draw(&Dice::new(seed, Purpose::Plan as u64));
+pub fn simulate(seed: u64, kept: usize, mutant: Option<Mutant>) -> anyhow::Result<Verdict> {
+    let mut plan = Plan::draw(&Dice::new(seed, Purpose::Plan as u64));
+    plan.mutant = mutant;
+    if mutant == Some(Mutant::ForgetCopies) {
+        plan.ingester.late_copies = Duration::ZERO;
+    }
     let lived = in_world(seed, plan, kept, async |world| live(&world).await);
     lived.map(|((), verdict)| verdict)
 }
@@ -147,6 +153,7 @@ async fn live(world: &Arc<World>) {
     let operator = tokio::spawn(Arc::clone(world).accept_losses());
     if !world.plan.delete_every.is_zero() {
         busy.spawn(Arc::clone(world).delete_now_and_then());
+        busy.spawn(Arc::clone(world).push_what_is_deleted());
     }
     if !world.plan.fault_every.is_zero() {
         busy.spawn(Arc::clone(world).make_trouble());
@@ -216,25 +223,9 @@ impl World {
         let mut held = self.held().await;
         while !held.is_empty() && Instant::now() < ends && self.checks.broken().is_none() {
             sleep(LOOK_EVERY * 5).await;
-            if self.plan.has_bad_clocks() {
-                self.flush_all().await;
-            }
             held = self.held().await;
         }
         self.checks.see(&Event::Settled { held });
-    }
-
-    /// As somebody does who does not want to wait: a slot that a distributor stamped whose clock is a day
-    /// ahead ends tomorrow.
-    async fn flush_all(&self) {
-        for Run { ingester, life, .. } in self.runs() {
-            if let Some(ingester) = ingester {
-                let flushed = life.live(rpc::IngestApi::flush(&ingester)).await;
-                let address = &life.address;
-                self.trace
-                    .tell(format_args!("{address} flushes: {flushed:?}"));
-            }
-        }
     }
 
     /// Faults are over: everything that was acknowledged is found by everybody, and ends up in

@@ -14,6 +14,7 @@ use testkit::sim_disk::SimDisk;
 use tokio::time::Instant;
 
 use crate::bucket::{BucketSky, BucketWeather};
+use crate::deletes::Asked;
 use crate::dice::Dice;
 use crate::invariants::{Checks, RecordNumber};
 use crate::life::{EPOCH, Life, SkewedClock};
@@ -76,6 +77,8 @@ pub(crate) struct World {
     pub(crate) tally: Mutex<Tally>,
     /// Every record that somebody tried to store.
     pub(crate) sent: Mutex<BTreeMap<RecordNumber, Sent>>,
+    /// Every request to delete.
+    pub(crate) asked: Mutex<Vec<Arc<Asked>>>,
     /// Runs at which a view reads history, until when at most.
     pub(crate) history: Mutex<BTreeMap<u64, Instant>>,
     /// What was on disks that are lost.
@@ -123,6 +126,7 @@ impl World {
             batch_dice: Arc::new(dice(Purpose::Batches)),
             tally: Mutex::default(),
             sent: Mutex::default(),
+            asked: Mutex::default(),
             lost: Mutex::default(),
             history: Mutex::default(),
             crash_dice: dice(Purpose::Crashes),

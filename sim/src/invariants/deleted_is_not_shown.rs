@@ -1,12 +1,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::requests::Requests;
 use super::{Event, Invariant, RecordNumber};
+use crate::records::Sent;
 
-/// What was acknowledged and then deleted is in no answer of a run that knows of the request, never
-/// again.
+/// What a request names is in no answer of a run that knows of the request, never again: what was
+/// acknowledged before it was made, and what is acknowledged before anybody knows that it is over.
 #[derive(Debug, Default)]
 pub(crate) struct DeletedIsNotShown {
+    sent: BTreeMap<RecordNumber, Sent>,
     acknowledged: BTreeSet<RecordNumber>,
+    requests: Requests,
     /// Of those that somebody last asked to be deleted; the others may be sent again, after the
     /// request was carried out.
     going: BTreeSet<RecordNumber>,
@@ -23,13 +27,34 @@ impl Invariant for DeletedIsNotShown {
 
     fn see(&mut self, event: &Event) -> Result<(), String> {
         match event {
-            Event::Acknowledged(records) => self.acknowledged.extend(records),
-            Event::DeleteAsked(records) => {
+            Event::Sent(records) => self.sent.extend(records.iter().copied()),
+            Event::Acknowledged(records) => {
+                for record in records {
+                    let sent = self.sent.get(record);
+                    let since = sent.and_then(|sent| self.requests.takes(*record, sent));
+                    if let Some(since) = since {
+                        self.deleted.entry(*record).or_insert(since);
+                    }
+                }
+                self.acknowledged.extend(records);
+            }
+            Event::DeleteAsked { asked, records } => {
+                self.requests.ask(asked);
                 self.going = records & &self.acknowledged;
             }
             Event::Deleted { records, version } => {
                 for record in records & &self.going {
                     self.deleted.entry(record).or_insert(*version);
+                }
+            }
+            Event::Shows { catalog, .. } => {
+                for (asked, since) in self.requests.shows(catalog) {
+                    for record in &self.acknowledged {
+                        let sent = self.sent.get(record);
+                        if sent.is_some_and(|sent| asked.names(*record, sent)) {
+                            self.deleted.entry(*record).or_insert(since);
+                        }
+                    }
                 }
             }
             Event::QueryBegins { version, .. } => self.version = *version,

@@ -4,7 +4,7 @@ use super::{Event, Invariant, RecordNumber};
 use crate::records::tenant_of;
 
 /// What is first sent while a live view is open, and acknowledged long before its client leaves, is
-/// shown, unless the view says that something was dropped.
+/// shown, unless the view says that something was dropped. A request to delete may hide what comes late.
 #[derive(Debug, Default)]
 pub(crate) struct TailsTellGaps {
     views: BTreeMap<u64, View>,
@@ -40,7 +40,8 @@ impl Invariant for TailsTellGaps {
             }
             Event::Sent(records) => {
                 for view in self.views.values_mut() {
-                    let of = records.iter().map(|(record, _)| *record);
+                    let of = records.iter().filter(|(_, sent)| !sent.late);
+                    let of = of.map(|(record, _)| *record);
                     view.sent
                         .extend(of.filter(|record| tenant_of(*record) == view.tenant));
                 }
@@ -52,7 +53,7 @@ impl Invariant for TailsTellGaps {
                     }
                 }
             }
-            Event::DeleteAsked(records) => {
+            Event::DeleteAsked { records, .. } => {
                 for view in self.views.values_mut() {
                     view.excused.extend(records);
                 }

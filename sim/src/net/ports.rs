@@ -1,11 +1,12 @@
 //! The ports of other processes, as one run of a process sees them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
-use model::{BatchId, HeadKey};
+use model::{BatchId, HeadKey, TenantId};
 use rpc::{
     Changes, Error, HeldBatch, IngestApi, IngestRequest, MetaCall, MetaPeerApi, Network, OwnerApi,
     QueryApi, Recent, RecentRequest, ReconcileRequest, Reconciled, SearchApi, ShareRequest,
@@ -19,6 +20,8 @@ use super::{Door, Net, broken};
 use crate::cost::{Costs, Processor};
 use crate::invariants::Event;
 use crate::life::Life;
+use crate::mutants::Mutant;
+use crate::records::{TENANTS_MAX, tenant};
 
 /// Changes of a catalog that are on their way.
 const CHANGES_MAX: usize = 8;
@@ -27,6 +30,9 @@ const CHANGES_MAX: usize = 8;
 pub(crate) struct Wires {
     pub(crate) net: Arc<Net>,
     pub(crate) from: Arc<Life>,
+    pub(crate) mutant: Option<Mutant>,
+    /// An ingester asks.
+    pub(crate) among_ingesters: bool,
 }
 
 /// The ingester of a distributor's own process: no message is sent, and the work costs the same.
@@ -41,6 +47,8 @@ struct Wire {
     net: Arc<Net>,
     from: Arc<Life>,
     to: Arc<str>,
+    mutant: Option<Mutant>,
+    among_ingesters: bool,
 }
 
 impl Wires {
@@ -49,6 +57,8 @@ impl Wires {
             net: Arc::clone(&self.net),
             from: Arc::clone(&self.from),
             to: address.into(),
+            mutant: self.mutant,
+            among_ingesters: self.among_ingesters,
         })
     }
 }
@@ -130,14 +140,52 @@ impl IngestApi for Wire {
     }
 }
 
+fn tenants_in(recent: &Recent) -> BTreeSet<TenantId> {
+    let batches = recent.heads.iter().flat_map(|head| &head.batches);
+    batches.map(|held| held.batch.tenant.clone()).collect()
+}
+
+/// Adds what the ingester holds of other tenants.
+async fn with_others(
+    ingester: &ingester::Ingester,
+    request: RecentRequest,
+    mut recent: Recent,
+) -> Result<Recent, Error> {
+    for other in (0..TENANTS_MAX).map(tenant) {
+        if other != request.tenant {
+            let of_other = RecentRequest {
+                tenant: other,
+                ..request.clone()
+            };
+            recent.heads.extend(ingester.recent(of_other).await?.heads);
+        }
+    }
+    Ok(recent)
+}
+
 #[async_trait]
 impl SearchApi for Wire {
     async fn recent(&self, request: RecentRequest) -> Result<Recent, Error> {
-        self.ingester("recent", 0, move |ingester| {
-            let request = request.clone();
-            async move { ingester.recent(request).await }
+        let (checks, mutant) = (Arc::clone(&self.net.checks), self.mutant);
+        let recent = self.ingester("recent", 0, move |ingester| {
+            let (request, checks) = (request.clone(), Arc::clone(&checks));
+            async move {
+                let recent = ingester.recent(request.clone()).await?;
+                checks.see(&Event::Told {
+                    asked: request.tenant.clone(),
+                    told: tenants_in(&recent),
+                });
+                match mutant {
+                    Some(Mutant::ForeignHeads) => with_others(&ingester, request, recent).await,
+                    _ => Ok(recent),
+                }
+            }
+        });
+        let recent = recent.await?;
+        Ok(match mutant {
+            Some(mutant) if self.among_ingesters => mutant.between_ingesters(recent),
+            _ => recent,
         })
-        .await
     }
 
     fn tail(&self) -> TailReceiver {

@@ -50,7 +50,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "sim",
         &[
             "model",
-            "proto",
             "segment",
             "rpc",
             "store",
