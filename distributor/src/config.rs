@@ -18,11 +18,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// What the records of one request may weigh once decoded, bytes. Senders may repeat in few
-    /// bytes what takes many: resource attributes, which every record has, and empty records.
     pub(crate) fn record_bytes_max(&self) -> usize {
-        self.decompressed_bytes_max.saturating_mul(2)
+        record_bytes_max(self.decompressed_bytes_max)
     }
+}
+
+/// What the records of one request may weigh once decoded, bytes. Senders may repeat in few
+/// bytes what takes many: resource attributes, which every record has, and empty records.
+pub(crate) fn record_bytes_max(decompressed_bytes_max: usize) -> usize {
+    decompressed_bytes_max.saturating_mul(2)
 }
 
 /// What a tenant may send. The defaults are Loki's, but for the age of records.

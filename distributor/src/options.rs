@@ -1,6 +1,7 @@
 use model::SlotLength;
 use runtime::{ByteText, DurationText};
 
+use crate::config::record_bytes_max;
 use crate::{ClusterConfig, Config, Limits};
 
 runtime::options! {
@@ -54,6 +55,12 @@ impl Settings {
     /// Labels from which a stream gets its `service_name`, the first that is there.
     pub fn service_labels(&self) -> Vec<String> {
         names(&self.discover_service_name)
+    }
+
+    /// What the records of one request may weigh at most once decoded, bytes: an owner may get all of
+    /// them in one call.
+    pub fn record_bytes_max(&self) -> usize {
+        record_bytes_max(self.decompressed_bytes_max)
     }
 
     /// How batches are sent to their owners.

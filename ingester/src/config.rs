@@ -67,6 +67,9 @@ pub struct MergeConfig {
     pub object_bytes_max: u64,
 }
 
+/// An object must be named within half of `orphan_age`: 30 s for storing it and for the commit.
+const ORPHAN_AGE_MIN: Duration = Duration::from_secs(60);
+
 impl Config {
     /// A distributor asks for 15 s by default, goes on for 10 s after it has its quorum, and a call may
     /// take 30 s.
@@ -88,6 +91,12 @@ impl Config {
         if let Some((name, _)) = positive.iter().find(|(_, positive)| !positive) {
             return Err(Error::Config(format!("{name} is 0; set it to at least 1")));
         }
+        if self.orphan_age < ORPHAN_AGE_MIN {
+            return Err(Error::Config(format!(
+                "orphan_age is {:?}; set it to at least {ORPHAN_AGE_MIN:?}: what takes half of it to be stored and named is stored again",
+                self.orphan_age
+            )));
+        }
         if self.merge.inputs_min < 2 || self.merge.inputs_max < self.merge.inputs_min {
             return Err(Error::Config(format!(
                 "merge_inputs_min is {} and merge_inputs_max {}; want 2 <= merge_inputs_min <= merge_inputs_max",
@@ -101,4 +110,27 @@ impl Config {
 /// A duration as nanoseconds, at most what a timestamp holds.
 pub(crate) fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_of_orphans_within_which_nothing_can_be_stored_is_refused() {
+        let refused = |orphan_age| {
+            let config = Config {
+                orphan_age,
+                ..Config::default()
+            };
+            config.validate().map_err(|error| error.to_string()).err()
+        };
+        let text = refused(Duration::ZERO).unwrap();
+        assert!(
+            text.starts_with("orphan_age is 0ns; set it to at least 60s"),
+            "{text}"
+        );
+        assert!(refused(Duration::from_millis(59_999)).is_some());
+        assert_eq!(refused(Duration::from_secs(60)), None);
+    }
 }

@@ -53,6 +53,8 @@ pub use merge::{MergePlan, PlanOptions, plan_merges};
 pub use metrics::Metrics;
 pub use options::{Options, Settings};
 pub use patterns::label_pattern;
+/// Most bytes of the line and of the values of the metadata of a record that can be stored, inclusive.
+pub use segment::RECORD_BYTES_MAX;
 pub use start::{Clock, Deps};
 pub use storage_clock::StorageClock;
 pub use survey::{Survey, clusters_in, survey};

@@ -84,6 +84,10 @@ struct Worker {
     damaged: HashSet<SegmentId>,
     /// Why segments were set aside in this round.
     unreadable: Vec<Error>,
+    /// Whether something waited for room on the disk in this round.
+    room_wanted: bool,
+    /// Whether that was told, and has been so since.
+    room_told: bool,
     orphan_age: i64,
     stop: Arc<AtomicBool>,
     /// The task that has the heads.
@@ -129,6 +133,8 @@ impl Maintenance {
             },
             damaged: HashSet::new(),
             unreadable: Vec::new(),
+            room_wanted: false,
+            room_told: false,
             orphan_age: nanos(config.orphan_age),
             stop: Arc::clone(&stop),
             heads,
@@ -231,6 +237,7 @@ impl Worker {
             self.damaged.clear();
         }
         self.unreadable.clear();
+        self.room_wanted = false;
         let mut more = self.delete_one(false).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot remove deleted records; it is tried again");
             false
@@ -245,6 +252,9 @@ impl Worker {
         if !more && self.unreadable.is_empty() {
             // The others are done.
             self.options.skip.clone_from(&self.damaged);
+        }
+        if !more {
+            self.room_told = self.room_wanted;
         }
         let orphans = due
             && self
@@ -283,6 +293,9 @@ impl Worker {
             let plans = plan_merges(&catalog, now, &self.options);
             let mut done = Merged::Elsewhere;
             for plan in plans {
+                if plan.output_level.is_some() && !self.has_room(&plan.inputs) {
+                    continue;
+                }
                 done = self.merge_one(plan, &catalog, now, until_done).await?;
                 if done != Merged::Elsewhere {
                     break;
@@ -319,6 +332,22 @@ impl Worker {
             Err(_) if self.stop.load(Ordering::Relaxed) => Ok(Merged::Outdated),
             Err(error) => self.failed(error, &inputs).map(|()| Merged::Unreadable),
         }
+    }
+
+    /// Whether the disk has room for what these segments become; tells once when it has not.
+    fn has_room(&mut self, inputs: &[Arc<SegmentMeta>]) -> bool {
+        if self.merger.has_room(inputs) {
+            return true;
+        }
+        if !self.room_told {
+            let segments = inputs.len();
+            tracing::warn!(
+                segments,
+                "the disk of data_dir has no room to merge segments or to remove deleted records, beside that for the log; it is done when there is"
+            );
+        }
+        (self.room_wanted, self.room_told) = (true, true);
+        false
     }
 
     /// A little less than the time between two searches of one ingester.

@@ -44,7 +44,7 @@ runtime::options! {
         /// How long an object that is no longer in the catalog is kept for queries that still read it.
         delete_grace: Duration as DurationText = "10m",
         /// Objects that no catalog entry names are removed when they are older than this, which must be longer than
-        /// any upload takes.
+        /// any upload takes, and `1m` at least.
         orphan_age: Duration as DurationText = "1h",
     }
 }

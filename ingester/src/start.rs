@@ -76,7 +76,7 @@ impl Ingester {
     /// # Errors
     /// `Config`; `Wal` and `Log` when acknowledged records of the log are missing or damaged;
     /// `File`; `Meta` when a new ingester cannot be registered.
-    pub async fn start(config: Config, deps: Deps) -> Result<Ingester, Error> {
+    pub async fn start(config: Config, mut deps: Deps) -> Result<Ingester, Error> {
         config.validate()?;
         fs::create_dir_all(&config.data_dir).map_err(|source| {
             Error::of_file("make", config.data_dir.display().to_string(), source)
@@ -84,6 +84,7 @@ impl Ingester {
         remove_unfinished(&config.data_dir)?;
         let id = deps.node.0;
         let files = log_files(&config, &deps)?;
+        deps.log_files = Some(Arc::clone(&files));
         let (plan, claimed) = {
             let files = Arc::clone(&files);
             let look = move || Ok((wal::plan(&*files, id)?, wal::is_claimed(&*files)?));

@@ -196,12 +196,36 @@ impl Settings {
             Some((name, _)) => {
                 anyhow::bail!("{name} is 0, which has no meaning; set it to at least 1")
             }
-            None => self.check_cluster(),
+            None => {
+                self.check_records()?;
+                self.check_cluster()
+            }
         }
     }
 }
 
 impl Settings {
+    /// Refuses limits of records and requests beyond what can be stored or sent.
+    fn check_records(&self) -> anyhow::Result<()> {
+        let taken = &self.distributor;
+        let record = taken
+            .line_bytes_max
+            .saturating_add(taken.metadata_bytes_max) as u64;
+        anyhow::ensure!(
+            record <= ingester::RECORD_BYTES_MAX,
+            "line_bytes_max and metadata_bytes_max together are {record} bytes; a record that is stored has at most {}",
+            ingester::RECORD_BYTES_MAX
+        );
+        let request = taken.record_bytes_max();
+        let message = self.cluster.rpc_message_bytes_max;
+        anyhow::ensure!(
+            self.cluster.rpc_addr.is_empty() || request <= message,
+            "decompressed_bytes_max is {} bytes, of which the records of one request can become {request}; an ingester takes rpc_message_bytes_max, {message}, at once: lower the one or raise the other",
+            taken.decompressed_bytes_max
+        );
+        Ok(())
+    }
+
     fn check_cluster(&self) -> anyhow::Result<()> {
         self.cluster.check(self.server.roles.ingester)?;
         let alone = self.cluster.rpc_addr.is_empty();

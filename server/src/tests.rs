@@ -36,6 +36,25 @@ fn zero_is_refused_where_it_has_no_meaning() {
 }
 
 #[test]
+fn limits_beyond_what_can_be_stored_or_sent_are_refused() {
+    let rpc = ["--rpc-addr", "127.0.0.1:1", "--storage-url", "/bucket"];
+    let refused = |flags: &[&str]| serve(flags).map_err(|error| error.to_string()).err();
+    let text = refused(&["--line-bytes-max", "256MiB"]).unwrap();
+    assert_eq!(
+        text,
+        "line_bytes_max and metadata_bytes_max together are 268500992 bytes; a record that is stored has at most 268435456"
+    );
+    let most = ["--line-bytes-max", "255MiB", "--metadata-bytes-max", "1MiB"];
+    assert_eq!(refused(&most), None);
+    let large = ["--decompressed-bytes-max", "129MiB"];
+    assert_eq!(refused(&large), None, "there is no other process");
+    let text = refused(&[&rpc[..], &large].concat()).unwrap();
+    assert!(text.contains("rpc_message_bytes_max, 268435456"), "{text}");
+    let raised = [&rpc[..], &large, &["--rpc-message-bytes-max", "258MiB"]].concat();
+    assert_eq!(refused(&raised), None);
+}
+
+#[test]
 fn options_of_a_cluster_that_contradict_each_other_are_refused() {
     let rpc = ["--rpc-addr", "127.0.0.1:1", "--storage-url", "/bucket"];
     for (flags, part) in [

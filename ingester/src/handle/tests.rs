@@ -18,10 +18,11 @@ use testkit::sim_disk::SimDisk;
 use super::*;
 use crate::wal::LogFiles;
 use crate::wal::tests::Sim;
-use crate::{Clock, Config, Deps, Metrics};
+use crate::{Config, Deps, Metrics};
 
 mod cluster;
 mod deletes;
+mod disk;
 mod races;
 
 use deletes::{delete, numbers};
@@ -433,70 +434,6 @@ async fn after_shutdown_everything_is_stored_and_nothing_more_is_taken() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
-}
-
-/// A disk under the log on which creating a file panics when it is told to.
-#[derive(Debug)]
-struct PanickingDisk(Arc<AtomicBool>, Sim);
-
-impl LogFiles for PanickingDisk {
-    fn list(&self) -> std::io::Result<Vec<String>> {
-        self.1.list()
-    }
-    fn create(&self, name: &str) -> std::io::Result<Box<dyn crate::wal::LogFile>> {
-        assert!(!self.0.load(Ordering::Relaxed), "as from a defect");
-        self.1.create(name)
-    }
-    fn open(&self, name: &str) -> std::io::Result<(Box<dyn std::io::Read + Send>, u64)> {
-        self.1.open(name)
-    }
-    fn sync_file(&self, name: &str) -> std::io::Result<()> {
-        self.1.sync_file(name)
-    }
-    fn remove(&self, name: &str) -> std::io::Result<()> {
-        self.1.remove(name)
-    }
-    fn sync_folder(&self) -> std::io::Result<()> {
-        self.1.sync_folder()
-    }
-}
-
-#[tokio::test]
-async fn a_part_that_ended_by_a_panic_is_told_and_does_not_hold_up_the_end() {
-    for part in ["task", "maintenance", "log's thread"] {
-        let (world, armed) = (World::new(), Arc::new(AtomicBool::new(false)));
-        let mut deps = world.deps();
-        let clock: Clock = Arc::new({
-            let armed = Arc::clone(&armed);
-            move || {
-                assert!(!armed.load(Ordering::Relaxed), "as from a defect");
-                DAY
-            }
-        });
-        match part {
-            "task" => deps.clock = clock,
-            "maintenance" => deps.storage_clock = Some(clock),
-            _ => {
-                let disk = PanickingDisk(Arc::clone(&armed), Sim(world.disk.clone()));
-                deps.log_files = Some(Arc::new(disk));
-            }
-        }
-        let started = Ingester::start(world.config.clone(), deps).await;
-        let ingester = started.unwrap();
-        armed.store(true, Ordering::Relaxed);
-        let (error, ..) = tokio::join!(
-            ingester.failed(),
-            ingester.merge_now(),
-            // With the log's thread its answer is gone.
-            tokio::time::timeout(Duration::ZERO, ingester.ingest(vec![request(1)])),
-        );
-        let text = error.to_string();
-        assert!(
-            text.contains(&format!("the {part} of the ingester")),
-            "{text}"
-        );
-        assert!(ingester.shutdown().await.is_err());
-    }
 }
 
 #[tokio::test]

@@ -39,6 +39,11 @@ impl Worker {
             let Some(segment) = self.next_pending(&catalog) else {
                 return Ok(false);
             };
+            if !self.has_room(&[Arc::clone(&segment)]) {
+                // Until the others are done.
+                self.options.skip.insert(segment.id);
+                continue;
+            }
             let now = self.clock.now().await?;
             let lease = Lease::of_delete(segment.id);
             let delete = self

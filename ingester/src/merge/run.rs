@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,11 +22,15 @@ use crate::deletes::Deletes;
 use crate::metrics::Metrics;
 use crate::start::Deps;
 use crate::storage_clock::StorageClock;
+use crate::wal::LogFiles;
 use crate::{Config, Error, objects};
 
 /// A read of about a chunk (3 MiB of text, 30 ms of work) waits at most 20 times 10 ms.
 const WAIT_STEP: Duration = Duration::from_millis(10);
 const WAIT_STEPS: u32 = 20;
+
+/// Merges leave room for so many files of the log: what arrives while some are flushed.
+const LOG_FILES_SPARED: u64 = 4;
 
 /// Executes plans, one at a time.
 #[derive(Clone)]
@@ -42,6 +46,9 @@ pub(crate) struct Merger {
     blocking: Blocking,
     metrics: Arc<Metrics>,
     folder: PathBuf,
+    /// The disk of that folder, and bytes of it that are the log's.
+    disk: Option<Arc<dyn LogFiles>>,
+    spared_bytes: u64,
     retention_nanos: i64,
     delete_grace: i64,
     /// So long an object may be named: well before it is taken for an orphan.
@@ -59,7 +66,33 @@ struct ObjectReader {
     blocking: Blocking,
     metrics: Arc<Metrics>,
     stop: Arc<AtomicBool>,
+    given_up: Arc<AtomicBool>,
     busy: Option<Arc<AtomicBool>>,
+}
+
+/// Tells the readers of a job, when the job is dropped, that nobody waits for them.
+#[derive(Default)]
+struct GiveUp {
+    given_up: Arc<AtomicBool>,
+}
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        self.given_up.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A file that is removed when nobody needs it any more: at the latest by the work that writes it, also
+/// where the job was dropped meanwhile.
+struct Temporary {
+    path: PathBuf,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Left behind at worst until the next start.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 impl Merger {
@@ -82,6 +115,8 @@ impl Merger {
             blocking: deps.blocking.clone(),
             metrics,
             folder: config.data_dir.join("tmp"),
+            disk: deps.log_files.clone(),
+            spared_bytes: config.wal_file_bytes_max.saturating_mul(LOG_FILES_SPARED),
             retention_nanos: nanos(config.retention),
             delete_grace: nanos(config.delete_grace),
             unnamed_age_max: config.orphan_age / 2,
@@ -100,6 +135,24 @@ impl Merger {
         self.interval
     }
 
+    /// Whether the disk has room for what these segments become, beside the log. What is merged is first
+    /// written to the disk of the log; a local folder for segments may be on the same one.
+    pub(crate) fn has_room(&self, inputs: &[Arc<SegmentMeta>]) -> bool {
+        let bytes = inputs
+            .iter()
+            .map(|segment| segment.object_bytes)
+            .sum::<u64>();
+        let copies = if self.storage.is_remote() { 1 } else { 2 };
+        let needed = bytes
+            .saturating_mul(copies)
+            .saturating_add(self.spared_bytes);
+        match self.disk.as_ref().map(|disk| disk.free_bytes()) {
+            Some(Ok(free)) => needed <= free,
+            // Then the disk itself has to say.
+            Some(Err(_)) | None => true,
+        }
+    }
+
     /// Searches a segment for records of the delete requests that are pending for it; rewrites it
     /// without them if there are any.
     ///
@@ -115,7 +168,9 @@ impl Merger {
     ) -> Result<(), Error> {
         let inputs = vec![segment];
         let deletes = Deletes::pending(catalog, &inputs);
-        let (ids, readers) = (deletes.ids(), self.readers(inputs.clone(), urgent));
+        let job = GiveUp::default();
+        let ids = deletes.ids();
+        let readers = self.readers(inputs.clone(), urgent, &job);
         self.metrics.delete_searches.inc();
         let search = self.blocking.run(move || {
             readers.iter().try_fold(false, |found, reader| {
@@ -166,7 +221,8 @@ impl Merger {
             Some(level) => {
                 let deletes = Deletes::pending(catalog, &plan.inputs);
                 deleted = deletes.ids();
-                let readers = self.readers(plan.inputs, urgent);
+                let job = GiveUp::default();
+                let readers = self.readers(plan.inputs, urgent, &job);
                 let compression = match plan.passing {
                     true => Compression::Passing,
                     false => Compression::Small,
@@ -218,13 +274,19 @@ impl Merger {
         caught_up && !objects::is_named(&self.meta.catalog(), path)
     }
 
-    fn readers(&self, inputs: Vec<Arc<SegmentMeta>>, urgent: bool) -> Vec<ObjectReader> {
+    fn readers(
+        &self,
+        inputs: Vec<Arc<SegmentMeta>>,
+        urgent: bool,
+        job: &GiveUp,
+    ) -> Vec<ObjectReader> {
         let readers = inputs.into_iter().map(|segment| ObjectReader {
             storage: self.storage.clone(),
             segment,
             blocking: self.blocking.clone(),
             metrics: Arc::clone(&self.metrics),
             stop: Arc::clone(&self.stop),
+            given_up: Arc::clone(&job.given_up),
             busy: (!urgent).then(|| Arc::clone(&self.busy)),
         });
         readers.collect()
@@ -244,31 +306,24 @@ impl Merger {
         let unique = format!("m{:x}", first.id.0);
         let path = objects::path(&self.cluster, signal, now, self.ingester, &unique);
         let number = self.files.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.folder.join(format!("{unique}-{number}.seg"));
-        let written = {
-            let (merger, catalog) = (self.clone(), Arc::clone(catalog));
-            let file = temporary.clone();
-            let merging = self.blocking.run(move || {
-                merger.merge_to_file(&inputs, &catalog, now, &deletes, compression, file)
-            });
-            merging
-                .await
-                .map_err(|error| Error::Stopped(format!("merging segments ended early: {error}")))?
+        let temporary = Temporary {
+            path: self.folder.join(format!("{unique}-{number}.seg")),
         };
+        let (merger, catalog) = (self.clone(), Arc::clone(catalog));
+        let merging = self.blocking.run(move || {
+            let file = &temporary.path;
+            let written = merger.merge_to_file(&inputs, &catalog, now, &deletes, compression, file);
+            written.map(|written| (written, temporary))
+        });
+        let (written, temporary) = merging
+            .await
+            .map_err(|error| Error::Stopped(format!("merging segments ended early: {error}")))??;
         let began = Instant::now();
-        let stored = match written {
-            Ok(written) if written.tenants.is_empty() => Ok(None),
-            Ok(written) => self
-                .storage
-                .put_file(&path, &temporary)
-                .await
-                .map(|()| Some(written))
-                .map_err(Error::from),
-            Err(error) => Err(error),
-        };
-        // Left behind at worst until the next start.
-        let _ = fs::remove_file(&temporary);
-        let named = |written: Written| SegmentMeta {
+        if written.tenants.is_empty() {
+            return Ok(None);
+        }
+        self.storage.put_file(&path, &temporary.path).await?;
+        let segment = SegmentMeta {
             id: SegmentId(0),
             signal,
             path: path.into(),
@@ -277,7 +332,7 @@ impl Merger {
             level,
             tenants: written.tenants,
         };
-        Ok(stored?.map(|written| (named(written), began)))
+        Ok(Some((segment, began)))
     }
 
     fn merge_to_file(
@@ -287,7 +342,7 @@ impl Merger {
         now: Timestamp,
         deletes: &Deletes,
         compression: Compression,
-        file: PathBuf,
+        file: &Path,
     ) -> Result<Written, Error> {
         let failed = |doing| {
             let name = file.display().to_string();
@@ -300,7 +355,7 @@ impl Merger {
         fs::create_dir_all(&self.folder).map_err(failed("make the folder of"))?;
         let readers: Vec<&dyn ReadAt> = inputs.iter().map(|r| r as &dyn ReadAt).collect();
         let keep = |tenant: &_| catalog.kept(tenant, now, self.retention_nanos);
-        let out = File::create(&file).map_err(failed("make"))?;
+        let out = File::create(file).map_err(failed("make"))?;
         let mut out = BufWriter::with_capacity(256 << 10, out);
         let written = codec::merge(
             &readers,
@@ -326,6 +381,9 @@ impl ReadAt for ObjectReader {
     fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(io::Error::other("the ingester is stopping"));
+        }
+        if self.given_up.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the job was given up"));
         }
         if let Some(busy) = &self.busy {
             make_way(busy, &self.blocking);

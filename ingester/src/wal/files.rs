@@ -40,6 +40,14 @@ pub trait LogFiles: Debug + Send + Sync + 'static {
     /// # Errors
     /// The disk's.
     fn sync_folder(&self) -> io::Result<()>;
+
+    /// Bytes that can still be written to the disk; of one that does not say, as many as one likes.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
 }
 
 /// One file of the log, open for appending.
@@ -132,6 +140,11 @@ impl LogFiles for LogFolder {
 
     fn sync_folder(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(&self.path)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 }
 

@@ -17,8 +17,8 @@ pub(crate) const TEMPLATES_MAX: usize = 32_768;
 pub(crate) const TEMPLATE_TEXT_MAX: usize = 65_536;
 /// Most variables in one template.
 pub(crate) const SLOTS_MAX: usize = 128;
-/// Most bytes of line and metadata in one record.
-pub(crate) const RECORD_BYTES_MAX: u64 = 1 << 28;
+/// Most bytes of the line and of the values of the metadata of one record, inclusive.
+pub const RECORD_BYTES_MAX: u64 = 1 << 28;
 /// Most bytes of one block before compression: a full chunk and one more record.
 pub(crate) const BLOCK_RAW_MAX: u64 = 1 << 30;
 /// zstd never expands more than this (128 KiB out of a 3-byte block, rounded up).

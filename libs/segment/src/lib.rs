@@ -25,6 +25,7 @@ pub use decode::by_template::{ClassRows, SlotValues, TemplateRows};
 pub use decode::{ChunkStats, Scratch};
 pub use encode::encode;
 pub use error::Error;
+pub use format::RECORD_BYTES_MAX;
 pub use merge::{ReadAt, RowFilter, merge, merge_filtered};
 pub use patterns::{PatternFinder, VARIABLE};
 pub use plan::{Pieces, Plan, PlannedChunk, PlannedStream, ScanSpec, Wanted};
