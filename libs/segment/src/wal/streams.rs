@@ -114,3 +114,36 @@ fn is_named(streams: &[(StreamId, Arc<Labels>)], number: u32, stream: &StreamRow
     let (id, labels) = &streams[number as usize];
     *id == stream.id && (Arc::ptr_eq(labels, &stream.labels) || *labels == stream.labels)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(id: u128, value: &str) -> StreamRows {
+        StreamRows {
+            id: StreamId(id),
+            labels: Arc::new(Labels::new([("a", value)]).unwrap()),
+            rows: 0..1,
+        }
+    }
+
+    #[test]
+    fn streams_whose_ids_are_alike_in_part_have_their_own_numbers() {
+        let streams: Vec<StreamRows> = (0..5000).map(|n| stream(n << 32, "1")).collect();
+        let mut named = NamedStreams::default();
+        let (some, all): (Vec<u32>, Vec<u32>) = ((0..3000).collect(), (0..5000).collect());
+        assert_eq!(named.numbers(&streams[..3000]), some);
+        assert_eq!(named.numbers(&streams), all);
+        assert_eq!(named.numbers(&streams), all);
+        let backwards: Vec<StreamRows> = streams.iter().rev().cloned().collect();
+        assert!(named.numbers(&backwards).into_iter().eq((0..5000).rev()));
+    }
+
+    #[test]
+    fn an_id_with_other_labels_has_another_number() {
+        let mut named = NamedStreams::default();
+        assert_eq!(named.numbers(&[stream(1, "x"), stream(2, "x")]), [0, 1]);
+        assert_eq!(named.numbers(&[stream(1, "y"), stream(2, "x")]), [2, 1]);
+        assert_eq!(named.numbers(&[stream(1, "y")]), [2]);
+    }
+}
