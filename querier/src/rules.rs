@@ -44,7 +44,7 @@ pub(crate) use metrics::RuleMetrics;
 pub(crate) use report::{AlertReport, GroupReport, RuleReport};
 
 use crate::run::Shared;
-use crate::{Error, Querier};
+use crate::{Config, Error, Querier};
 
 /// How long a querier is asked how rules are.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -160,10 +160,31 @@ fn places(shared: &Shared, stop: &CancellationToken) -> Result<task::Places, Err
     Ok(places)
 }
 
+impl Config {
+    /// Whether rules can be evaluated with it.
+    ///
+    /// # Errors
+    /// `Invalid` when a URL is none.
+    pub fn check(&self) -> Result<(), Error> {
+        let alertmanagers = self.alertmanager_url.split(',').map(str::trim);
+        for address in alertmanagers.filter(|address| !address.is_empty()) {
+            url("alertmanager_url", address)?;
+        }
+        match self.rules_remote_write_url.as_str() {
+            "" => Ok(()),
+            address => url("rules_remote_write_url", address).map(drop),
+        }
+    }
+}
+
 fn url(option: &str, address: &str) -> Result<Url, Error> {
+    let example = match option {
+        "rules_remote_write_url" => "http://prometheus:9090/api/v1/write",
+        _ => "http://alertmanager:9093",
+    };
     let wrong = |reason: &str| {
         Error::Invalid(format!(
-            "{option} {address:?}: {reason}; it is a URL such as http://alertmanager:9093"
+            "{option} {address:?}: {reason}; it is a URL such as {example}"
         ))
     };
     let url = Url::parse(address).map_err(|error| wrong(&error.to_string()))?;

@@ -6,11 +6,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use ingester::Ingester;
-use meta::{Node, Status};
+use meta::{Node, Status, Timings};
 use model::{Kind, NodeId};
 use rpc::{Catalog, Command, MemberState, MetaApi};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 #[derive(Clone)]
 struct Admin {
@@ -94,6 +95,7 @@ async fn raise_shards(State(admin): State<Admin>, Path(shards): Path<u32>) -> Re
 #[serde(default, deny_unknown_fields)]
 struct Forgetting {
     accept_loss: bool,
+    force: bool,
 }
 
 async fn forget(
@@ -102,11 +104,38 @@ async fn forget(
     Query(forgetting): Query<Forgetting>,
 ) -> Response {
     let node = NodeId(node);
-    let command = match forgetting.accept_loss {
-        true => Command::AcceptLoss(node),
-        false => Command::Forget(node),
-    };
-    answer(admin.node.propose(command).await.map(drop))
+    answer(match forgetting.accept_loss {
+        true => admin
+            .node
+            .propose(Command::AcceptLoss(node))
+            .await
+            .map(drop),
+        false => forget_member(&admin.node, node, forgetting.force).await,
+    })
+}
+
+/// Takes a member off the list; one that lives, only by force.
+pub(crate) async fn forget_member(node: &Node, id: NodeId, force: bool) -> Result<(), rpc::Error> {
+    if !force && let Some(text) = lives(&node.cluster_status().await, id) {
+        return Err(rpc::Error::Conflict(text));
+    }
+    node.propose(Command::Forget(id)).await.map(drop)
+}
+
+/// Why an ingester had better not be forgotten. Others have nothing to lose, and join anew.
+fn lives(status: &Status, id: NodeId) -> Option<String> {
+    let mut members = status.members.iter();
+    let member = members.find(|member| member.node == id.0)?;
+    let silent = Duration::from_millis(member.silent_millis?);
+    let is_ingester = member.roles.iter().any(|role| role == "ingester");
+    (is_ingester && silent < Timings::default().live_within).then(|| {
+        format!(
+            "node {id} answered {:.1} s ago: `pharos ring leave {id}` stores what it has; `--force` (`force=true`) \
+             forgets it all the same",
+            silent.as_secs_f64(),
+            id = id.0
+        )
+    })
 }
 
 pub(crate) fn answer(outcome: Result<(), rpc::Error>) -> Response {
@@ -174,6 +203,33 @@ mod tests {
     use rpc::{SegmentId, SegmentMeta, TenantSegment};
 
     use super::*;
+
+    #[test]
+    fn an_ingester_that_was_heard_of_a_moment_ago_lives() {
+        let status = |role: &str, silent: &str| -> Status {
+            let text = format!(
+                r#"{{"protocol":1,"cluster":"00","node":1,"address":"a:1","ingester":true,"leader":null,"term":3,
+                "voters":[1],"learners":[],"last_log":9,"applied":9,"snapshot":null,"version":7,"last_node":12,
+                "segments":5,"ring":4,"past_rings":[],"members":[{{"node":1,"address":"a:1","zone":"x",
+                "roles":["{role}"],"state":"active","voter":true,"silent_millis":{silent}}}]}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let text = lives(&status("ingester", "1200"), NodeId(1)).unwrap();
+        assert!(
+            text.starts_with("node 1 answered 1.2 s ago: `pharos ring leave 1` stores what it has"),
+            "{text}"
+        );
+        assert!(lives(&status("ingester", "9999"), NodeId(1)).is_some());
+        for (gone, id) in [
+            (status("ingester", "10000"), 1),
+            (status("ingester", "null"), 1),
+            (status("querier", "1200"), 1),
+            (status("ingester", "1200"), 2),
+        ] {
+            assert_eq!(lives(&gone, NodeId(id)), None, "{gone:?}");
+        }
+    }
 
     #[test]
     fn a_shared_segment_is_shared_out_by_content() {

@@ -307,7 +307,7 @@ pub(crate) fn run(arguments: &CatalogArguments) -> anyhow::Result<()> {
     if let Some(from) = from {
         path = format!("{path}&from={from}");
     }
-    let text = block_on(ask(&arguments.asked, &path, *apply))?;
+    let text = block_on(ask(&arguments.asked, &path, *apply, None))?;
     match arguments.asked.json {
         true => println!("{text}"),
         false => print!("{}", words(&serde_json::from_str(&text)?)),

@@ -73,10 +73,19 @@ impl Shards {
     }
 }
 
-impl Cluster {
-    /// Opens the port for others, if there is one, and takes part in the cluster; waits as long as
-    /// nobody answers who must.
-    pub(crate) async fn join(
+/// A process that takes its place in a cluster.
+pub(crate) struct Joining {
+    pub(crate) node: Node,
+    network: Arc<dyn Network>,
+    ports: Arc<Ports>,
+    serving: Shutdown,
+    zone: String,
+    shards: Shards,
+}
+
+impl Joining {
+    /// Opens what this process knows of the cluster, and the port for others, if there is one.
+    pub(crate) async fn open(
         server: &ServerConfig,
         config: &ClusterConfig,
         listener: Option<TcpListener>,
@@ -102,23 +111,38 @@ impl Cluster {
                 info!(join = config.join, "looking for the cluster");
             }
         }
+        Ok(Joining {
+            node,
+            network,
+            ports,
+            serving,
+            zone: config.zone.clone(),
+            shards: Shards::of(server.shards, config.rpc_addr.is_empty()),
+        })
+    }
+
+    /// Takes part in the cluster; waits as long as nobody answers who must.
+    pub(crate) async fn join(self) -> anyhow::Result<Cluster> {
+        let node = self.node;
         let id = node.join().await?;
         let shape = node.catalog().cluster.shape;
         let shape = shape.context("the cluster has no shape, a defect")?;
-        info!(node = id.0, zone = config.zone, "joined the cluster");
+        info!(node = id.0, zone = self.zone, "joined the cluster");
         let number = node.status().cluster;
         Ok(Cluster {
             id,
             number: number.context("the cluster has no number, a defect")?,
             node,
-            network,
-            ports,
-            serving,
+            network: self.network,
+            ports: self.ports,
+            serving: self.serving,
             shape,
-            shards: Shards::of(server.shards, config.rpc_addr.is_empty()),
+            shards: self.shards,
         })
     }
+}
 
+impl Cluster {
     /// The length of a slot, the same in the whole cluster.
     pub(crate) fn slot(&self) -> SlotLength {
         SlotLength(self.shape.slot_nanos)

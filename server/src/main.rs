@@ -13,9 +13,11 @@ mod cluster;
 mod compose;
 mod ops;
 mod options;
+mod process_metrics;
 mod ring;
 mod ring_metrics;
 mod roles;
+mod storage;
 
 use std::process::ExitCode;
 

@@ -228,6 +228,7 @@ impl Settings {
 
     fn check_cluster(&self) -> anyhow::Result<()> {
         self.cluster.check(self.server.roles.ingester)?;
+        self.querier.check()?;
         let alone = self.cluster.rpc_addr.is_empty();
         anyhow::ensure!(
             alone || !self.storage.storage_url.is_empty(),

@@ -1,22 +1,28 @@
 //! `pharos ring`: who is in the cluster, how to take somebody out, and how to raise its shards. Asks any process over HTTP.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use meta::{MemberStatus, Status};
 
+/// How long a process may take to answer: longer than it tries to reach a majority.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Who is asked, and how the answer is printed.
 #[derive(Debug, Args)]
 pub(crate) struct Asked {
-    /// HTTP address of any process of the cluster
+    /// HTTP address of any process of the cluster: a URL, or host and port
     #[arg(
         long,
         value_name = "URL",
         global = true,
         env = "PHAROS_ADDRESS",
+        hide_env_values = true,
         default_value = "http://127.0.0.1:3100"
     )]
     address: String,
-    /// Prints what the process answers, as JSON
+    /// Prints JSON: what is asked for, or the cluster as it is after a change
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -45,6 +51,9 @@ enum Action {
         /// says which, so that nobody waits for them any more
         #[arg(long)]
         accept_loss: bool,
+        /// Also when it was heard of a moment ago: what only it has is lost
+        #[arg(long, conflicts_with = "accept_loss")]
+        force: bool,
     },
     /// Raises the number of shards into which streams are cut, so that more ingesters can share the work; it never becomes less
     Shards {
@@ -57,33 +66,38 @@ enum Action {
 #[expect(clippy::print_stdout, reason = "it is the command's output")]
 pub(crate) fn run(arguments: &RingArguments) -> anyhow::Result<()> {
     let asked = &arguments.asked;
-    match arguments.action {
+    let ring = || block_on(ask(asked, "/ring", false, Some(PATIENCE)));
+    let change = |path: &str| block_on(ask(asked, path, true, Some(PATIENCE)));
+    let text = match arguments.action {
         Some(Action::Leave { node }) => {
-            block_on(ask(asked, &format!("/ring/leave/{node}"), true))?;
-            println!("node {node} is leaving; `pharos ring` shows when it is gone");
+            change(&format!("/ring/leave/{node}"))?;
+            format!("node {node} is leaving; `pharos ring` shows when it is gone\n")
         }
-        Some(Action::Forget { node, accept_loss }) => {
-            let path = format!("/ring/forget/{node}?accept_loss={accept_loss}");
-            let before = serde_json::from_str(&block_on(ask(asked, "/ring", false))?)?;
-            block_on(ask(asked, &path, true))?;
-            let after = serde_json::from_str(&block_on(ask(asked, "/ring", false))?)?;
-            let text = match accept_loss {
+        Some(Action::Forget {
+            node,
+            accept_loss,
+            force,
+        }) => {
+            let before = serde_json::from_str(&ring()?)?;
+            change(&format!(
+                "/ring/forget/{node}?accept_loss={accept_loss}&force={force}"
+            ))?;
+            let after = serde_json::from_str(&ring()?)?;
+            match accept_loss {
                 true => accepted(node, &before, &after),
                 false => forgotten(node, &before, &after),
-            };
-            print!("{text}");
-        }
-        Some(Action::Shards { shards }) => {
-            block_on(ask(asked, &format!("/ring/shards/{shards}"), true))?;
-            println!("there are to be {shards} shards; `pharos ring` shows when they are in use");
-        }
-        None => {
-            let text = block_on(ask(asked, "/ring", false))?;
-            match asked.json {
-                true => println!("{text}"),
-                false => print!("{}", table(&serde_json::from_str(&text)?)),
             }
         }
+        Some(Action::Shards { shards }) => {
+            change(&format!("/ring/shards/{shards}"))?;
+            format!("there are to be {shards} shards; `pharos ring` shows when they are in use\n")
+        }
+        None if asked.json => String::new(),
+        None => table(&serde_json::from_str(&ring()?)?),
+    };
+    match asked.json {
+        true => println!("{}", ring()?),
+        false => print!("{text}"),
     }
     Ok(())
 }
@@ -97,23 +111,54 @@ pub(crate) fn block_on<T>(question: impl Future<Output = anyhow::Result<T>>) -> 
     runtime.block_on(question)
 }
 
-/// Asks a route below `/admin/api/v1`.
-pub(crate) async fn ask(asked: &Asked, path: &str, post: bool) -> anyhow::Result<String> {
-    let base = asked.address.trim_end_matches('/');
+/// Asks a route below `/admin/api/v1`; without patience, as long as it takes.
+pub(crate) async fn ask(
+    asked: &Asked,
+    path: &str,
+    post: bool,
+    patience: Option<Duration>,
+) -> anyhow::Result<String> {
+    let base = base(&asked.address);
     let url = format!("{base}/admin/api/v1{path}");
-    let client = reqwest::Client::new();
+    let mut client = reqwest::Client::builder().connect_timeout(PATIENCE);
+    if let Some(patience) = patience {
+        client = client.timeout(patience);
+    }
+    let client = client.build()?;
     let request = match post {
         true => client.post(&url),
         false => client.get(&url),
     };
-    let answer = request.send().await;
-    let answer = answer.with_context(|| format!("{base} does not answer; set --address"))?;
+    let answer = request.send().await.map_err(reqwest::Error::without_url);
+    let answer =
+        answer.with_context(|| format!("{} does not answer; set --address", shown(&base)))?;
     let status = answer.status();
-    let text = answer.text().await?;
+    let text = answer.text().await.map_err(reqwest::Error::without_url)?;
     if !status.is_success() {
-        bail!("{url}: {status}: {}", text.trim());
+        bail!(
+            "{}/admin/api/v1{path}: {status}: {}",
+            shown(&base),
+            text.trim()
+        );
     }
     Ok(text)
+}
+
+/// The address as a URL: host and port alone mean HTTP.
+fn base(address: &str) -> String {
+    let address = address.trim_end_matches('/');
+    match address.contains("://") {
+        true => address.to_owned(),
+        false => format!("http://{address}"),
+    }
+}
+
+/// A URL without name and password.
+fn shown(base: &str) -> String {
+    match (base.split_once("://"), base.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        _ => base.to_owned(),
+    }
 }
 
 /// One line for each member, then what is true of all of them.
@@ -133,13 +178,17 @@ fn table(status: &Status) -> String {
         text.push('\n');
     }
     text += &format!(
-        "\nring {}, {} shards, catalog version {}, {} segments, term {}\n",
-        status.ring, status.shards, status.version, status.segments, status.term
+        "\nring {}, {}, catalog version {}, {}, term {}\n",
+        status.ring,
+        count(status.shards.into(), "shard"),
+        status.version,
+        count(status.segments, "segment"),
+        status.term
     );
     if let Some(next) = &status.next_ring {
         let shards = match next.shards == status.shards {
             true => String::new(),
-            false => format!(", with {} shards,", next.shards),
+            false => format!(", with {},", count(next.shards.into(), "shard")),
         };
         text += &format!(
             "ring {}{shards} comes into use when enough of ring {} know of it: waiting for {}\n",
@@ -255,6 +304,14 @@ fn row(status: &Status, member: &MemberStatus) -> [String; 7] {
     ]
 }
 
+/// "1 segment", "2 segments".
+fn count(number: u64, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    }
+}
+
 fn numbers(ids: &[u64]) -> String {
     let texts: Vec<String> = ids.iter().map(u64::to_string).collect();
     texts.join(", ")
@@ -282,6 +339,18 @@ ring 4, 16 shards, catalog version 7, 5 segments, term 3
 ring 3 is not stored yet: waiting for 1, 2; lost 9
 ";
         assert_eq!(table(&serde_json::from_str(text).unwrap()), expected);
+    }
+
+    #[test]
+    fn an_address_may_be_host_and_port_and_is_shown_without_a_password() {
+        assert_eq!(base("a:3100"), "http://a:3100");
+        assert_eq!(base("https://u:p@a/"), "https://u:p@a");
+        assert_eq!(shown("https://u:p@a"), "https://a");
+        assert_eq!(shown("http://a:3100"), "http://a:3100");
+        assert_eq!(
+            [count(1, "segment"), count(0, "shard")],
+            ["1 segment", "0 shards"]
+        );
     }
 
     #[test]

@@ -35,12 +35,13 @@ impl Roles {
     pub(crate) async fn start(
         settings: Settings,
         cluster: &Cluster,
+        objects: ObjectStorage,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
         let Settings {
             server,
             cluster: _,
-            storage,
+            storage: _,
             telemetry: _,
             shown: _,
             distributor,
@@ -51,7 +52,7 @@ impl Roles {
             cluster,
             registry,
             meta: Arc::new(cluster.node.clone()),
-            objects: ObjectStorage::open(&storage.store(&server.data_dir))?,
+            objects,
             clock: clock(),
         };
         let (roles, orphan_age) = (server.roles, ingester.orphan_age);

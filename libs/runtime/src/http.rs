@@ -1,52 +1,33 @@
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use parking_lot::Mutex;
 use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Which parts of the process are able to serve. Ready when every part named is.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness {
-    parts: Arc<Mutex<BTreeMap<&'static str, bool>>>,
-}
-
-impl Readiness {
-    /// Says whether a part is able to serve; a part first named as not ready holds `/ready` back.
-    pub fn set(&self, part: &'static str, ready: bool) {
-        self.parts.lock().insert(part, ready);
-    }
-
-    /// The parts that are not ready, by name.
-    pub fn missing(&self) -> Vec<&'static str> {
-        let parts = self.parts.lock();
-        let missing = parts.iter().filter(|(_, ready)| !**ready);
-        missing.map(|(part, _)| *part).collect()
-    }
-}
-
-/// `/metrics` (Prometheus text), `/ready` (200 `ready`, or 503 with what is missing) and `/healthz`
-/// (200 as long as the process answers at all).
-pub fn status_router(registry: Registry, readiness: Readiness) -> Router {
+/// `/metrics` (Prometheus text), `/ready` (200 `ready`, or 503 with the reason that `unready` gives) and
+/// `/healthz` (200 as long as the process answers at all).
+pub fn status_router(
+    registry: Registry,
+    unready: impl Fn() -> Option<String> + Clone + Send + Sync + 'static,
+) -> Router {
     let metrics = move || async move { metrics(&registry) };
-    let ready = move || async move {
-        match readiness.missing().as_slice() {
-            [] => (StatusCode::OK, "ready\n".to_owned()),
-            missing => {
-                let text = format!("not ready: {}\n", missing.join(", "));
-                (StatusCode::SERVICE_UNAVAILABLE, text)
-            }
-        }
-    };
+    let ready = move || async move { readiness(unready()) };
     Router::new()
         .route("/metrics", get(metrics))
         .route("/ready", get(ready))
         .route("/healthz", get(|| async { "ok\n" }))
+}
+
+fn readiness(unready: Option<String>) -> (StatusCode, String) {
+    match unready {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(reason) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {reason}\n"),
+        ),
+    }
 }
 
 fn metrics(registry: &Registry) -> Response {
@@ -101,13 +82,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_ready_when_every_part_is() {
-        let readiness = Readiness::default();
-        readiness.set("ingester", false);
-        readiness.set("querier", true);
-        assert_eq!(readiness.missing(), ["ingester"]);
-        readiness.set("ingester", true);
-        assert!(readiness.missing().is_empty());
+    fn a_process_that_is_not_ready_says_why() {
+        assert_eq!(readiness(None), (StatusCode::OK, "ready\n".to_owned()));
+        let (status, text) = readiness(Some("waits for a:1".to_owned()));
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(text, "not ready: waits for a:1\n");
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod telemetry;
 
 pub use blocking::{Blocking, LockStep, Panicked};
 pub use config::{ByteText, DurationText, OptionDoc, OptionShown, OptionValue, SecretText};
-pub use http::{Readiness, explained, serve_http, status_router};
+pub use http::{explained, serve_http, status_router};
 pub use process::{Shutdown, clock, termination};
 pub use telemetry::{
     LogFormat, LogLevel, Telemetry, TelemetryConfig, TelemetryError, TelemetryOptions,

@@ -22,7 +22,7 @@ crate::options! {
     /// What the process says about itself.
     pub struct TelemetryConfig / TelemetryOptions {
         /// Which log records are written: a level, or targets with levels such as `info,ingester=debug`.
-        log_filter: String = "info,object_store=warn,openraft=error",
+        log_filter: String = "info,object_store=warn,openraft=off",
         /// How log records are written: `text` or `json`.
         log_format: LogFormat = "text",
         /// Where the process sends its own traces, as OTLP over gRPC, for example
@@ -146,6 +146,13 @@ impl Telemetry {
 }
 
 fn exporter(endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
+    let host = endpoint.strip_prefix("http://").unwrap_or_default();
+    if host.is_empty() {
+        return Err(TelemetryError::Endpoint {
+            endpoint: endpoint.to_owned(),
+            reason: "write http://host:4317; TLS is not supported".to_owned(),
+        });
+    }
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
         .with_endpoint(endpoint)
@@ -159,4 +166,17 @@ fn exporter(endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
         .with_batch_exporter(exporter)
         .with_resource(resource)
         .build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_that_is_no_url_is_refused_with_what_would_be_right() {
+        for endpoint in ["foo", "https://a:4317", "http://"] {
+            let refused = exporter(endpoint).unwrap_err().to_string();
+            assert!(refused.contains("http://host:4317"), "{refused}");
+        }
+    }
 }

@@ -84,6 +84,15 @@ impl Remote {
         if let Some(token) = &config.session_token {
             builder = builder.with_token(token);
         }
+        let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+        if let Some(endpoint) = endpoint
+            && endpoint.starts_with("http://")
+            && !config.allow_http
+        {
+            return Err(Error::Invalid(format!(
+                "the S3 endpoint {endpoint:?} is without TLS: use https://, or set storage_s3_allow_http"
+            )));
+        }
         let store = builder
             .build()
             .map_err(|error| Error::Invalid(format!("settings of bucket {bucket:?}: {error}")))?;
@@ -324,5 +333,30 @@ impl Source {
             }
         }
         Ok(part.freeze())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_without_tls_is_refused_unless_it_is_allowed() {
+        let mut config = Config {
+            url: "s3://logs".to_owned(),
+            endpoint: Some("http://127.0.0.1:9000".to_owned()),
+            ..Config::default()
+        };
+        let refused = Remote::s3(&config, "logs", String::new()).unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains("storage_s3_allow_http"), "{text}");
+        config.endpoint = None;
+        config.aws = vec![("AWS_ENDPOINT_URL".into(), "http://127.0.0.1:9000".into())];
+        assert_eq!(
+            Remote::s3(&config, "logs", String::new()).err(),
+            Some(refused)
+        );
+        config.allow_http = true;
+        assert!(Remote::s3(&config, "logs", String::new()).is_ok());
     }
 }

@@ -10,11 +10,11 @@ use axum::{Json, Router};
 use meta::{MemberStatus, Node};
 use model::NodeId;
 use ring::Placement;
-use rpc::{Catalog, Command, MetaApi};
+use rpc::{Catalog, MetaApi};
 use serde::Serialize;
 
 use super::stop::Form;
-use crate::admin::answer;
+use crate::admin::{answer, forget_member};
 
 /// As Loki's answer in JSON: `shards` are the members.
 #[derive(Debug, Serialize)]
@@ -75,9 +75,9 @@ async fn forget(State(node): State<Node>, form: Form) -> Response {
         let text = format!("forget={id:?} is not the number of a process; /ring lists them\n");
         return (StatusCode::BAD_REQUEST, text).into_response();
     };
-    match node.propose(Command::Forget(NodeId(id))).await {
-        Ok(_) => (StatusCode::FOUND, [(header::LOCATION, "#")]).into_response(),
-        refused => answer(refused.map(drop)),
+    match forget_member(&node, NodeId(id), false).await {
+        Ok(()) => (StatusCode::FOUND, [(header::LOCATION, "#")]).into_response(),
+        refused => answer(refused),
     }
 }
 
