@@ -14,6 +14,9 @@ pub(crate) struct OneCatalogVersion {
     alone: bool,
     /// What the query read, itself or by others.
     read: BTreeSet<String>,
+    /// By run: what queries read that failed. Others of their reads may still be under way, and are
+    /// tried again for whoever wants the object next.
+    given_up: BTreeMap<u64, BTreeSet<String>>,
 }
 
 impl OneCatalogVersion {
@@ -53,13 +56,20 @@ impl Invariant for OneCatalogVersion {
             Event::Read { life, path } if *life == self.asked => {
                 self.read.insert(path.clone());
             }
+            Event::QueryFailed => {
+                let given_up = self.given_up.entry(self.asked).or_default();
+                given_up.append(&mut self.read);
+            }
             Event::Counted { once, again, .. } if once != again => {
                 return Err(format!(
                     "one query counts {once} records, and {again} when it looks again"
                 ));
             }
             Event::Found { .. } | Event::Counted { .. } if self.alone => {
-                let lives = self.read.iter().filter_map(|path| {
+                let given_up = self.given_up.get(&self.asked);
+                let read = self.read.iter();
+                let read = read.filter(|path| given_up.is_none_or(|g| !g.contains(*path)));
+                let lives = read.filter_map(|path| {
                     let life = self.life_of(path)?;
                     Some((path, life))
                 });
