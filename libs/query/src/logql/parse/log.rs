@@ -151,7 +151,7 @@ impl Parser<'_> {
 
     /// A log range in any of its orders. `reads_lines`: the aggregation looks at the lines.
     pub(super) fn log_range(&mut self, reads_lines: bool) -> Result<LogRange, ParseError> {
-        let parts = self.log_range_parts()?;
+        let parts = self.log_range_parts(false)?;
         let Some((range, offset)) = parts.range else {
             return Err(match parts.unwrap {
                 Some(_) => self.unexpected(&["RANGE", "|"]),
@@ -174,11 +174,15 @@ impl Parser<'_> {
         })
     }
 
-    fn log_range_parts(&mut self) -> Result<RangeParts, ParseError> {
+    /// `inside` of parentheses, which may close before the range.
+    fn log_range_parts(&mut self, inside: bool) -> Result<RangeParts, ParseError> {
         let in_parentheses = self.take("(");
         let mut parts = if in_parentheses {
             self.nested(|parser| {
-                let parts = parser.log_range_parts()?;
+                let parts = parser.log_range_parts(true)?;
+                if parts.range.is_none() && parts.unwrap.is_none() && !parser.is(")") {
+                    return Err(parser.unexpected(&[]));
+                }
                 parser.expect(")")?;
                 Ok(parts)
             })?
@@ -210,7 +214,11 @@ impl Parser<'_> {
         let early = self.range(&mut parts)?;
         self.rest_of_range(&mut parts)?;
         if !early && !self.range(&mut parts)? && parts.unwrap.is_some() && !self.is(")") {
-            return Err(self.unexpected(&["RANGE", "|"]));
+            let expecting: &[&str] = match inside {
+                true => &["RANGE", ")", "|"],
+                false => &["RANGE", "|"],
+            };
+            return Err(self.unexpected(expecting));
         }
         Ok(parts)
     }
