@@ -112,7 +112,7 @@ def test_counters_move(start):
 WANTED = {
     "pharos_distributor_requests_total": 1,
     "pharos_distributor_records_total": 1,
-    "pharos_ingester_wal_records_total": 1,
+    "pharos_ingester_wal_batches_total": 1,
     "pharos_ingester_flushes_total": 1,
     "pharos_querier_query_seconds_count": 1,
     "pharos_querier_rows_total": 3,

@@ -235,6 +235,9 @@ impl Shared {
     /// Keeps count of who fails, and how long it takes who does not.
     fn learn(&self, node: NodeId, took: Duration, result: &Result<(), Error>) {
         self.metrics.came_back(node, took, result);
+        let catalog = self.meta.catalog();
+        self.metrics
+            .keep(|id| catalog.cluster.members.contains_key(&id));
         match result {
             Ok(()) => {
                 self.pace.lock().took(took);

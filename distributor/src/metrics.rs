@@ -30,7 +30,7 @@ impl Metrics {
         let refused = IntCounterVec::new(
             Opts::new(
                 "pharos_distributor_refused_records_total",
-                "Records refused while others of their request were taken, by reason.",
+                "Records refused while others of their request were taken, by reason",
             ),
             &["reason"],
         )?;
@@ -38,23 +38,23 @@ impl Metrics {
         Ok(Metrics {
             requests: by_format(
                 "pharos_distributor_requests_total",
-                "Push requests received, by protocol.",
+                "Push requests received, by protocol",
             )?,
             failed: by_format(
                 "pharos_distributor_failed_requests_total",
-                "Push requests of which nothing was acknowledged, by protocol.",
+                "Push requests of which nothing was acknowledged, by protocol",
             )?,
             records: by_format(
                 "pharos_distributor_records_total",
-                "Records acknowledged, by protocol.",
+                "Records acknowledged, by protocol",
             )?,
             bytes: by_format(
                 "pharos_distributor_bytes_total",
-                "Bytes of lines and metadata values acknowledged, by protocol.",
+                "Bytes of lines and metadata values acknowledged, by protocol",
             )?,
             body_bytes: by_format(
                 "pharos_distributor_body_bytes_total",
-                "Bytes of request bodies received, as sent, by protocol.",
+                "Bytes of request bodies received, as sent, by protocol",
             )?,
             refused: Reason::ALL
                 .map(|reason| refused.with_label_values(&[reason.as_str()]))

@@ -5,7 +5,7 @@ use prometheus::{IntCounter, IntGauge, Registry};
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub(crate) wal_bytes: IntCounter,
-    pub(crate) wal_records: IntCounter,
+    pub(crate) wal_batches: IntCounter,
     pub(crate) wal_groups: IntCounter,
     pub(crate) wal_failures: IntCounter,
     pub(crate) heads: IntGauge,
@@ -47,8 +47,8 @@ impl Metrics {
             Ok::<_, prometheus::Error>(gauge)
         };
         Ok(Metrics {
-            wal_bytes: counter("wal_bytes_total", "Bytes of records written to the log")?,
-            wal_records: counter("wal_records_total", "Batches written to the log")?,
+            wal_bytes: counter("wal_bytes_total", "Bytes of batches written to the log")?,
+            wal_batches: counter("wal_batches_total", "Batches written to the log")?,
             wal_groups: counter(
                 "wal_fsync_groups_total",
                 "Groups of batches, each synced to disk once",

@@ -60,7 +60,7 @@ impl Metrics {
         let query_seconds = HistogramVec::new(
             HistogramOpts::new(
                 "pharos_querier_query_seconds",
-                "time from the request to the whole answer, by route",
+                "Time from the request to the whole answer, by route",
             )
             .buckets(vec![
                 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0,
@@ -71,7 +71,7 @@ impl Metrics {
         let failures = IntCounterVec::new(
             Opts::new(
                 "pharos_querier_failures_total",
-                "requests that got an error, by reason",
+                "Requests that got an error, by reason",
             ),
             &["reason"],
         )?;
@@ -81,27 +81,27 @@ impl Metrics {
             shares: ShareMetrics::new(registry)?,
             shares_done: counter(
                 "pharos_querier_shares_total",
-                "shares of other queriers' queries that were done here",
+                "Shares of other queriers' queries that were done here",
             )?,
             recent: RecentMetrics::new(registry)?,
             query_seconds,
             failures,
-            running: gauge("pharos_querier_running", "queries that run now")?,
-            waiting: gauge("pharos_querier_waiting", "queries that wait for their turn")?,
-            rows: counter("pharos_querier_rows_total", "records looked at")?,
+            running: gauge("pharos_querier_running", "Queries that run now")?,
+            waiting: gauge("pharos_querier_waiting", "Queries that wait for their turn")?,
+            rows: counter("pharos_querier_rows_total", "Records looked at")?,
             bytes: counter(
                 "pharos_querier_bytes_total",
-                "bytes of lines looked at, as they were received",
+                "Bytes of lines looked at, as they were received",
             )?,
-            chunks: counter("pharos_querier_chunks_total", "chunks of segments decoded")?,
+            chunks: counter("pharos_querier_chunks_total", "Chunks of segments decoded")?,
             segment_cache_bytes: gauge(
                 "pharos_querier_segment_cache_bytes",
-                "memory of opened segments",
+                "Memory of opened segments",
             )?,
-            tails: gauge("pharos_querier_tails", "open tail connections")?,
+            tails: gauge("pharos_querier_tails", "Open tail connections")?,
             tail_dropped: counter(
                 "pharos_querier_tail_dropped_total",
-                "entries that slow tail clients did not get",
+                "Entries that slow tail clients did not get",
             )?,
         })
     }
@@ -112,7 +112,7 @@ impl ShareMetrics {
         let slices = counters(
             registry,
             "pharos_querier_slices_total",
-            "slices of queries that were spread: done here, there (by another querier), or here because another failed or was slow",
+            "Slices of queries that were spread: done here, there (by another querier), or here because another failed or was slow",
             "done",
         )?;
         Ok(ShareMetrics {
@@ -129,12 +129,12 @@ impl RecentMetrics {
         let calls = counters(
             registry,
             "pharos_querier_recent_calls_total",
-            "calls to ingesters for recent records: answered, failed, made again because the first was slow, not waited for because enough others had answered (late)",
+            "Calls to ingesters for recent records: answered, failed, made again because the first was slow, not waited for because enough others had answered (late)",
             "outcome",
         )?;
         let incomplete = IntCounter::new(
             "pharos_querier_recent_incomplete_total",
-            "queries that failed because too few owners of a shard answered",
+            "Queries that failed because too few owners of a shard answered",
         )?;
         registry.register(Box::new(incomplete.clone()))?;
         Ok(RecentMetrics {

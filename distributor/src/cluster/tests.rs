@@ -287,6 +287,14 @@ async fn what_owners_do_is_counted() {
         assert!(text.lines().any(|each| each == line), "{line} in {text}");
     }
     assert!(!text.contains("owner_retries_total 0"), "{text}");
+    ingest.shared.metrics.keep(|id| id == NodeId(2));
+    let text = prometheus::TextEncoder::new()
+        .encode_to_string(&registry.gather())
+        .unwrap();
+    assert!(
+        !text.contains("node=\"1\"") && text.contains("node=\"2\""),
+        "{text}"
+    );
     world.settles().await;
 }
 

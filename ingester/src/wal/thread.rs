@@ -125,7 +125,7 @@ impl WalThread {
         match self.writer.append(&mut group.records) {
             Ok(file) => {
                 self.metrics.wal_bytes.inc_by(group.bytes);
-                self.metrics.wal_records.inc_by(group.records.len() as u64);
+                self.metrics.wal_batches.inc_by(group.records.len() as u64);
                 self.metrics.wal_groups.inc();
                 self.tell(Event::Appended {
                     writes: group.writes,

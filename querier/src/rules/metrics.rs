@@ -34,50 +34,50 @@ impl RuleMetrics {
         Ok(RuleMetrics {
             groups: gauge(
                 "pharos_querier_rule_groups",
-                "rule groups that this process evaluates",
+                "Rule groups that this process evaluates",
             )?,
             unsaved: gauge(
                 "pharos_querier_rule_states_unsaved",
-                "states of rule groups that another process would not know yet",
+                "States of rule groups that another process would not know yet",
             )?,
             evaluations: counter(
                 "pharos_querier_rule_evaluations_total",
-                "evaluations of rules",
+                "Evaluations of rules",
             )?,
             failures: counter(
                 "pharos_querier_rule_failures_total",
-                "evaluations of rules that failed",
+                "Evaluations of rules that failed",
             )?,
             missed: counter(
                 "pharos_querier_rule_missed_total",
-                "times for which a rule group was not evaluated, since the one before took too long",
+                "Times for which a rule group was not evaluated, since the one before took too long",
             )?,
             alerts: [
                 by_alertmanager(
                     "pharos_querier_alerts_sent_total",
-                    "alerts that an Alertmanager took",
+                    "Alerts that an Alertmanager took",
                 )?,
                 by_alertmanager(
                     "pharos_querier_alerts_lost_total",
-                    "alerts that an Alertmanager refused or could not be sent",
+                    "Alerts that an Alertmanager refused or could not be sent",
                 )?,
                 by_alertmanager(
                     "pharos_querier_alerts_retries_total",
-                    "requests to an Alertmanager that were tried again",
+                    "Requests to an Alertmanager that were tried again",
                 )?,
             ],
             remote_write: OutboxMetrics {
                 sent: counter(
                     "pharos_querier_rule_samples_sent_total",
-                    "samples that the remote write endpoint took",
+                    "Samples that the remote write endpoint took",
                 )?,
                 lost: counter(
                     "pharos_querier_rule_samples_lost_total",
-                    "samples that the remote write endpoint refused or could not be sent",
+                    "Samples that the remote write endpoint refused or could not be sent",
                 )?,
                 again: counter(
                     "pharos_querier_rule_samples_retries_total",
-                    "requests of remote write that were tried again",
+                    "Requests of remote write that were tried again",
                 )?,
             },
         })
