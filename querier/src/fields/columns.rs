@@ -251,6 +251,7 @@ impl FieldSink<'_> {
                     Some(number) => number,
                     None => *number.insert(found.number(name)?),
                 };
+                found.fields[number].1.set_stored();
                 match normal && key == DETECTED_LEVEL {
                     true => found.add_value(number, level::normalise(value)),
                     false => found.add_value(number, value),

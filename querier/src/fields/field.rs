@@ -37,6 +37,8 @@ pub(crate) struct Field {
     kept: BTreeSet<Box<str>>,
     json: bool,
     logfmt: bool,
+    /// Whether it is in records besides lines.
+    stored: bool,
     /// Keys that lead to it in the earliest JSON line that has it, and the time of that line.
     path: Option<(Timestamp, Vec<String>)>,
 }
@@ -91,6 +93,15 @@ impl Field {
         }
     }
 
+    pub(super) fn set_stored(&mut self) {
+        self.stored = true;
+    }
+
+    /// Whether all its values are what parsers find in lines.
+    pub(crate) fn is_of_lines(&self) -> bool {
+        !self.stored && (self.json || self.logfmt)
+    }
+
     /// Whether a line of this time may say where the field is.
     pub(super) fn wants_path(&self, at: Timestamp) -> bool {
         self.path.as_ref().is_none_or(|(known, _)| at < *known)
@@ -113,6 +124,7 @@ impl Field {
         }
         self.json |= other.json;
         self.logfmt |= other.logfmt;
+        self.stored |= other.stored;
         self.path = match (self.path.take(), other.path) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),

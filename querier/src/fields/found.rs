@@ -62,8 +62,9 @@ impl<'a> Found<'a> {
             }
         };
         self.place += 1;
-        if let Some(parser) = parser {
-            self.fields[number].1.add_parser(parser);
+        match parser {
+            Some(parser) => self.fields[number].1.add_parser(parser),
+            None => self.fields[number].1.set_stored(),
         }
         self.add_value(number, value)?;
         Ok(Some(&mut self.fields[number].1))

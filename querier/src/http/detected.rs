@@ -65,9 +65,9 @@ pub(super) async fn values(
     Ok(super::json(json))
 }
 
-/// The values of a field; sizes that a parser finds as they may stand in a query.
+/// The values of a field; sizes of lines alone as they may stand in a query.
 fn shown(field: &Field) -> impl Iterator<Item = Cow<'_, str>> {
-    let is_parsed = field.parsers().next().is_some();
+    let is_parsed = field.is_of_lines();
     field.values().map(move |value| {
         let size = is_parsed.then(|| shown_size(value)).flatten();
         size.map_or(Cow::Borrowed(value), Cow::Owned)
