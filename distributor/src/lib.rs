@@ -47,6 +47,8 @@ pub use grpc::{GrpcService, grpc_service};
 pub use http::{http_router, otlp_router};
 pub use metrics::Metrics;
 pub use options::{Options, Settings};
+/// Most labels of a stream and metadata pairs of a record that limits may allow.
+pub use proto::PAIRS_MAX;
 /// Attributes of OTLP resources that become labels of streams.
 pub use proto::otlp::INDEXED_ATTRIBUTES;
 pub use push::{Distributor, Format, Outcome};

@@ -216,6 +216,12 @@ impl Settings {
             "line_bytes_max and metadata_bytes_max together are {record} bytes; a record that is stored has at most {}",
             ingester::RECORD_BYTES_MAX
         );
+        let pairs = taken.metadata_pairs_max.max(taken.label_names_max);
+        anyhow::ensure!(
+            pairs <= distributor::PAIRS_MAX,
+            "metadata_pairs_max and label_names_max are at most {}; one of them is {pairs}",
+            distributor::PAIRS_MAX
+        );
         let request = taken.record_bytes_max();
         let message = self.cluster.rpc_message_bytes_max;
         anyhow::ensure!(

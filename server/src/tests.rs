@@ -46,6 +46,11 @@ fn limits_beyond_what_can_be_stored_or_sent_are_refused() {
     );
     let most = ["--line-bytes-max", "255MiB", "--metadata-bytes-max", "1MiB"];
     assert_eq!(refused(&most), None);
+    for flag in ["--metadata-pairs-max", "--label-names-max"] {
+        assert_eq!(refused(&[flag, "65536"]), None);
+        let text = refused(&[flag, "65537"]).unwrap();
+        assert!(text.contains("at most 65536"), "{text}");
+    }
     let large = ["--decompressed-bytes-max", "129MiB"];
     assert_eq!(refused(&large), None, "there is no other process");
     let text = refused(&[&rpc[..], &large].concat()).unwrap();
