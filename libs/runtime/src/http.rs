@@ -1,9 +1,13 @@
+use std::time::Duration;
+
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use prometheus::{Registry, TextEncoder};
-use tokio::net::TcpListener;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// `/metrics` (Prometheus text), `/ready` (200 `ready`, or 503 with the reason that `unready` gives) and
@@ -62,6 +66,23 @@ pub fn explained(router: Router, routes: &'static str) -> Router {
         .fallback(missing)
 }
 
+/// After how long a silence a connection's other side is asked whether it is still there, and how often
+/// until it counts as gone (the system's number of times, 9 on Linux).
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(10));
+
+/// A client that vanished without a word would hold its connection for ever.
+fn keep_alive(stream: &mut TcpStream) {
+    let socket = SockRef::from(&*stream);
+    let set = socket
+        .set_tcp_keepalive(&KEEPALIVE)
+        .and_then(|()| socket.set_tcp_nodelay(true));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a connection has the system's usual options");
+    }
+}
+
 /// Serves HTTP/1.1 and HTTP/2 on the listener until the token is cancelled, then finishes the
 /// requests under way.
 ///
@@ -72,7 +93,7 @@ pub async fn serve_http(
     router: Router,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router)
+    axum::serve(listener.tap_io(keep_alive), router)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
 }
