@@ -70,14 +70,7 @@ impl FieldSink<'_> {
             asked && rows.of.slot(*slot).may_have_words()
         });
         keys.extend(telling(rows, numbers, is_no_number));
-        // Where each line has a field that names its level, words do not count.
-        let asks_words = match (rule, own) {
-            (LevelRule::Always(_) | LevelRule::Numbers(_), _) => false,
-            (_, Some((_, values))) => {
-                (0..values.len()).any(|value| !names_level(values.get(value)))
-            }
-            (_, None) => true,
-        };
+        let asks_words = asks_words(rule, own.map(|(_, values)| values));
         let words = (0..template.slots.len()).filter(|slot| {
             let is_own = own.is_some_and(|(own, _)| own == *slot);
             let asked = asks_words && is_free(slot) && !is_own;
@@ -120,6 +113,15 @@ impl FieldSink<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether words of lines may count: not where each line has a field that names its level.
+fn asks_words(rule: LevelRule, own: Option<SlotValues<'_>>) -> bool {
+    match (rule, own) {
+        (LevelRule::Always(_) | LevelRule::Numbers(_), _) => false,
+        (_, Some(values)) => (0..values.len()).any(|value| !names_level(values.get(value))),
+        (_, None) => true,
     }
 }
 
