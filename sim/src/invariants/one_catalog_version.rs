@@ -56,6 +56,11 @@ impl Invariant for OneCatalogVersion {
             Event::Read { life, path } if *life == self.asked => {
                 self.read.insert(path.clone());
             }
+            // A share of somebody else's query; it may be under way when that has failed.
+            Event::Read { life, path } => {
+                let given_up = self.given_up.entry(*life).or_default();
+                given_up.insert(path.clone());
+            }
             Event::QueryFailed => {
                 let given_up = self.given_up.entry(self.asked).or_default();
                 given_up.append(&mut self.read);
