@@ -248,6 +248,7 @@ def the_cluster_grows_and_shrinks(run):
         for member in first:
             run.cluster.queriers[0].post(f"/admin/api/v1/ring/leave/{ids[member.rpc]}")
             wait_until(lambda: not member.alive(), f"{member.name} to leave", 120)
+            assert member.process.returncode == 0, f"{member.name} ended with {member.process.returncode}"
             run.cluster.members.remove(member)
             member.log.close()
             run.progress(f"after {member.name} left")

@@ -62,6 +62,8 @@ impl Default for ClusterConfig {
 
 /// How long after the answer the other owners are served.
 const LATE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long after the patience of a request a call for it may end.
+pub(crate) const LATEST_CALL: Duration = LATE_PATIENCE.saturating_add(courier::CALL_PATIENCE);
 const LATE_TRIES_MAX: u32 = 3;
 const FULL_DISK_PATIENCE: Duration = Duration::from_secs(3);
 /// After so many failures in a row an owner is served only as long as a quorum needs it.

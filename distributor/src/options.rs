@@ -1,6 +1,7 @@
 use model::SlotLength;
 use runtime::{ByteText, DurationText};
 
+use crate::cluster::LATEST_CALL;
 use crate::config::record_bytes_max;
 use crate::{ClusterConfig, Config, Limits};
 
@@ -61,6 +62,11 @@ impl Settings {
     /// them in one call.
     pub fn record_bytes_max(&self) -> usize {
         record_bytes_max(self.decompressed_bytes_max)
+    }
+
+    /// How long after a request was taken its last copy may arrive at an owner.
+    pub fn last_copy_after(&self) -> std::time::Duration {
+        self.ingest_patience.saturating_add(LATEST_CALL)
     }
 
     /// How batches are sent to their owners.

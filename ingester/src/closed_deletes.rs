@@ -13,8 +13,12 @@ use model::LogBatch;
 use rpc::{Catalog, Command, DeleteId, DeleteRequest, Error, MetaApi};
 use tokio::time::{Instant, timeout_at};
 
+/// How long a request may stay closed while somebody waits, at most. Well below what a distributor
+/// gives a call (5 s): it would give up and begin anew, and nobody would ever open the request.
+const PATIENCE_MAX: Duration = Duration::from_secs(2);
+
 /// Waits until no closed request names records of the batches. Closing takes a few round trips: one
-/// that lasts longer than `patience` is opened, for whoever closed it may be dead.
+/// that lasts longer than `patience`, or two seconds, is opened, for whoever closed it may be dead.
 ///
 /// # Errors
 /// The coordinator's, when the request cannot be opened.
@@ -28,7 +32,7 @@ pub(crate) async fn wait(
     while let Some((id, closed)) = closed_for(&catalog, batches) {
         let until = match waits {
             Some((of, at, until)) if (of, at) == (id, closed) => until,
-            _ => Instant::now() + patience,
+            _ => Instant::now() + patience.min(PATIENCE_MAX),
         };
         waits = Some((id, closed, until));
         match timeout_at(until, meta.changed(catalog.version)).await {

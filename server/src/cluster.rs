@@ -143,6 +143,12 @@ impl Joining {
 }
 
 impl Cluster {
+    /// Whether the catalog still has this process; not so when it has left.
+    pub(crate) fn is_member(&self) -> bool {
+        let catalog = self.node.catalog();
+        catalog.cluster.members.contains_key(&self.id)
+    }
+
     /// The length of a slot, the same in the whole cluster.
     pub(crate) fn slot(&self) -> SlotLength {
         SlotLength(self.shape.slot_nanos)

@@ -11,7 +11,7 @@ use meta::Node;
 use parking_lot::Mutex;
 use prometheus::Registry;
 use rpc::{Command, MemberState, MetaApi};
-use runtime::{Shutdown, Telemetry, explained, serve_http, status_router, termination};
+use runtime::{Shutdown, Telemetry, Termination, explained, serve_http, status_router};
 use store::ObjectStorage;
 use tokio::net::TcpListener;
 use tower::ServiceExt;
@@ -66,19 +66,17 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 /// coordinator is stopped in the end: it would be told as its failure otherwise.
 async fn in_cluster(settings: Settings, telemetry: &Telemetry) -> anyhow::Result<()> {
     let patience = settings.server.shutdown_patience;
+    let mut signals = Termination::listen()?;
     let (open, rpc) = Open::new(&settings, telemetry).await?;
     let joining = Joining::open(&settings.server, &settings.cluster, rpc).await?;
     let node = joining.node.clone();
     open.phase.set(Phase::Joining(node.clone()));
     let joined = tokio::select! {
         joined = joining.join() => joined.map(Some),
-        signal = termination() => match signal {
-            Ok(signal) => {
-                info!(signal, "stopping before the cluster was joined");
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        },
+        signal = signals.next() => {
+            info!(signal, "stopping before the cluster was joined");
+            Ok(None)
+        }
     };
     let cluster = match joined {
         Ok(Some(cluster)) => cluster,
@@ -88,11 +86,18 @@ async fn in_cluster(settings: Settings, telemetry: &Telemetry) -> anyhow::Result
         }
     };
     open.phase.set(Phase::Roles(settings.server.roles.ingester));
-    match Running::start(settings, open, &cluster).await {
-        Ok(running) => running.until_told(cluster).await,
-        Err(error) => {
+    let started = tokio::select! {
+        started = Running::start(settings, open, &cluster) => started.map(Some),
+        signal = signals.next() => {
+            info!(signal, "stopping before the start was done; the write-ahead log is as it was");
+            Ok(None)
+        }
+    };
+    match started {
+        Ok(Some(running)) => running.until_told(cluster, signals).await,
+        other => {
             cluster.end(patience).await;
-            Err(error)
+            other.map(drop)
         }
     }
 }
@@ -189,8 +194,8 @@ impl Running {
         })
     }
 
-    async fn until_told(self, cluster: Cluster) -> anyhow::Result<()> {
-        let end = self.wait(&cluster).await;
+    async fn until_told(self, cluster: Cluster, signals: Termination) -> anyhow::Result<()> {
+        let end = self.wait(&cluster, signals).await;
         self.listeners.end(self.server.shutdown_patience).await;
         let stopped = self.roles.shutdown().await;
         cluster.end(self.server.shutdown_patience).await;
@@ -200,7 +205,7 @@ impl Running {
                 .context("cannot take back what prepare_shutdown left in data_dir")?;
         }
         let stopped = stopped.context("not everything was flushed; the rest is in the write-ahead log and is read back at the next start");
-        match end? {
+        match end {
             // Why not everything was flushed, if so.
             End::Failed(error) => Err(error),
             End::Told | End::Leave => stopped,
@@ -208,19 +213,24 @@ impl Running {
     }
 
     /// Waits until the process is to end, and leaves the cluster if that is wanted.
-    async fn wait(&self, cluster: &Cluster) -> anyhow::Result<End> {
+    async fn wait(&self, cluster: &Cluster, mut signals: Termination) -> End {
         let roles = &self.roles;
-        let mut end = end(cluster, roles, &self.listeners, &self.stop).await?;
+        let mut end = end(cluster, roles, &self.listeners, &self.stop, &mut signals).await;
         self.phase.set(Phase::Stopping);
         self.services.stopping();
         if matches!(end, End::Leave) {
             tokio::select! {
                 () = roles.leave(cluster) => info!("left the cluster"),
-                error = failed(cluster, roles) => end = End::Failed(error),
-                signal = termination() => info!(signal = signal?, "stopping before all is stored; it goes on leaving at the next start"),
+                error = failed(cluster, roles) => {
+                    // That this process is no member any more may be heard here first.
+                    if cluster.is_member() {
+                        end = End::Failed(error);
+                    }
+                }
+                signal = signals.next() => info!(signal, "stopping before all is stored; it goes on leaving at the next start"),
             }
         }
-        Ok(end)
+        end
     }
 }
 
@@ -230,11 +240,12 @@ async fn end(
     roles: &Roles,
     listeners: &Shutdown,
     stop: &StopRequest,
-) -> anyhow::Result<End> {
+    signals: &mut Termination,
+) -> End {
     let token = listeners.token();
-    Ok(tokio::select! {
-        signal = termination() => {
-            info!(signal = signal?, "stopping");
+    tokio::select! {
+        signal = signals.next() => {
+            info!(signal, "stopping");
             told(cluster, stop.prepared()).await
         }
         leave = stop.asked() => {
@@ -250,7 +261,7 @@ async fn end(
             End::Leave
         }
         error = failed(cluster, roles) => End::Failed(error),
-    })
+    }
 }
 
 /// Returns, with the reason, when a part of this process cannot go on.

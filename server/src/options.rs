@@ -229,6 +229,13 @@ impl Settings {
             "decompressed_bytes_max is {} bytes, of which the records of one request can become {request}; an ingester takes rpc_message_bytes_max, {message}, at once: lower the one or raise the other",
             taken.decompressed_bytes_max
         );
+        let (last, waited) = (taken.last_copy_after(), ingester::Config::LATE_COPIES);
+        anyhow::ensure!(
+            self.cluster.rpc_addr.is_empty() || last <= waited,
+            "with this ingest_patience copies of a request arrive up to {} s after it; delete requests wait {} s for them: make it shorter",
+            last.as_secs(),
+            waited.as_secs()
+        );
         Ok(())
     }
 

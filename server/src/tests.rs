@@ -55,6 +55,9 @@ fn limits_beyond_what_can_be_stored_or_sent_are_refused() {
     assert_eq!(refused(&large), None, "there is no other process");
     let text = refused(&[&rpc[..], &large].concat()).unwrap();
     assert!(text.contains("rpc_message_bytes_max, 268435456"), "{text}");
+    let patient = [&rpc[..], &["--ingest-patience", "46s"]].concat();
+    assert!(refused(&patient).unwrap().contains("up to 61 s after it"));
+    assert_eq!(refused(&["--ingest-patience", "46s"]), None);
     let raised = [&rpc[..], &large, &["--rpc-message-bytes-max", "258MiB"]].concat();
     assert_eq!(refused(&raised), None);
 }

@@ -27,6 +27,12 @@ const FINISH_LEASE: &str = "finish deletes";
 /// A follower of the coordinator hears of a change within a few milliseconds.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
+/// Requests that somebody has closed, and the version at which.
+fn closed(catalog: &Catalog) -> impl Iterator<Item = (DeleteId, u64)> {
+    let deletes = catalog.deletes.iter();
+    deletes.filter_map(|(id, delete)| Some((*id, delete.closed?)))
+}
+
 impl Worker {
     /// Searches one pending segment, and rewrites it if need be; `false` when there is none. Segments
     /// that cannot be read are passed over.
@@ -78,7 +84,7 @@ impl Worker {
     /// What the coordinator answered.
     pub(super) async fn finish_deletes(&mut self) -> Result<(), Error> {
         let ripe = self.ripe_deletes(Instant::now());
-        if ripe.is_empty() {
+        if ripe.is_empty() && closed(&self.meta.catalog()).next().is_none() {
             return Ok(());
         }
         let finish = self.finish_all(&ripe);
@@ -111,20 +117,23 @@ impl Worker {
 
     async fn finish_all(&self, ripe: &BTreeSet<DeleteId>) -> Result<(), Error> {
         let catalog = self.meta.catalog();
+        for (id, version) in closed(&catalog) {
+            // Whoever closed it has ended, or lost its lease.
+            let reopen = Command::ReopenDelete(id, version);
+            self.meta.propose(reopen).await?;
+        }
         let deletes = catalog.deletes.iter();
         for (id, delete) in deletes.filter(|(id, _)| ripe.contains(*id)) {
-            if let Some(closed) = delete.closed {
-                // Whoever closed it has ended, or lost its lease.
-                self.meta
-                    .propose(Command::ReopenDelete(*id, closed))
-                    .await?;
-            }
             let compiled = Deletes::one(*id, &delete.request);
             if !delete.pending.is_empty() || compiled.is_empty() {
                 continue;
             }
             // Nobody's answers wait for what this finds mostly.
             match self.is_gone(&compiled, &delete.request).await? {
+                // Somebody who is behind would keep each of them closed for a while, in vain.
+                Some(true) if !self.all_know(catalog.version, &delete.request.tenant).await => {
+                    return Ok(());
+                }
                 Some(true) => self.finish_one(*id, &compiled, &delete.request).await?,
                 Some(false) => {}
                 None => return Ok(()),
@@ -143,28 +152,35 @@ impl Worker {
         let closed = match self.meta.propose(Command::CloseDelete(id)).await {
             Ok(Outcome::Done { version }) => version,
             Ok(_) | Err(rpc::Error::Conflict(_)) => return Ok(()),
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                // The command may have come through all the same.
+                for (_, version) in closed(&self.meta.catalog()).filter(|(of, _)| *of == id) {
+                    let reopen = Command::ReopenDelete(id, version);
+                    self.meta.propose(reopen).await?;
+                }
+                return Err(error.into());
+            }
         };
         let gone = match self.all_know(closed, &request.tenant).await {
             true => self.is_gone(compiled, request).await,
             false => Ok(None),
         };
+        let mut finished = Ok(());
         if matches!(gone, Ok(Some(true))) {
+            let finish = Command::FinishDelete(id, Some(closed));
             // What moved from a head to a segment before is pending then, and the coordinator refuses.
-            match self
-                .meta
-                .propose(Command::FinishDelete(id, Some(closed)))
-                .await
-            {
+            finished = match self.meta.propose(finish).await {
                 Ok(_) => {
                     tracing::info!(delete = id.0, "deleted records are gone");
                     return Ok(());
                 }
-                Err(rpc::Error::Conflict(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
+                Err(rpc::Error::Conflict(_)) => Ok(()),
+                Err(error) => Err(error),
+            };
         }
+        // One that is finished all the same is not there any more.
         self.meta.propose(Command::ReopenDelete(id, closed)).await?;
+        finished?;
         gone.map(drop)
     }
 

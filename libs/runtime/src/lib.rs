@@ -19,7 +19,7 @@ mod telemetry;
 pub use blocking::{Blocking, LockStep, Panicked};
 pub use config::{ByteText, DurationText, OptionDoc, OptionShown, OptionValue, SecretText};
 pub use http::{explained, serve_http, status_router};
-pub use process::{Shutdown, clock, termination};
+pub use process::{Shutdown, Termination, clock};
 pub use telemetry::{
     LogFormat, LogLevel, Telemetry, TelemetryConfig, TelemetryError, TelemetryOptions,
 };
