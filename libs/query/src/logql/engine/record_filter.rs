@@ -13,8 +13,9 @@ use super::leaf::selector;
 /// A compiled log query of which only matters whether a record passes. Immutable; each worker takes
 /// a [`RecordTest`] of its own.
 ///
-/// A record that carries an error when all stages are done does not pass. Whether a record passes
-/// depends on the record alone: neither on the time of asking nor on other records.
+/// A record that carries an error when all stages are done does not pass, unless all of them are line
+/// filters: these look at nothing but the line. Whether a record passes depends on the record alone:
+/// neither on the time of asking nor on other records.
 #[derive(Clone, Debug)]
 pub struct RecordFilter {
     selector: Selector,
@@ -134,7 +135,7 @@ impl RecordTest {
     /// Records of this stream follow. `false`: none of them can pass, and none may be asked about.
     pub fn stream(&mut self, labels: &Arc<Labels>) -> bool {
         let selected = self.filter.selector.is_match(labels);
-        if selected && !self.filter.whole {
+        if selected && !self.filter.only_lines {
             self.runner.stream(labels);
         }
         selected
@@ -142,11 +143,11 @@ impl RecordTest {
 
     /// Whether a record of the stream passes; `metadata` in order of key.
     pub fn is_match(&mut self, at: Timestamp, line: &[u8], metadata: &[(&str, &str)]) -> bool {
-        if self.filter.whole {
-            return true;
-        }
         if !self.filter.line_filter.is_match(line) {
             return false;
+        }
+        if self.filter.only_lines {
+            return true;
         }
         let passed = self.runner.run(at, line, metadata);
         passed.is_some_and(|output| !output.labels.has_error())
@@ -179,10 +180,14 @@ mod tests {
 
     /// Whether a record of `{app="a"}` with metadata `k="v"` passes.
     fn passes(query: &str, line: &str) -> bool {
+        passes_with(query, line, &[("k", "v")])
+    }
+
+    fn passes_with(query: &str, line: &str, metadata: &[(&str, &str)]) -> bool {
         let filter = Arc::new(RecordFilter::parse(query).unwrap());
         let mut test = filter.test();
         let labels = Arc::new(Labels::new([("app", "a")]).unwrap());
-        test.stream(&labels) && test.is_match(7, line.as_bytes(), &[("k", "v")])
+        test.stream(&labels) && test.is_match(7, line.as_bytes(), metadata)
     }
 
     #[test]
@@ -192,6 +197,8 @@ mod tests {
             (r#"{app="b"}"#, "x", false),
             (r#"{app="a"} |= "err""#, "an error", true),
             (r#"{app="a"} |= "err""#, "fine", false),
+            (r#"{app="a"} != ip("10.0.0.0/8")"#, "from 10.1.1.1", false),
+            (r#"{app="a"} |= "x" or "y""#, "y", true),
             (r#"{app="a"} | k="v""#, "x", true),
             (r#"{app="a"} | k="w""#, "x", false),
             (r#"{app="a"} | logfmt | status>=500"#, "status=503", true),
@@ -250,11 +257,13 @@ mod tests {
                 "10.2.2.2",
             ] {
                 let passes = filter.line_filter().is_match(line.as_bytes());
-                assert_eq!(
-                    super::tests::passes(query, line),
-                    passes,
-                    "{query} on {line}"
-                );
+                for metadata in [&[("k", "v")][..], &[("__error__", "x")], &[]] {
+                    assert_eq!(
+                        passes_with(query, line, metadata),
+                        passes,
+                        "{query} on {line} with {metadata:?}"
+                    );
+                }
             }
         }
     }
