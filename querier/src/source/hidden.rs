@@ -164,17 +164,19 @@ impl Hidden {
         self.deletes.iter().flat_map(of_delete).collect()
     }
 
-    /// The deletes that may hide records of a stream from `first` to `last`, both included.
+    /// The deletes that may hide records of a stream from `first` to `last`, both included, by their
+    /// places among [all of them](Self::deletes).
     pub(super) fn of_stream(
         &self,
         labels: &Labels,
         first: Timestamp,
         last: Timestamp,
-    ) -> impl Iterator<Item = &Delete> {
-        let deletes = self.deletes.iter();
-        deletes.filter(move |(range, filter)| {
+    ) -> impl Iterator<Item = usize> {
+        let deletes = self.deletes.iter().enumerate();
+        let touching = deletes.filter(move |(_, (range, filter))| {
             range.touches(first, last) && filter.selector().is_match(labels)
-        })
+        });
+        touching.map(|(at, _)| at)
     }
 
     /// All deletes.

@@ -271,3 +271,56 @@ async fn a_delete_of_many_lines_does_not_make_labels_and_counts_read_whole_chunk
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_many_deletes_hide_is_read_in_as_many_rounds_as_what_one_hides() {
+    const DAY: i64 = 86_400;
+    const LINES: i64 = 80;
+    for days in [1, 20] {
+        let backend = FaultyBackend::in_memory();
+        let config = Config {
+            query_workers: 2,
+            query_reads_max: 100,
+            ..Config::default()
+        };
+        let world = World::over(config, backend.storage());
+        for day in 0..days {
+            let mut records = served(LINES, day * LINES);
+            for record in &mut records {
+                record.at -= day * DAY * SECOND;
+            }
+            world.segment_in_chunks(1 << 20, &records).await;
+        }
+        let stats = format!(
+            "/loki/api/v1/index/stats?query={}&start={}&end={NOW}",
+            escape("{app=\"a\"}"),
+            NOW - 30 * DAY * SECOND
+        );
+        let all = world.get(&stats).await.body;
+        let entries = |count: i64| format!("\"entries\":{count}");
+        assert!(all.contains(&entries(days * LINES)), "{all}");
+        for day in 0..days {
+            let end = NOW - (day * DAY + 80_000) * SECOND;
+            let query = format!("{{app=\"a\"}} |= \"{}\"", id(day * LINES + 16));
+            delete(&world, &query, TimeRange::new(end - DAY * SECOND, end)).await;
+        }
+        let before = backend.counts().gets;
+        backend.hold();
+        let router = world.router.clone();
+        let request = Request::get(&stats).body(Body::empty()).unwrap();
+        let asked = tokio::spawn(router.oneshot(request));
+        // Filters, then chunks, one read of each delete. Were those of a round not under way together,
+        // this would wait for ever.
+        for round in 1..=2 {
+            while backend.counts().gets < before + round * days as u64 {
+                tokio::task::yield_now().await;
+            }
+            backend.pass(days as usize);
+        }
+        assert_eq!(asked.await.unwrap().unwrap().status(), 200);
+        assert_eq!(backend.counts().gets, before + 2 * days as u64);
+        backend.release();
+        let left = world.get(&stats).await.body;
+        assert!(left.contains(&entries(days * (LINES - 1))), "{left}");
+    }
+}

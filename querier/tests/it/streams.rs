@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use store::ObjectStorage;
 
 use crate::deletes::{DELETES, delete, deletes};
-use crate::once::records;
+use crate::once::{answered, records};
 use crate::world::{NOW, Record, SECOND, World, block_on, escape, record};
 
 async fn ask(world: &World, path: &str, range: TimeRange) -> Value {
@@ -97,6 +97,27 @@ async fn what_three_owners_and_two_segments_hold_counts_once() {
     let whole = TimeRange::new(NOW - 3600 * SECOND, NOW);
     check(&world, &records, whole).await;
     check(&world, &records, TimeRange::new(NOW - 5 * SECOND, NOW)).await;
+}
+
+#[tokio::test]
+async fn a_delete_by_lines_hides_records_that_came_with_an_error_everywhere() {
+    for in_head in [true, false] {
+        let world = World::new();
+        let records = [
+            record("a", 3, "boom").with("__error__", "x"),
+            record("b", 2, "boom").with("__error__", "x"),
+            record("b", 1, "fine").with("__error__", "x"),
+        ];
+        match in_head {
+            true => drop(world.head(&records)),
+            false => drop(world.segment(&records).await),
+        }
+        let whole = TimeRange::new(NOW - 3600 * SECOND, NOW);
+        delete(&world, "{app=~\".+\"} |= \"boom\"", whole).await;
+        check(&world, &records[2..], whole).await;
+        let rows = answered(&world, "{app=~\".+\"}", true, 10).await;
+        assert_eq!(rows.values().map(Vec::len).sum::<usize>(), 1, "{rows:?}");
+    }
 }
 
 proptest! {

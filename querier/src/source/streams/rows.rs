@@ -1,6 +1,6 @@
 //! What is counted of chunks of which their tables do not tell enough.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -10,10 +10,9 @@ use segment::{PlannedChunk, PlannedStream, ScanSpec};
 
 use super::super::contest::Contest;
 use super::super::heads::Heads;
-use super::super::hidden::Delete;
 use super::super::scan::Scan;
 use super::super::{Planned, SnapshotSource};
-use super::{Counter, Search, StreamTotal, Streams};
+use super::{Counter, Search, Streams};
 
 /// Of a stream that is not known to have records, so many times as many chunks are looked at as in the
 /// round before.
@@ -52,9 +51,7 @@ impl SnapshotSource {
         contest: Contest,
         search: &Search<'_>,
     ) -> Result<(), SourceError> {
-        for delete in search.hidden.deletes() {
-            self.count_less(streams, &mut planned, &contest, delete, search)?;
-        }
+        self.count_less(streams, &mut planned, &contest, search)?;
         planned.retain(|planned| !planned.plan.chunks().is_empty());
         let (request, budget) = (search.request, search.budget);
         let mut scan = Scan::counting(self, request, budget, &planned, search.heads);
@@ -68,54 +65,38 @@ impl SnapshotSource {
         Ok(())
     }
 
-    /// Takes the chunks that one delete hides rows of by their lines alone, and adds what their tables say
-    /// less those rows: of the others nothing is read.
+    /// Takes the chunks of which one delete hides rows by their lines alone, and adds what their tables
+    /// say less those rows: of the others nothing is read. However many deletes there are, what they hide
+    /// is read at one go.
     fn count_less(
         &self,
         streams: &mut Streams,
         planned: &mut [Planned],
         contest: &Contest,
-        delete: &Delete,
         search: &Search<'_>,
     ) -> Result<(), SourceError> {
-        let (range, filter) = delete;
-        if !filter.is_by_line() {
-            return Ok(());
-        }
         let (request, budget) = (search.request, search.budget);
-        let spec = ScanSpec {
-            tenant: &self.tenant,
-            selector: filter.selector(),
-            range: range.intersection(&request.range),
-            line_filter: filter.line_filter(),
-        };
-        let mut left: HashMap<Arc<Labels>, StreamTotal> = HashMap::new();
+        let mut left = Streams::default();
+        let mut held = 0;
         let mut deleted = Vec::new();
-        for Planned {
-            meta,
-            segment,
-            plan,
-        } in planned
-        {
+        for planned in planned {
             budget.check()?;
-            let taken = plan.split_off(|chunk| search.hides_by_line(chunk, delete, contest));
-            if taken.chunks().is_empty() {
-                continue;
-            }
-            for stream in taken.chunks().iter().flat_map(|chunk| &chunk.streams) {
-                let total = left.entry_ref(&stream.labels).or_default();
-                total.records += stream.rows;
-                total.bytes += stream.content_bytes;
-            }
-            let chunks = taken.chunks().iter().map(|chunk| chunk.index);
-            let chunks: HashSet<u32> = chunks.collect();
-            let mut plan = segment.plan(&spec);
-            plan.retain(|chunk| chunks.contains(&chunk.index));
-            deleted.push(Planned {
-                meta: Arc::clone(meta),
-                segment: segment.clone(),
-                plan,
+            let mut by_delete: BTreeMap<usize, HashSet<u32>> = BTreeMap::new();
+            let taken = planned.plan.split_off(|chunk| {
+                let delete = search.hides_by_line(chunk, contest);
+                if let Some(delete) = delete {
+                    by_delete.entry(delete).or_default().insert(chunk.index);
+                }
+                delete.is_some()
             });
+            let of_chunks = taken.chunks().iter().flat_map(|chunk| &chunk.streams);
+            let grown = of_chunks.map(|of| left.add(&of.labels, of.rows, of.content_bytes));
+            let grown = grown.sum();
+            budget.take_memory(grown)?;
+            held += grown;
+            for (delete, chunks) in by_delete {
+                deleted.push(self.hidden_of(planned, &chunks, delete, search));
+            }
         }
         let mut stats = ScanStats::default();
         self.filter(&mut deleted, ScanOrder::Any, budget, &mut stats)?;
@@ -123,17 +104,39 @@ impl SnapshotSource {
         let scan = Scan::counting(self, request, budget, &deleted, &none);
         let (counters, _) = scan.run(&Counter::default)?;
         for (labels, total) in counters.into_iter().flat_map(|counter| counter.totals) {
-            if let Some(left) = left.get_mut(&labels) {
+            if let Some(left) = left.totals.get_mut(&labels) {
                 left.records = left.records.saturating_sub(total.records);
                 left.bytes = left.bytes.saturating_sub(total.bytes);
             }
         }
-        let mut grown = 0;
-        for (labels, total) in left.iter().filter(|(_, total)| total.records > 0) {
-            grown += streams.add(labels, total.records, total.bytes);
-        }
-        budget.take_memory(grown)?;
+        let left = left.totals.iter().filter(|(_, total)| total.records > 0);
+        let grown = left.map(|(labels, total)| streams.add(labels, total.records, total.bytes));
+        budget.take_memory(grown.sum())?;
+        budget.give_memory(held);
         Ok(())
+    }
+
+    /// What a delete, by its place, hides of some chunks of a segment.
+    fn hidden_of(
+        &self,
+        planned: &Planned,
+        chunks: &HashSet<u32>,
+        delete: usize,
+        search: &Search<'_>,
+    ) -> Planned {
+        let (range, filter) = &search.hidden.deletes()[delete];
+        let mut plan = planned.segment.plan(&ScanSpec {
+            tenant: &self.tenant,
+            selector: filter.selector(),
+            range: range.intersection(&search.request.range),
+            line_filter: filter.line_filter(),
+        });
+        plan.retain(|chunk| chunks.contains(&chunk.index));
+        Planned {
+            meta: Arc::clone(&planned.meta),
+            segment: planned.segment.clone(),
+            plan,
+        }
     }
 }
 
@@ -168,19 +171,18 @@ fn some_of_each(streams: &Streams, planned: &mut [Planned], most: usize) -> Vec<
 }
 
 impl Search<'_> {
-    /// Whether a chunk has rows of the range only, and this delete alone may hide some of them, by their
-    /// lines.
-    fn hides_by_line(&self, chunk: &PlannedChunk, delete: &Delete, contest: &Contest) -> bool {
-        let mut is_touched = false;
-        chunk.streams.iter().all(|stream| {
+    /// The delete, by its place, that alone may hide rows of a chunk, by their lines; none of a chunk
+    /// that has rows outside of the range, or rows that may have copies.
+    fn hides_by_line(&self, chunk: &PlannedChunk, contest: &Contest) -> Option<usize> {
+        let mut only = None;
+        let alone = chunk.streams.iter().all(|stream| {
             let (first, last) = (stream.first, stream.last);
             let mut deletes = self.hidden.of_stream(&stream.labels, first, last);
             self.request.range.covers(first, last)
                 && contest.of(stream.id, first, last).is_none()
-                && deletes.all(|other| {
-                    is_touched = true;
-                    std::ptr::eq(other, delete)
-                })
-        }) && is_touched
+                && deletes.all(|delete| *only.get_or_insert(delete) == delete)
+        });
+        let by_line = |delete: &usize| self.hidden.deletes()[*delete].1.is_by_line();
+        only.filter(by_line).filter(|_| alone)
     }
 }
