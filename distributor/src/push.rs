@@ -321,7 +321,7 @@ impl Inner {
         );
         match push.format {
             Format::LokiProtobuf => proto::loki::decode_protobuf(body, &mut session)?,
-            Format::LokiJson => proto::loki::decode_json(body, &mut session)?,
+            Format::LokiJson => proto::loki::decode_json(body, limit, &mut session)?,
             Format::OtlpProtobuf | Format::OtlpGrpc => {
                 proto::otlp::decode_protobuf(body, now, &mut session)?;
             }

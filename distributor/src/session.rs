@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -263,14 +264,14 @@ impl<'s> Session<'s> {
         });
     }
 
-    /// Checks the metadata; the names that it returns replace those that are not label names.
+    /// Checks the metadata; says whether all of it can be kept as it is.
     fn check_metadata(&self, metadata: &[(&str, &[u8])]) -> Result<bool, (Reason, String)> {
         let limits = self.limits;
         let mut bytes = 0;
         let mut plain = true;
         for (name, value) in metadata {
             bytes += name.len() + value.len();
-            plain &= !value.is_empty() && proto::otlp::is_plain_name(name);
+            plain &= !value.is_empty() && proto::otlp::is_plain_name(name) && !is_marked(value);
         }
         if bytes > limits.metadata_bytes_max {
             return Err((
@@ -308,10 +309,19 @@ impl<'s> Session<'s> {
     }
 
     /// Takes a record of which not all is UTF-8, as Loki does: who sends such lines could do nothing
-    /// about a refusal but throw them away.
+    /// about a refusal but throw them away. A line is longer then, and is weighed and checked as it will
+    /// be stored; a space is as long as the byte for which it stands.
     #[cold]
     fn take_repaired(&mut self, timestamp: Timestamp, line: &[u8], metadata: &[(&str, &[u8])]) {
+        let weighed = line.len();
         let line = proto::repaired(line, char::REPLACEMENT_CHARACTER);
+        if !self.spend(line.len() - weighed) {
+            return;
+        }
+        if let Err(reason) = self.check(timestamp, line.as_bytes()) {
+            self.refuse(reason, timestamp, line.as_bytes());
+            return;
+        }
         let repaired = |(name, value): &(&'_ str, &'_ [u8])| {
             (name.to_string(), proto::repaired(value, ' ').into_owned())
         };
@@ -333,16 +343,15 @@ impl<'s> Session<'s> {
             Ok(true) => self.take(timestamp, line, metadata),
             Ok(false) => {
                 // As in Loki, what says nothing is not kept.
-                let said = || metadata.iter().filter(|(_, value)| !value.is_empty());
-                let names: Vec<String> = said()
-                    .map(|(name, _)| proto::otlp::sanitize_name(name))
+                let said = metadata.iter().filter(|(_, value)| !value.is_empty());
+                let rewritten: Vec<(String, Cow<'_, [u8]>)> = said
+                    .map(|(name, value)| (proto::otlp::sanitize_name(name), unmarked(value)))
                     .collect();
-                let mut renamed: Vec<(&str, &[u8])> = names
+                let mut pairs: Vec<(&str, &[u8])> = rewritten
                     .iter()
-                    .zip(said())
-                    .map(|(name, (_, value))| (name.as_str(), *value))
+                    .map(|(name, value)| (name.as_str(), &**value))
                     .collect();
-                self.take(timestamp, line, &mut renamed);
+                self.take(timestamp, line, &mut pairs);
             }
             Err((reason, problem)) => {
                 self.refusals.add(reason, || {
@@ -423,6 +432,22 @@ impl Receiver for Session<'_> {
 fn is_text(line: &[u8], metadata: &[(&str, &[u8])]) -> bool {
     let is_text = |text| std::str::from_utf8(text).is_ok();
     is_text(line) && metadata.iter().all(|(_, value)| is_text(value))
+}
+
+/// Whether the value has U+FFFD, which decoders of JSON and of OTLP put for bytes that are no text.
+fn is_marked(value: &[u8]) -> bool {
+    let mark = "\u{fffd}".as_bytes();
+    value.contains(&mark[0]) && value.windows(mark.len()).any(|bytes| bytes == mark)
+}
+
+/// The value with a space for each U+FFFD: Loki has that in metadata, whoever wrote the mark.
+fn unmarked(value: &[u8]) -> Cow<'_, [u8]> {
+    match std::str::from_utf8(value) {
+        Ok(text) if is_marked(value) => {
+            Cow::Owned(text.replace(char::REPLACEMENT_CHARACTER, " ").into_bytes())
+        }
+        _ => Cow::Borrowed(value),
+    }
 }
 
 /// The labels of the current stream, for a message.

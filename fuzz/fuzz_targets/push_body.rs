@@ -57,7 +57,7 @@ fuzz_target!(|data: &[u8]| {
     let mut count = Count::default();
     let decoded = match format % 6 {
         0 => proto::loki::decode_protobuf(body, &mut count),
-        1 => proto::loki::decode_json(body, &mut count),
+        1 => proto::loki::decode_json(body, LIMIT, &mut count),
         2 => proto::otlp::decode_protobuf(body, 1, &mut count),
         3 => proto::otlp::decode_json(body, 1, &mut count),
         4 => proto::plain::decode_ingest(body, 1, &mut count),

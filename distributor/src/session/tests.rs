@@ -63,6 +63,15 @@ fn a_bad_record_is_refused_and_its_neighbours_are_kept() {
         "max entry size '10' bytes exceeded for STREAM while adding an entry with length '11' bytes",
     );
     check(
+        NOW,
+        b"repair\xff\xff",
+        &[],
+        Reason::LineTooLong,
+        "max entry size '10' bytes exceeded for STREAM while adding an entry with length '12' bytes",
+    );
+    let longest: &[(&str, &[u8])] = &[("key", b"12345678\xff")];
+    assert_eq!(refusal(&limits, NOW, b"1234567\xff", longest), None);
+    check(
         NOW + 10 * MINUTE + 1,
         b"x",
         &[],
@@ -144,7 +153,7 @@ fn a_request_whose_records_are_too_much_is_refused_whole() {
     let limits = Limits::default();
     let streams_of = Streams::new(limits.clone(), 7);
     let tenant = TenantId::default();
-    let fits = |streams: usize, records: usize, metadata: &[(&str, &[u8])]| {
+    let fits_of = |streams: usize, records: usize, line: &[u8], metadata: &[(&str, &[u8])]| {
         let request = Request {
             unlabelled: false,
             body_bytes: 0,
@@ -155,16 +164,19 @@ fn a_request_whose_records_are_too_much_is_refused_whole() {
             session.stream_text(br#"{app="x"}"#);
         }
         for _ in 0..records {
-            session.record(NOW, b"1234", &mut metadata.to_vec());
+            session.record(NOW, line, &mut metadata.to_vec());
         }
         let full = session.is_full();
         assert_eq!(session.finish().is_none(), full);
         !full
     };
+    let fits = |streams, records, metadata| fits_of(streams, records, b"1234", metadata);
     assert!(fits(10, 50, &[]) && !fits(10, 51, &[]));
     let pairs: [(&str, &[u8]); 2] = [("a", b"12"), ("b", b"12")];
     assert!(fits(10, 17, &pairs) && !fits(10, 18, &pairs));
     assert!(fits(13, 0, &[]) && !fits(14, 0, &[]));
+    let repaired = |records| fits_of(10, records, b"1\xff", &[]);
+    assert!(repaired(50) && !repaired(51));
 }
 
 #[test]
@@ -178,6 +190,24 @@ fn metadata_names_that_are_no_label_names_are_replaced_and_values_that_are_empty
     let metadata: Vec<_> = row.metadata().collect();
     assert_eq!(metadata, [("a", &b"b"[..]), ("user_id", b"7")]);
     assert_eq!(sorted.bytes, 3);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_spaces_in_metadata_whether_a_decoder_has_marked_them_or_not() {
+    for value in [&b"a\xe9b"[..], "a\u{fffd}b".as_bytes()] {
+        let sorted = sorted(&Limits::default(), 1, |session| {
+            session.stream_text(br#"{app="x"}"#);
+            session.record(
+                NOW,
+                b"l\xe9l",
+                &mut [("k", value), ("n", "\u{ff01}".as_bytes())],
+            );
+        });
+        let row = sorted.batches[0].1.row(0);
+        let metadata: Vec<_> = row.metadata().collect();
+        assert_eq!(metadata, [("k", &b"a b"[..]), ("n", "\u{ff01}".as_bytes())]);
+        assert_eq!(row.line(), "l\u{fffd}l".as_bytes());
+    }
 }
 
 proptest! {

@@ -6,7 +6,8 @@ use serde::de::{
 use serde_json::value::RawValue;
 
 use crate::json::{Text, TextMap, ValueMap};
-use crate::{Error, Flaw, Receiver, repaired};
+use crate::repair::repaired_within;
+use crate::{Error, Flaw, Receiver};
 
 /// Decodes the JSON form of a push, decompressed:
 ///
@@ -19,15 +20,21 @@ use crate::{Error, Flaw, Receiver, repaired};
 /// stands behind the object is not looked at; a label value that is not a string is its JSON text.
 /// A time that is not a number is a [`Flaw`] of its record; any other shape refuses the body.
 ///
-/// Bytes that are no UTF-8 are U+FFFD.
+/// Bytes that are no UTF-8 are U+FFFD, which is three bytes for each; the body may be `bytes_max` long
+/// with them. One without such bytes is not copied, however long it is.
 ///
 /// Loki reads nothing behind the object. What stands there is looked over here, too, unless it could be
 /// another push: those records would be lost, and nobody be told.
 ///
 /// # Errors
 /// [`Error::Json`] with line and column; the receiver may have taken records by then.
-pub fn decode_json(body: &[u8], receiver: &mut impl Receiver) -> Result<(), Error> {
-    let body = repaired(body, char::REPLACEMENT_CHARACTER);
+/// [`Error::TooLarge`] when bytes that are no UTF-8 make it longer than `bytes_max`.
+pub fn decode_json(
+    body: &[u8],
+    bytes_max: usize,
+    receiver: &mut impl Receiver,
+) -> Result<(), Error> {
+    let body = repaired_within(body, char::REPLACEMENT_CHARACTER, bytes_max)?;
     let mut deserializer = serde_json::Deserializer::from_str(&body);
     deserializer.deserialize_any(Push(receiver))?;
     let Err(error) = deserializer.end() else {

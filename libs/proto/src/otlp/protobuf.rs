@@ -9,8 +9,9 @@ use crate::wire::{DEPTH_MAX, Reader, WireType, wrong_layout};
 use crate::{Error, Flaw, Receiver, WireError, repaired};
 
 /// Decodes an `ExportLogsServiceRequest`, decompressed. `arrival` is the time of records that have
-/// none. Text that is not UTF-8 is a [`Flaw`] of the record, or of every record of the resource or
-/// scope in which it stands. Fields may come in any order and unknown ones are skipped.
+/// none. Bytes of values that are no UTF-8 are U+FFFD. A name, a version or a severity with such bytes is
+/// a [`Flaw`] of the record, or of every record of the resource or scope in which it stands. Fields may
+/// come in any order and unknown ones are skipped.
 ///
 /// # Errors
 /// [`Error::Wire`] with offset and field; the receiver may have taken records by then.

@@ -239,7 +239,7 @@ fn a_metadata_name_that_is_not_utf8_spoils_its_record_only() {
 
 fn json(body: &str) -> Result<Vec<Said>, Error> {
     let mut recorder = Recorder::default();
-    decode_json(body.as_bytes(), &mut recorder)?;
+    decode_json(body.as_bytes(), body.len(), &mut recorder)?;
     Ok(recorder.said)
 }
 
@@ -247,8 +247,13 @@ fn json(body: &str) -> Result<Vec<Said>, Error> {
 fn bytes_of_json_that_are_no_text_are_marked() {
     let mut recorder = Recorder::default();
     let body = b"{\"streams\":[{\"stream\":{},\"values\":[[\"1\",\"caf\xe9\"]]}]}\xff";
-    decode_json(body, &mut recorder).unwrap();
+    decode_json(body, body.len() + 4, &mut recorder).unwrap();
     assert_eq!(recorder.said[1], record(1, "caf\u{fffd}", &[]));
+    let mut recorder = Recorder::default();
+    let limit = body.len() + 3;
+    let refused = decode_json(body, limit, &mut recorder);
+    assert_eq!(refused, Err(Error::TooLarge { limit }));
+    assert!(recorder.said.is_empty(), "{:?}", recorder.said);
 }
 
 #[test]
