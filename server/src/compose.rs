@@ -55,7 +55,6 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let telemetry = Telemetry::start(&settings.telemetry)?;
-    info!(version = env!("CARGO_PKG_VERSION"), "starting");
     ops::warn_of_unknown_variables();
     let served = in_cluster(settings, &telemetry).await;
     tokio::task::spawn_blocking(|| telemetry.shutdown()).await?;
@@ -68,6 +67,7 @@ async fn in_cluster(settings: Settings, telemetry: &Telemetry) -> anyhow::Result
     let patience = settings.server.shutdown_patience;
     let mut signals = Termination::listen()?;
     let (open, rpc) = Open::new(&settings, telemetry).await?;
+    info!(version = env!("CARGO_PKG_VERSION"), "starting");
     let joining = Joining::open(&settings.server, &settings.cluster, rpc).await?;
     let node = joining.node.clone();
     open.phase.set(Phase::Joining(node.clone()));
