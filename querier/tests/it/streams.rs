@@ -120,6 +120,31 @@ async fn a_delete_by_lines_hides_records_that_came_with_an_error_everywhere() {
     }
 }
 
+#[tokio::test]
+async fn streams_that_a_delete_may_hide_count_as_memory_while_they_are_counted() {
+    let names = (0..2_000).map(|at| &*format!("{at}").leak());
+    let records: Vec<Record> = names.map(|app| record(app, 5, "x")).collect();
+    let every = escape("{app=~\".+\"}");
+    for (query_memory_bytes_max, status) in [(100_000, 422), (1_000_000, 200)] {
+        let world = World::with(Config {
+            query_memory_bytes_max,
+            query_workers: 2,
+            ..Config::default()
+        });
+        world.segment_in_chunks(1 << 20, &records).await;
+        let whole = TimeRange::new(NOW - 3600 * SECOND, NOW);
+        delete(&world, "{app=~\".+\"} |= \"x\"", whole).await;
+        let path = format!("/loki/api/v1/index/stats?query={every}");
+        let answer = world.get(&path).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+        let text = match status {
+            200 => "\"entries\":0",
+            _ => "max_query_memory_bytes",
+        };
+        assert!(answer.body.contains(text), "{}", answer.body);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 

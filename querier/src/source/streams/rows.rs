@@ -6,17 +6,23 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use model::Labels;
 use query::{ScanOrder, ScanStats, SourceError};
+use rpc::SegmentId;
 use segment::{PlannedChunk, PlannedStream, ScanSpec};
 
 use super::super::contest::Contest;
 use super::super::heads::Heads;
 use super::super::scan::Scan;
 use super::super::{Planned, SnapshotSource};
-use super::{Counter, Search, Streams};
+use super::{Counter, Search, Streams, Wanted};
 
 /// Of a stream that is not known to have records, so many times as many chunks are looked at as in the
 /// round before.
 const CHUNKS_FACTOR: usize = 4;
+/// Filters are asked which of so many deletes a chunk has lines of: each takes a plan of its own.
+const DELETES_MAX: usize = 8;
+
+/// By segment and chunk: how many deletes may hide rows of it.
+type Hiding = HashMap<(SegmentId, u32), usize>;
 
 impl SnapshotSource {
     /// Finds out which streams have records in the chunks: one chunk of each stream mostly tells, so that
@@ -65,9 +71,9 @@ impl SnapshotSource {
         Ok(())
     }
 
-    /// Takes the chunks of which one delete hides rows by their lines alone, and adds what their tables
-    /// say less those rows: of the others nothing is read. However many deletes there are, what they hide
-    /// is read at one go.
+    /// Takes the chunks of which one delete at most hides rows, by their lines alone, and adds what their
+    /// tables say less those rows: of the others nothing is read. However many deletes there are, what
+    /// they hide is read at one go.
     fn count_less(
         &self,
         streams: &mut Streams,
@@ -76,30 +82,23 @@ impl SnapshotSource {
         search: &Search<'_>,
     ) -> Result<(), SourceError> {
         let (request, budget) = (search.request, search.budget);
+        let (mut deleted, hiding) = self.hidden_by_line(planned, contest, search)?;
         let mut left = Streams::default();
         let mut held = 0;
-        let mut deleted = Vec::new();
         for planned in planned {
             budget.check()?;
-            let mut by_delete: BTreeMap<usize, HashSet<u32>> = BTreeMap::new();
-            let taken = planned.plan.split_off(|chunk| {
-                let delete = search.hides_by_line(chunk, contest);
-                if let Some(delete) = delete {
-                    by_delete.entry(delete).or_default().insert(chunk.index);
-                }
-                delete.is_some()
-            });
+            let id = planned.meta.id;
+            let few = |chunk: &PlannedChunk| hiding.get(&(id, chunk.index)).is_some_and(|n| *n < 2);
+            let taken = planned.plan.split_off(few);
             let of_chunks = taken.chunks().iter().flat_map(|chunk| &chunk.streams);
             let grown = of_chunks.map(|of| left.add(&of.labels, of.rows, of.content_bytes));
             let grown = grown.sum();
             budget.take_memory(grown)?;
             held += grown;
-            for (delete, chunks) in by_delete {
-                deleted.push(self.hidden_of(planned, &chunks, delete, search));
-            }
         }
-        let mut stats = ScanStats::default();
-        self.filter(&mut deleted, ScanOrder::Any, budget, &mut stats)?;
+        for Planned { meta, plan, .. } in &mut deleted {
+            plan.retain(|chunk| hiding.get(&(meta.id, chunk.index)) == Some(&1));
+        }
         let none = Heads::default();
         let scan = Scan::counting(self, request, budget, &deleted, &none);
         let (counters, _) = scan.run(&Counter::default)?;
@@ -114,6 +113,42 @@ impl SnapshotSource {
         budget.take_memory(grown.sum())?;
         budget.give_memory(held);
         Ok(())
+    }
+
+    /// What deletes hide by lines of chunks that nothing else makes uncertain, one plan for each delete
+    /// and segment; and of how many deletes each of these chunks may have lines, as filters tell.
+    fn hidden_by_line(
+        &self,
+        planned: &[Planned],
+        contest: &Contest,
+        search: &Search<'_>,
+    ) -> Result<(Vec<Planned>, Hiding), SourceError> {
+        let mut hiding = Hiding::new();
+        let mut deleted = Vec::new();
+        for planned in planned {
+            search.budget.check()?;
+            let mut by_delete: BTreeMap<usize, HashSet<u32>> = BTreeMap::new();
+            for chunk in planned.plan.chunks() {
+                let deletes = search.hide_by_line(chunk, contest);
+                if !deletes.is_empty() {
+                    hiding.insert((planned.meta.id, chunk.index), 0);
+                }
+                for delete in deletes {
+                    by_delete.entry(delete).or_default().insert(chunk.index);
+                }
+            }
+            for (delete, chunks) in by_delete {
+                deleted.push(self.hidden_of(planned, &chunks, delete, search));
+            }
+        }
+        let mut stats = ScanStats::default();
+        self.filter(&mut deleted, ScanOrder::Any, search.budget, &mut stats)?;
+        for Planned { meta, plan, .. } in &deleted {
+            for chunk in plan.chunks() {
+                *hiding.entry((meta.id, chunk.index)).or_default() += 1;
+            }
+        }
+        Ok((deleted, hiding))
     }
 
     /// What a delete, by its place, hides of some chunks of a segment.
@@ -171,18 +206,33 @@ fn some_of_each(streams: &Streams, planned: &mut [Planned], most: usize) -> Vec<
 }
 
 impl Search<'_> {
-    /// The delete, by its place, that alone may hide rows of a chunk, by their lines; none of a chunk
-    /// that has rows outside of the range, or rows that may have copies.
-    fn hides_by_line(&self, chunk: &PlannedChunk, contest: &Contest) -> Option<usize> {
-        let mut only = None;
-        let alone = chunk.streams.iter().all(|stream| {
+    /// The deletes, by their places, that may hide rows of a chunk, all by their lines; none of a chunk
+    /// that has rows outside of the range, or rows that may have copies, or that many deletes touch.
+    fn hide_by_line(&self, chunk: &PlannedChunk, contest: &Contest) -> Vec<usize> {
+        let deletes_max = match self.wanted {
+            // One chunk of a stream is mostly enough, and as soon read as filters are.
+            Wanted::Labels => 1,
+            Wanted::Totals | Wanted::Chunks => DELETES_MAX,
+        };
+        let mut found = Vec::new();
+        for stream in &chunk.streams {
             let (first, last) = (stream.first, stream.last);
-            let mut deletes = self.hidden.of_stream(&stream.labels, first, last);
-            self.request.range.covers(first, last)
-                && contest.of(stream.id, first, last).is_none()
-                && deletes.all(|delete| *only.get_or_insert(delete) == delete)
-        });
-        let by_line = |delete: &usize| self.hidden.deletes()[*delete].1.is_by_line();
-        only.filter(by_line).filter(|_| alone)
+            if !self.request.range.covers(first, last)
+                || contest.of(stream.id, first, last).is_some()
+            {
+                return Vec::new();
+            }
+            for delete in self.hidden.of_stream(&stream.labels, first, last) {
+                if found.contains(&delete) {
+                    continue;
+                }
+                let by_line = self.hidden.deletes()[delete].1.is_by_line();
+                if !by_line || found.len() == deletes_max {
+                    return Vec::new();
+                }
+                found.push(delete);
+            }
+        }
+        found
     }
 }
