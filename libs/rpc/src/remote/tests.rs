@@ -519,7 +519,7 @@ async fn the_time_limit_of_a_call_ends_it_on_both_sides() {
     let error = remote.ingest(&address).flush().await.unwrap_err();
     let text = error.to_string();
     assert!(
-        text.contains(&address) && text.contains("did not answer within 50ms"),
+        text.contains(&address) && text.contains("did not answer"),
         "{text}"
     );
     assert_eq!(error.kind(), model::Kind::Unavailable);
