@@ -15,7 +15,7 @@ pub struct Contact {
 
 /// The state of a coordinator, as it sees it. Serialised, this is what processes tell each other and
 /// what `pharos ring --json` prints.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The version of the words that coordinators exchange; those of unequal versions do not talk.
     pub protocol: u32,

@@ -206,24 +206,8 @@ mod tests {
         Status {
             protocol: PROTOCOL,
             cluster: cluster.map(str::to_owned),
-            node: None,
-            address: String::new(),
             ingester,
-            leader: None,
-            term: 0,
-            voters: Vec::new(),
-            learners: Vec::new(),
-            last_log: None,
-            applied: None,
-            snapshot: None,
-            version: 0,
-            last_node: 0,
-            segments: 0,
-            ring: 0,
-            shards: 0,
-            next_ring: None,
-            past_rings: Vec::new(),
-            members: Vec::new(),
+            ..Status::default()
         }
     }
 

@@ -116,14 +116,8 @@ impl Core {
             last_log: metrics.as_ref().and_then(|m| m.last_log_index),
             applied: metrics.as_ref().and_then(|m| Some(m.last_applied?.index)),
             snapshot: metrics.as_ref().and_then(|m| Some(m.snapshot?.index)),
-            version: 0,
-            last_node: 0,
-            segments: 0,
-            ring: 0,
-            shards: 0,
-            next_ring: None,
-            past_rings: Vec::new(),
-            members: Vec::new(),
+            // What the catalog tells is filled in below.
+            ..Status::default()
         };
         let heard = self.heard().clone();
         status.describe(&self.catalog(), |node| {
