@@ -6,7 +6,8 @@
 //! while batches that a quorum has and other owners do not have yet.
 //!
 //! ```text
-//! http.rs grpc.rs        one request: tenant, format, encoding, body
+//! http.rs grpc.rs        one request: tenant, format, encoding
+//! body.rs                its body, with its share of the memory for those that wait
 //!        |
 //! Distributor::push      decompress -> proto decoder -> Session (limits, streams, shards)
 //!        |               -> rate limit -> IngestApi::ingest
