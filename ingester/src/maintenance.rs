@@ -88,6 +88,8 @@ struct Worker {
     room_wanted: bool,
     /// Whether that was told, and has been so since.
     room_told: bool,
+    /// Found to hold deleted records; they wait for room to be rewritten.
+    rewrites_waiting: HashSet<SegmentId>,
     orphan_age: i64,
     stop: Arc<AtomicBool>,
     /// The task that has the heads.
@@ -135,6 +137,7 @@ impl Maintenance {
             unreadable: Vec::new(),
             room_wanted: false,
             room_told: false,
+            rewrites_waiting: HashSet::new(),
             orphan_age: nanos(config.orphan_age),
             stop: Arc::clone(&stop),
             heads,

@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Worker;
 use crate::Error;
 use crate::deletes::Deletes;
+use crate::merge::Deleted;
 use crate::task::Message;
 
 /// The lease of ending delete requests.
@@ -35,17 +36,20 @@ fn closed(catalog: &Catalog) -> impl Iterator<Item = (DeleteId, u64)> {
 
 impl Worker {
     /// Searches one pending segment, and rewrites it if need be; `false` when there is none. Segments
-    /// that cannot be read are passed over.
+    /// that cannot be read are passed over, and those that the disk has no room to rewrite.
     ///
     /// # Errors
     /// What stopped it; the segment stays pending.
     pub(super) async fn delete_one(&mut self, urgent: bool) -> Result<bool, Error> {
         while !self.stop.load(Ordering::Relaxed) {
             let catalog = self.meta.catalog();
+            self.rewrites_waiting
+                .retain(|id| catalog.segments.contains_key(id));
             let Some(segment) = self.next_pending(&catalog) else {
                 return Ok(false);
             };
-            if !self.has_room(&[Arc::clone(&segment)]) {
+            let known = self.rewrites_waiting.contains(&segment.id);
+            if known && !self.has_room(&[Arc::clone(&segment)]) {
                 // Until the others are done.
                 self.options.skip.insert(segment.id);
                 continue;
@@ -58,7 +62,14 @@ impl Worker {
             match self.leases.hold(&lease, delete).await {
                 // Another ingester is at this one.
                 Ok(None) => return Ok(false),
-                Ok(Some(())) => return Ok(true),
+                Ok(Some(Deleted::Done)) => {
+                    self.rewrites_waiting.remove(&segment.id);
+                    return Ok(true);
+                }
+                // Its search need not be done again before there is room.
+                Ok(Some(Deleted::NoRoom)) => {
+                    self.rewrites_waiting.insert(segment.id);
+                }
                 // The catalog has moved on: look again.
                 Err(error) if error.kind() == Kind::Conflict => return Ok(true),
                 Err(_) if self.stop.load(Ordering::Relaxed) => {}
@@ -117,11 +128,8 @@ impl Worker {
 
     async fn finish_all(&self, ripe: &BTreeSet<DeleteId>) -> Result<(), Error> {
         let catalog = self.meta.catalog();
-        for (id, version) in closed(&catalog) {
-            // Whoever closed it has ended, or lost its lease.
-            let reopen = Command::ReopenDelete(id, version);
-            self.meta.propose(reopen).await?;
-        }
+        // Whoever closed them has ended, or lost its lease.
+        self.reopen(|_| true).await?;
         let deletes = catalog.deletes.iter();
         for (id, delete) in deletes.filter(|(id, _)| ripe.contains(*id)) {
             let compiled = Deletes::one(*id, &delete.request);
@@ -154,34 +162,52 @@ impl Worker {
             Ok(_) | Err(rpc::Error::Conflict(_)) => return Ok(()),
             Err(error) => {
                 // The command may have come through all the same.
-                for (_, version) in closed(&self.meta.catalog()).filter(|(of, _)| *of == id) {
-                    let reopen = Command::ReopenDelete(id, version);
-                    self.meta.propose(reopen).await?;
-                }
+                self.reopen(|of| of == id).await?;
                 return Err(error.into());
             }
         };
-        let gone = match self.all_know(closed, &request.tenant).await {
-            true => self.is_gone(compiled, request).await,
-            false => Ok(None),
-        };
-        let mut finished = Ok(());
-        if matches!(gone, Ok(Some(true))) {
-            let finish = Command::FinishDelete(id, Some(closed));
-            // What moved from a head to a segment before is pending then, and the coordinator refuses.
-            finished = match self.meta.propose(finish).await {
-                Ok(_) => {
-                    tracing::info!(delete = id.0, "deleted records are gone");
-                    return Ok(());
-                }
-                Err(rpc::Error::Conflict(_)) => Ok(()),
-                Err(error) => Err(error),
-            };
+        let finished = self.finish_closed(id, closed, compiled, request).await;
+        // One that is finished is not there any more.
+        self.reopen(|of| of == id).await?;
+        finished
+    }
+
+    /// Finishes a request that was closed at this version, if nobody has its records.
+    async fn finish_closed(
+        &self,
+        id: DeleteId,
+        closed: u64,
+        compiled: &Deletes,
+        request: &DeleteRequest,
+    ) -> Result<(), Error> {
+        if !self.all_know(closed, &request.tenant).await
+            || self.is_gone(compiled, request).await? != Some(true)
+        {
+            return Ok(());
         }
-        // One that is finished all the same is not there any more.
-        self.meta.propose(Command::ReopenDelete(id, closed)).await?;
-        finished?;
-        gone.map(drop)
+        let finish = Command::FinishDelete(id, Some(closed));
+        match self.meta.propose(finish).await {
+            Ok(_) => {
+                tracing::info!(delete = id.0, "deleted records are gone");
+                Ok(())
+            }
+            // What moved from a head to a segment before is pending now.
+            Err(rpc::Error::Conflict(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens those of these requests that are closed, so that what they name is acknowledged again.
+    ///
+    /// # Errors
+    /// What the coordinator answered.
+    async fn reopen(&self, those: impl Fn(DeleteId) -> bool) -> Result<(), Error> {
+        let catalog = self.meta.catalog();
+        for (id, version) in closed(&catalog).filter(|(id, _)| those(*id)) {
+            let reopen = Command::ReopenDelete(id, version);
+            self.meta.propose(reopen).await?;
+        }
+        Ok(())
     }
 
     /// Whether every ingester says in time that its catalog has this version. This one's has.

@@ -59,6 +59,15 @@ pub(crate) struct Merger {
     busy: Arc<AtomicBool>,
 }
 
+/// What came of a segment that delete requests are pending for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deleted {
+    /// None of their records is in it any more, or none ever was.
+    Done,
+    /// Some are, and the disk has no room for the segment without them.
+    NoRoom,
+}
+
 /// A segment's object, read from a blocking thread.
 struct ObjectReader {
     storage: ObjectStorage,
@@ -154,7 +163,7 @@ impl Merger {
     }
 
     /// Searches a segment for records of the delete requests that are pending for it; rewrites it
-    /// without them if there are any.
+    /// without them if there are any. The search needs no room on the disk.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -165,7 +174,7 @@ impl Merger {
         catalog: &Arc<Catalog>,
         now: Timestamp,
         urgent: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<Deleted, Error> {
         let inputs = vec![segment];
         let deletes = Deletes::pending(catalog, &inputs);
         let job = GiveUp::default();
@@ -186,7 +195,10 @@ impl Merger {
                 segments: inputs.iter().map(|segment| segment.id).collect(),
             };
             self.meta.propose(pass).await?;
-            return Ok(());
+            return Ok(Deleted::Done);
+        }
+        if !self.has_room(&inputs) {
+            return Ok(Deleted::NoRoom);
         }
         let output_level = inputs.iter().map(|segment| segment.level).max();
         let plan = MergePlan {
@@ -196,7 +208,7 @@ impl Merger {
         };
         self.run(plan, catalog, now, urgent).await?;
         self.metrics.delete_rewrites.inc();
-        Ok(())
+        Ok(Deleted::Done)
     }
 
     /// Writes the new segment, if there is one, and swaps it in; records of delete requests that are

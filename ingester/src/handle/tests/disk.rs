@@ -127,8 +127,8 @@ async fn what_does_not_fit_the_disk_of_the_log_beside_the_log_waits_for_room() {
         .sum::<u64>();
     delete(&world, "{app=~\".+\"} |= \"line 3\"", 0..9).await;
     free.store((4 << 20) + 1, Ordering::Relaxed);
-    assert_eq!(ingester.merge_now().await.unwrap(), 0);
-    assert_eq!((world.segments(), world.records()), (4, 4));
+    let passed = ingester.merge_now().await.unwrap();
+    assert_eq!((passed, world.segments(), world.records()), (3, 4, 4));
     free.store((4 << 20) + bytes, Ordering::Relaxed);
     assert!(ingester.merge_now().await.unwrap() > 0);
     assert_eq!((world.segments(), world.records()), (1, 3));
@@ -142,6 +142,35 @@ async fn what_does_not_fit_the_disk_of_the_log_beside_the_log_waits_for_room() {
     world.now.store(9 * DAY, Ordering::Relaxed);
     assert_eq!(ingester.merge_now().await.unwrap(), 1);
     assert_eq!(world.segments(), 0);
+}
+
+#[tokio::test]
+async fn without_room_segments_are_searched_once_and_only_those_with_deleted_records_wait() {
+    let mut world = World::new();
+    world.config.merge.small_bytes_max = 1;
+    let disk = Disk::of(&world);
+    let free = Arc::clone(&disk.free);
+    let deps = Deps {
+        log_files: Some(Arc::new(disk)),
+        ..world.deps()
+    };
+    let metrics = deps.metrics.clone();
+    let ingester = Ingester::start(world.config.clone(), deps).await.unwrap();
+    segments(&ingester, 4).await;
+    free.store(0, Ordering::Relaxed);
+    let absent = delete(&world, "{app=~\".+\"} |= \"line 77 \"", 0..3).await;
+    let held = delete(&world, "{app=~\".+\"} |= \"line 3\"", 0..9).await;
+    ingester.merge_now().await.unwrap();
+    let catalog = world.meta.catalog();
+    assert!(catalog.past_deletes.contains_key(&absent));
+    assert_eq!(catalog.deletes[&held].pending.len(), 1);
+    let searches = metrics.delete_searches.get();
+    assert_eq!(ingester.merge_now().await.unwrap(), 0);
+    assert_eq!(metrics.delete_searches.get(), searches);
+    free.store(u64::MAX, Ordering::Relaxed);
+    ingester.merge_now().await.unwrap();
+    assert!(world.meta.catalog().deletes.is_empty());
+    assert_eq!(world.records(), 3);
 }
 
 #[tokio::test]
