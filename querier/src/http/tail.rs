@@ -6,6 +6,7 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Request, State};
 use axum::response::Response;
+use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use model::{NANOS_PER_SECOND, TenantId, Timestamp};
 use query::logql::ast::{Expr, LogExpr};
@@ -149,55 +150,58 @@ fn is_metric(expr: Expr) -> bool {
 }
 
 async fn show(querier: Querier, asked: Asked, call: Call, open: OpenTail, socket: WebSocket) {
-    let shared = &querier.shared;
     let _open = open;
-    // Listening begins before history is read, so that nothing falls between the two.
-    let mut watch = Watch::new(&querier, asked.tenant.clone(), asked.delay_nanos);
-    watch.begun().await;
-    let (mut sender, mut receiver) = socket.split();
-    let mut shown = Shown::default();
-    match history(&querier, &asked, &call).await {
-        Ok(mut streams) => {
-            shown.keep_new(&mut streams);
-            if !streams.is_empty() {
-                watch.offer(frame(streams, None, &asked.form));
-            }
-        }
-        Err(error) => {
-            let _ = sender.send(super::watch::closing(&error)).await;
-            return;
-        }
+    let (mut sender, receiver) = socket.split();
+    if let Err(error) = follow(&querier, &asked, &call, &mut sender, receiver).await {
+        // The client may have gone already.
+        let _ = sender.send(super::watch::closing(&error)).await;
     }
+}
+
+/// Shows history and what arrives until the client leaves or its time is over.
+///
+/// # Errors
+/// When entries cannot be read, or what is left of a frame needs more memory than a query may have.
+async fn follow(
+    querier: &Querier,
+    asked: &Asked,
+    call: &Call,
+    sender: &mut SplitSink<WebSocket, Message>,
+    mut receiver: SplitStream<WebSocket>,
+) -> Result<(), Error> {
+    // Listening begins before history is read, so that nothing falls between the two.
+    let mut watch = Watch::new(querier, asked.tenant.clone(), asked.delay_nanos);
+    watch.begun().await;
+    let mut shown = Shown::default();
+    let mut offer =
+        |watch: &mut Watch, mut streams: Vec<StreamResult>, dropped: Option<Dropped>| {
+            shown.keep_new(&mut streams);
+            if !streams.is_empty() || dropped.is_some() {
+                watch.offer(frame(streams, dropped.as_ref(), &asked.form));
+            }
+        };
+    let past = history(querier, asked, call).await?;
+    offer(&mut watch, past, None);
     let mut ping = tokio::time::interval(PING_EVERY);
-    let end = tokio::time::sleep(shared.config.tail_duration_max);
+    let end = tokio::time::sleep(querier.shared.config.tail_duration_max);
     tokio::pin!(end);
     loop {
         tokio::select! {
             biased;
             () = &mut end => {
                 let _ = sender.send(Message::Close(None)).await;
-                return;
+                return Ok(());
             }
             message = receiver.next() => match message {
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(()),
                 Some(Ok(_)) => {}
             },
-            sight = watch.next(&mut sender) => match sight {
+            sight = watch.next(sender) => match sight {
                 Sight::Sent => {}
-                Sight::Gone => return,
+                Sight::Gone => return Ok(()),
                 Sight::Ready { batches, dropped } => {
-                    let filtered = watch.filter(&asked.expr, batches).await;
-                    let mut streams = match filtered {
-                        Ok(streams) => streams,
-                        Err(error) => {
-                            let _ = sender.send(super::watch::closing(&error)).await;
-                            return;
-                        }
-                    };
-                    shown.keep_new(&mut streams);
-                    if !streams.is_empty() || dropped.is_some() {
-                        watch.offer(frame(streams, dropped.as_ref(), &asked.form));
-                    }
+                    let streams = watch.filter(&asked.expr, batches).await?;
+                    offer(&mut watch, streams, dropped);
                 }
             },
             _ = ping.tick() => watch.ping(),
