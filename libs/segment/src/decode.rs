@@ -2,9 +2,11 @@
 
 pub(crate) mod blocks;
 pub(crate) mod by_template;
+pub(crate) mod line_buffer;
 pub(crate) mod lines;
 mod open_chunk;
 pub(crate) mod rebuild;
+pub(crate) mod recipes;
 mod select;
 mod undecided;
 mod values;
@@ -16,9 +18,11 @@ use model::{Columns, Flow, LineColumn, RowBlock, TimeRange};
 
 use crate::Error;
 use crate::decode::blocks::{Blocks, Parts};
+use crate::decode::line_buffer::LineBuffer;
 use crate::decode::lines::LineIndex;
 use crate::decode::open_chunk::OpenChunk;
 use crate::decode::rebuild::Lengths;
+use crate::decode::recipes::Recipes;
 use crate::decode::select::{Filter, Selection};
 use crate::decode::undecided::{Known, Needed, Reach, look_into_values, look_into_variables};
 use crate::decode::values::ValueHits;
@@ -32,6 +36,7 @@ use crate::search::Verdict;
 pub struct Scratch {
     blocks: Blocks,
     index: LineIndex,
+    recipes: Recipes,
     hits: ValueHits,
     buffers: Buffers,
 }
@@ -45,7 +50,7 @@ impl Scratch {
 
 #[derive(Debug, Default)]
 struct Buffers {
-    line: Vec<u8>,
+    line: LineBuffer,
     selection: Selection,
     out: Output,
     patterns: Patterns,
@@ -56,7 +61,9 @@ struct Buffers {
 #[derive(Debug, Default)]
 struct Output {
     timestamps: Vec<i64>,
-    bytes: Vec<u8>,
+    lines: LineBuffer,
+    /// Of patterns, in place of lines.
+    patterns: Vec<u8>,
     ends: Vec<u32>,
     row_ends: Vec<u32>,
     lengths: Lengths,
@@ -172,6 +179,7 @@ impl Plan {
         let Scratch {
             blocks,
             index,
+            recipes,
             hits,
             buffers,
         } = scratch;
@@ -185,6 +193,7 @@ impl Plan {
             },
             blocks,
             index,
+            recipes,
             known: Known::default(),
             given: self.given(chunk, wanted),
             wanted,

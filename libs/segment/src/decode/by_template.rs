@@ -9,6 +9,7 @@ use super::select::Filter;
 use super::{Buffers, ChunkStats, Selected};
 use crate::Error;
 use crate::decode::Scratch;
+use crate::decode::line_buffer::LineBuffer;
 use crate::decode::lines::Column;
 use crate::decode::rebuild::Lines;
 use crate::plan::{Plan, PlannedChunk, Wanted};
@@ -196,7 +197,9 @@ impl<'a> TemplateRows<'a> {
 
     /// Adds the line of one of these rows to `out`.
     pub fn append_line(&self, row: u32, out: &mut Vec<u8>) {
-        self.lines.append(row as usize, out);
+        let mut line = LineBuffer::behind(std::mem::take(out));
+        self.lines.append(row as usize, &mut line);
+        *out = line.into_text();
     }
 }
 

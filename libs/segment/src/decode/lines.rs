@@ -30,16 +30,16 @@ pub(crate) struct LineIndex {
 /// The values of one slot of a template in a chunk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Column {
-    /// The text of the template before the slot, in the dictionary's text.
+    /// The text before the slot: in the dictionary's text, or in that of recipes.
     pub(crate) before: (u32, u32),
     /// Which value a row has; known once the indices are read.
     pub(crate) choice: Choice,
     /// How many values.
     pub(crate) values: u32,
     /// Values of one length: where the first starts in the text; else its place among the starts.
-    first: u32,
+    pub(super) first: u32,
     /// The length of each value, or [`VARIED`].
-    length: u32,
+    pub(super) length: u32,
 }
 
 const VARIED: u32 = u32::MAX;

@@ -7,8 +7,10 @@ use model::{Flow, LineColumn, LineRows, MetadataRows, RowBlock, TimeRange};
 
 use crate::Error;
 use crate::decode::blocks::{Blocks, Parts};
+use crate::decode::line_buffer::LineBuffer;
 use crate::decode::lines::LineIndex;
 use crate::decode::rebuild::Lines;
+use crate::decode::recipes::Recipes;
 use crate::decode::select::Filter;
 use crate::decode::undecided::{Known, Needed};
 use crate::decode::{Buffers, ChunkStats, Output, Selected};
@@ -38,6 +40,7 @@ pub(crate) struct OpenChunk<'a> {
     pub(super) parts: Parts<'a>,
     pub(super) blocks: &'a mut Blocks,
     pub(super) index: &'a mut LineIndex,
+    pub(super) recipes: &'a mut Recipes,
     pub(super) known: Known,
     /// What is needed once a row is to be given.
     pub(super) given: Needed,
@@ -56,7 +59,13 @@ pub(crate) struct Decoded<'a> {
 impl OpenChunk<'_> {
     pub(super) fn load(&mut self, needed: Needed) -> Result<(), Error> {
         self.known
-            .load(needed, &self.parts, self.blocks, self.index)
+            .load(needed, &self.parts, self.blocks, self.index)?;
+        if needed.text && self.known.is_first_of_lines() {
+            let templates = &self.parts.segment.footer().templates;
+            let (index, text) = (&*self.index, &self.blocks.text);
+            self.recipes.fill(index, self.parts.chunk, templates, text);
+        }
+        Ok(())
     }
 
     /// The stream's rows within the range; rows ascend by time.
@@ -86,6 +95,7 @@ impl OpenChunk<'_> {
     pub(super) fn lines(&self) -> Lines<'_> {
         Lines {
             index: self.index,
+            recipes: self.recipes,
             chunk: self.parts.chunk,
             templates: &self.parts.segment.footer().templates,
             text: &self.blocks.text,
@@ -177,10 +187,10 @@ impl Decoded<'_> {
         selected: &Selected<'_>,
         patterns: &Patterns,
         finder: &mut PatternFinder,
-        line: &mut Vec<u8>,
+        line: &mut LineBuffer,
         out: &mut Output,
     ) {
-        out.bytes.clear();
+        out.patterns.clear();
         out.ends.clear();
         selected.for_each(|row| {
             let local = usize::from(self.lines.index.locals[row]);
@@ -189,14 +199,14 @@ impl Decoded<'_> {
                 self.lines.templates,
                 self.lines.chunk.templates[local],
             ) {
-                Some(pattern) => out.bytes.extend_from_slice(pattern),
+                Some(pattern) => out.patterns.extend_from_slice(pattern),
                 None => {
                     line.clear();
                     self.lines.append(row, line);
-                    finder.append(line, &mut out.bytes);
+                    finder.append(line.as_slice(), &mut out.patterns);
                 }
             }
-            out.ends.push(out.bytes.len() as u32);
+            out.ends.push(out.patterns.len() as u32);
         });
     }
 
@@ -211,7 +221,7 @@ impl Decoded<'_> {
         out.timestamps.clear();
         out.row_ends.clear();
         if !self.wanted.patterns {
-            out.bytes.clear();
+            out.lines.clear();
             out.ends.clear();
         }
         let timestamps = match selected {
@@ -232,8 +242,8 @@ impl Decoded<'_> {
             }),
             LineColumn::Bytes if self.wanted.patterns => {}
             LineColumn::Bytes => selected.for_each(|row| {
-                self.lines.append(row, &mut out.bytes);
-                out.ends.push(out.bytes.len() as u32);
+                self.lines.append(row, &mut out.lines);
+                out.ends.push(out.lines.len() as u32);
             }),
         }
         let mut pairs = Vec::new();
@@ -251,7 +261,10 @@ impl Decoded<'_> {
                 LineColumn::None => LineRows::None,
                 LineColumn::Lengths => LineRows::Lengths(&out.ends),
                 LineColumn::Bytes => LineRows::Bytes {
-                    bytes: &out.bytes,
+                    bytes: match self.wanted.patterns {
+                        true => &out.patterns,
+                        false => out.lines.as_slice(),
+                    },
                     ends: &out.ends,
                 },
             },

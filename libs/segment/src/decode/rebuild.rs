@@ -1,12 +1,16 @@
 //! Lines put together again from templates and variables.
 
+use crate::decode::line_buffer::LineBuffer;
 use crate::decode::lines::{Choice, LineIndex};
+use crate::decode::recipes::{Recipe, Recipes};
 use crate::footer::{ChunkEntry, Templates};
 
 /// The lines of one chunk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lines<'a> {
     pub(crate) index: &'a LineIndex,
+    /// Of this chunk where lines are put together, else of any.
+    pub(crate) recipes: &'a Recipes,
     pub(crate) chunk: &'a ChunkEntry,
     pub(crate) templates: &'a Templates,
     /// The text of all values.
@@ -15,55 +19,32 @@ pub(crate) struct Lines<'a> {
     pub(crate) indices: &'a [u8],
 }
 
-/// Parts up to this length are copied without a call, if there is as much text behind their start.
-const SHORT: usize = 16;
-
-/// Adds a part of the text to the line.
-#[inline(always)]
-fn put(line: &mut Vec<u8>, text: &[u8], start: usize, end: usize) {
-    let length = end - start;
-    if length <= SHORT
-        && let Some(rest) = text.get(start..)
-        && let Some(whole) = rest.first_chunk::<SHORT>()
-    {
-        let end = line.len() + length;
-        line.extend_from_slice(whole);
-        line.truncate(end);
-    } else {
-        line.extend_from_slice(&text[start..end]);
-    }
-}
-
 impl Lines<'_> {
     /// Adds the line of a row to `out`.
     #[inline]
-    pub(crate) fn append(&self, row: usize, out: &mut Vec<u8>) {
+    pub(crate) fn append(&self, row: usize, out: &mut LineBuffer) {
         let local = usize::from(self.index.locals[row]);
-        self.append_of(local, self.index.occurrences[row] as usize, out);
+        let row = self.index.occurrences[row] as usize;
+        *out = self.with_line(self.recipes.of(local), row, std::mem::take(out));
     }
 
-    /// Adds the line of a template's `row`th row to `out`.
+    /// The buffer and behind it the line of a template's `row`th row.
     #[inline(always)]
-    pub(crate) fn append_of(&self, local: usize, row: usize, out: &mut Vec<u8>) {
-        let fixed = self.templates.text.as_slice();
-        let range = self.templates.text_range(self.chunk.templates[local]);
-        // Taken out, so that its length need not be written back after each part.
-        let mut line = std::mem::take(out);
-        let mut at = range.start;
-        for column in self.index.columns(local) {
+    pub(crate) fn with_line(
+        &self,
+        recipe: Recipe<'_>,
+        row: usize,
+        mut line: LineBuffer,
+    ) -> LineBuffer {
+        for column in recipe.columns {
             let value = column.choice.value(row, self.indices);
             let (start, end) = self.index.place(column, value);
-            put(
-                &mut line,
-                fixed,
-                column.before.0 as usize,
-                column.before.1 as usize,
-            );
-            put(&mut line, self.text, start, end);
-            at = column.before.1 as usize;
+            let before = (column.before.0 as usize, column.before.1 as usize);
+            line = line.put(recipe.text, before.0, before.1);
+            line = line.put(self.text, start, end);
         }
-        put(&mut line, fixed, at, range.end);
-        *out = line;
+        let (start, end) = recipe.tail;
+        line.put(recipe.text, start as usize, end as usize)
     }
 
     /// The length of a row's line.

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::decode::line_buffer::LineBuffer;
 use crate::decode::rebuild::Lines;
 use crate::decode::values::ValueHits;
 use crate::footer::ChunkEntry;
@@ -23,7 +24,7 @@ pub(crate) struct Selection {
     /// Where the undecided rows of each template end.
     ends: Vec<u32>,
     /// A line, or lines side by side.
-    line: Vec<u8>,
+    line: LineBuffer,
     line_ends: Vec<u32>,
 }
 
@@ -209,20 +210,23 @@ impl Selection {
         rows: Range<usize>,
         search: &InText<'_>,
     ) {
+        let recipe = lines.recipes.of(local);
         let mut rest = &self.open[rows];
         while !rest.is_empty() {
-            self.line.clear();
+            let mut line = std::mem::take(&mut self.line);
+            line.clear();
             self.line_ends.clear();
             while let Some(at) = rest.get(self.line_ends.len())
-                && self.line.len() < LINES_BYTES
+                && line.len() < LINES_BYTES
             {
                 let row = lines.index.occurrences[first + *at as usize] as usize;
-                lines.append_of(local, row, &mut self.line);
-                self.line_ends.push(self.line.len() as u32);
+                line = lines.with_line(recipe, row, line);
+                self.line_ends.push(line.len() as u32);
             }
+            self.line = line;
             let (these, after) = rest.split_at(self.line_ends.len());
             rest = after;
-            search.each_match(&self.line, &self.line_ends, |line| {
+            search.each_match(self.line.as_slice(), &self.line_ends, |line| {
                 self.passes[these[line] as usize] = true;
             });
         }
@@ -249,9 +253,10 @@ impl Selection {
                 Verdict::No => false,
                 Verdict::All => true,
                 Verdict::Maybe => {
-                    self.line.clear();
-                    lines.append_of(local, row, &mut self.line);
-                    filter.search.is_match(&self.line)
+                    let mut line = std::mem::take(&mut self.line);
+                    line.clear();
+                    self.line = lines.with_line(lines.recipes.of(local), row, line);
+                    filter.search.is_match(self.line.as_slice())
                 }
             };
         }

@@ -18,6 +18,7 @@ pub(super) struct Known {
     templates: bool,
     lengths: bool,
     indices: bool,
+    lines: bool,
     metadata: Option<Option<MetadataColumns>>,
 }
 
@@ -56,6 +57,11 @@ impl Known {
             self.metadata = Some(read_metadata(parts, blocks)?);
         }
         Ok(())
+    }
+
+    /// Whether lines can be put together, and this was not asked before.
+    pub(super) fn is_first_of_lines(&mut self) -> bool {
+        self.indices && !std::mem::replace(&mut self.lines, true)
     }
 
     /// The metadata, if it was read and there is any.

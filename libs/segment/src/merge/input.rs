@@ -7,8 +7,10 @@ use model::{Labels, StreamId, TenantId, TimeRange, Timestamp};
 
 use super::ReadAt;
 use crate::decode::blocks::{Blocks, Parts};
+use crate::decode::line_buffer::LineBuffer;
 use crate::decode::lines::LineIndex;
 use crate::decode::rebuild::Lines;
+use crate::decode::recipes::Recipes;
 use crate::footer::SpanEntry;
 use crate::format::{BLOCKS, Block};
 use crate::metadata::MetadataColumns;
@@ -31,7 +33,8 @@ pub(crate) struct Input<'a> {
     blocks: Blocks,
     index: LineIndex,
     metadata: MetadataColumns,
-    line: Vec<u8>,
+    recipes: Recipes,
+    line: LineBuffer,
 }
 
 impl<'a> Input<'a> {
@@ -63,7 +66,8 @@ impl<'a> Input<'a> {
             blocks: Blocks::default(),
             index: LineIndex::default(),
             metadata: MetadataColumns::default(),
-            line: Vec::new(),
+            recipes: Recipes::default(),
+            line: LineBuffer::default(),
         })
     }
 
@@ -134,6 +138,7 @@ impl<'a> Input<'a> {
         self.line.clear();
         let lines = Lines {
             index: &self.index,
+            recipes: &self.recipes,
             chunk: &footer.chunks[self.chunk],
             templates: &footer.templates,
             text: &self.blocks.text,
@@ -142,10 +147,10 @@ impl<'a> Input<'a> {
         lines.append(row, &mut self.line);
         self.row += 1;
         if self.metadata.is_empty() {
-            return take(&self.line, &[]);
+            return take(self.line.as_slice(), &[]);
         }
         let pairs: Vec<(&str, &[u8])> = self.metadata.row(row).collect();
-        take(&self.line, &pairs)
+        take(self.line.as_slice(), &pairs)
     }
 
     fn load(&mut self) -> Result<(), Error> {
@@ -173,6 +178,8 @@ impl<'a> Input<'a> {
                 &footer.templates,
             )
             .map_err(parts.damaged(Block::Lengths))?;
+        let (index, text) = (&self.index, &self.blocks.text);
+        self.recipes.fill(index, chunk, &footer.templates, text);
         let block = self.blocks.raw(Block::Metadata);
         self.metadata = MetadataColumns::read(block, chunk.rows as usize, false)
             .map_err(parts.damaged(Block::Metadata))?;

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use segment::{ReadAt, ScanSpec, Scratch};
 
 use crate::round_trip::records;
-use crate::support::{Object, Record, as_set, open, record, scan, write};
+use crate::support::{Object, Record, all, as_set, open, record, scan, write};
 
 pub(crate) fn contains(needle: &str) -> LineFilter {
     LineFilter {
@@ -447,6 +447,37 @@ proptest! {
         lengths.sort_unstable();
         prop_assert_eq!(counted, wanted.len());
         prop_assert_eq!(lengths, wanted);
+    }
+
+    #[test]
+    fn values_that_all_lines_of_a_template_share_are_part_of_each_line(
+        pools in prop::collection::vec(prop::collection::vec("[a-c]{0,70}[0-9]{1,12}", 1..3), 1..5),
+        texts in prop::collection::vec("[ -/:é]{1,24}", 5),
+        rows in 1usize..40,
+        cut in (any::<prop::sample::Index>(), 0usize..200, 1usize..30),
+    ) {
+        let line = |row: usize| -> String {
+            let parts = pools.iter().zip(&texts).enumerate();
+            let parts = parts.map(|(at, (pool, text))| format!("{text}{}", pool[(row >> at) % pool.len()]));
+            parts.chain([texts[4].clone()]).collect()
+        };
+        let records: Vec<Record> = (0..rows).map(|row| record("a", row as i64, &line(row))).collect();
+        let (object, _) = write(&records, 1 << 20);
+        prop_assert_eq!(as_set(&all(&object, "default").unwrap()), as_set(&records));
+        let of = &records[cut.0.index(rows)].line;
+        let start = cut.1 % of.len();
+        let needle: Box<[u8]> = of[start..(start + cut.2).min(of.len())].into();
+        for test in [
+            LineTest::Contains(needle),
+            LineTest::Matches(Arc::new(DigitAnd(b" -/:"))),
+        ] {
+            let clause = LineClause { negated: false, any: vec![test] };
+            let filter = LineFilter { clauses: vec![clause] };
+            let found = scan(&object, "default", &Selector::default(), TimeRange::ALL, &filter).unwrap();
+            let wanted: Vec<Record> =
+                records.iter().filter(|r| filter.is_match(&r.line)).cloned().collect();
+            prop_assert_eq!(as_set(&found.records), as_set(&wanted));
+        }
     }
 
     #[test]
