@@ -10,6 +10,7 @@
 //!
 //! Everything is linear in the text; the compiled size is bounded by [`COMPILED_BYTES_MAX`].
 
+mod captures;
 mod literal;
 pub(super) mod simplify;
 mod translate;
@@ -18,6 +19,7 @@ use std::ops::Range;
 
 use model::{LineMatcher, LineTest, TextMatcher, ValuePattern};
 
+pub use captures::{CaptureMemory, CaptureRegex};
 pub use literal::required_literals;
 pub use translate::translate;
 

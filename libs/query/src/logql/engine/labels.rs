@@ -74,12 +74,14 @@ impl LabelSet {
 
     /// The labels whose name is (or is not) in `names`.
     pub(super) fn project(&self, names: &[String], keep: bool) -> LabelSet {
+        let stays = |name: &str| names.iter().any(|n| **n == *name) == keep;
+        let mut pairs = self.pairs.iter();
+        if pairs.all(|(name, _)| stays(name)) {
+            return self.clone();
+        }
         let pairs = self.pairs.iter();
         LabelSet {
-            pairs: pairs
-                .filter(|(name, _)| names.iter().any(|n| **n == **name) == keep)
-                .cloned()
-                .collect(),
+            pairs: pairs.filter(|(name, _)| stays(name)).cloned().collect(),
         }
     }
 
@@ -87,19 +89,21 @@ impl LabelSet {
     /// value is empty.
     pub(super) fn group_key(&self, grouping: Option<&Grouping>) -> LabelSet {
         match grouping {
-            Some(grouping) if grouping.without => self.project(&grouping.labels, false),
-            other => self.group(other),
+            None => LabelSet::default(),
+            Some(grouping) => self.project(&grouping.labels, !grouping.without),
         }
     }
 
     /// What is left after `by` or `without`; no grouping is `by ()`.
     pub(super) fn group(&self, grouping: Option<&Grouping>) -> LabelSet {
+        self.group_key(grouping).of_group(grouping)
+    }
+
+    /// The labels of the group that has this key.
+    pub(super) fn of_group(self, grouping: Option<&Grouping>) -> LabelSet {
         match grouping {
-            None => LabelSet::default(),
-            Some(grouping) if grouping.without => {
-                self.project(&grouping.labels, false).without_empty()
-            }
-            Some(grouping) => self.project(&grouping.labels, true),
+            Some(grouping) if grouping.without => self.without_empty(),
+            _ => self,
         }
     }
 
@@ -126,6 +130,47 @@ impl LabelSet {
     fn find(&self, name: &str) -> Result<usize, usize> {
         self.pairs.binary_search_by(|(n, _)| (**n).cmp(name))
     }
+}
+
+/// Items in order of their label sets.
+///
+/// Comparing two sets follows pointers to each of their texts, so what most likely tells sets apart is
+/// compared first: 16 bytes of the first value that not all have in common.
+pub(super) fn by_labels<T>(
+    items: Vec<(LabelSet, T)>,
+) -> impl ExactSizeIterator<Item = (LabelSet, T)> {
+    let place = first_difference(&items);
+    let keyed = items.into_iter().map(|item| {
+        let pair = place.and_then(|place| item.0.pairs.get(place));
+        (pair.map_or(0, |(_, value)| head(value)), item)
+    });
+    let mut keyed: Vec<(u128, (LabelSet, T))> = keyed.collect();
+    keyed
+        .sort_unstable_by(|(a, (left, _)), (b, (right, _))| a.cmp(b).then_with(|| left.cmp(right)));
+    keyed.into_iter().map(|(_, item)| item)
+}
+
+/// Up to which pair all sets are equal, if the next one has the same name in all that have one.
+fn first_difference<T>(items: &[(LabelSet, T)]) -> Option<usize> {
+    let (first, others) = items.split_first()?;
+    let mut place = first.0.len();
+    for (set, _) in others {
+        let pairs = first.0.pairs.iter().zip(set.pairs.iter());
+        place = pairs.take(place).take_while(|(a, b)| a == b).count();
+    }
+    let mut names = items
+        .iter()
+        .filter_map(|(set, _)| Some(&*set.pairs.get(place)?.0));
+    let name = names.next()?;
+    names.all(|other| other == name).then_some(place)
+}
+
+/// The first bytes of a text as a number: never larger than that of a text that comes later.
+fn head(text: &str) -> u128 {
+    let mut bytes = [0; 16];
+    let length = text.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
+    u128::from_be_bytes(bytes)
 }
 
 impl From<&model::Labels> for LabelSet {
@@ -166,6 +211,8 @@ impl fmt::Debug for LabelSet {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -174,6 +221,22 @@ mod tests {
         assert_eq!(set.to_string(), r#"{a="", b="2"}"#);
         assert_eq!(set.get("a"), Some(""));
         assert_eq!(set.get("c"), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn items_are_in_order_of_their_labels_whatever_those_have_in_common(
+            sets in prop::collection::vec(
+                prop::collection::vec(("[ab]", "(aaaaaaaaaaaaaaaa)?[a\u{0}é]{0,2}"), 0..4), 0..20),
+        ) {
+            let sets = sets.into_iter().map(LabelSet::new);
+            let items: Vec<(LabelSet, ())> = sets.map(|set| (set, ())).collect();
+            let mut want = items.clone();
+            want.sort();
+            prop_assert_eq!(by_labels(items).collect::<Vec<_>>(), want);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@ use model::{Flow, LineRows, RowBlock, Timestamp};
 
 use super::super::pipeline::{ERROR_LABEL, LabelPairs, PRESERVE_ERROR_LABEL, Runner, SeriesId};
 use super::EngineError;
-use super::labels::LabelSet;
+use super::labels::{LabelSet, by_labels};
 use super::range_ops::Lane;
 use super::share::{self, Reader, Writer};
 use super::steps::Windows;
@@ -92,10 +92,9 @@ impl<L: Lane> Lanes<L> {
     }
 
     /// All series, by labels.
-    pub(super) fn into_series(mut self) -> impl Iterator<Item = (LabelSet, L)> {
+    pub(super) fn into_series(self) -> impl Iterator<Item = (LabelSet, L)> {
         drop(self.index);
-        self.series.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        self.series.into_iter()
+        by_labels(self.series)
     }
 }
 

@@ -2,12 +2,12 @@ use hashbrown::HashMap;
 
 use super::labels::LabelSet;
 
-/// One value or none for each step of a query.
+/// One value or none for each step of a query. What is not present has a meaningless value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Points {
-    /// Meaningless where not present.
-    values: Vec<f64>,
-    present: Vec<bool>,
+pub(super) enum Points {
+    /// Of a query of one step, which may have very many series: nothing on the heap.
+    One([f64; 1], [bool; 1]),
+    Many(Vec<f64>, Vec<bool>),
 }
 
 /// A series while it is being computed.
@@ -30,60 +30,79 @@ pub(super) enum Operand {
 impl Points {
     /// No value at any of `steps` steps.
     pub(super) fn empty(steps: usize) -> Self {
-        Points {
-            values: vec![0.0; steps],
-            present: vec![false; steps],
-        }
+        Points::filled(steps, 0.0, false)
     }
 
     /// The same value at every step.
     pub(super) fn constant(steps: usize, value: f64) -> Self {
-        Points {
-            values: vec![value; steps],
-            present: vec![true; steps],
+        Points::filled(steps, value, true)
+    }
+
+    fn filled(steps: usize, value: f64, present: bool) -> Self {
+        match steps {
+            1 => Points::One([value], [present]),
+            _ => Points::Many(vec![value; steps], vec![present; steps]),
+        }
+    }
+
+    /// Values, and which of them are present.
+    fn parts(&self) -> (&[f64], &[bool]) {
+        match self {
+            Points::One(values, present) => (values, present),
+            Points::Many(values, present) => (values, present),
+        }
+    }
+
+    fn parts_mut(&mut self) -> (&mut [f64], &mut [bool]) {
+        match self {
+            Points::One(values, present) => (values, present),
+            Points::Many(values, present) => (values, present),
         }
     }
 
     pub(super) fn steps(&self) -> usize {
-        self.values.len()
+        self.parts().0.len()
     }
 
     pub(super) fn get(&self, step: usize) -> Option<f64> {
-        self.present[step].then(|| self.values[step])
+        let (values, present) = self.parts();
+        present[step].then(|| values[step])
     }
 
     pub(super) fn set(&mut self, step: usize, value: f64) {
-        self.values[step] = value;
-        self.present[step] = true;
+        let (values, present) = self.parts_mut();
+        values[step] = value;
+        present[step] = true;
     }
 
     pub(super) fn unset(&mut self, step: usize) {
-        self.present[step] = false;
+        self.parts_mut().1[step] = false;
     }
 
     pub(super) fn has(&self, step: usize) -> bool {
-        self.present[step]
+        self.parts().1[step]
     }
 
     /// Whether no step has a value.
     pub(super) fn is_empty(&self) -> bool {
-        !self.present.contains(&true)
+        !self.parts().1.contains(&true)
     }
 
     /// The steps that have a value.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, f64)> {
-        let both = self.present.iter().zip(&self.values).enumerate();
+        let (values, present) = self.parts();
+        let both = present.iter().zip(values).enumerate();
         both.filter_map(|(step, (present, value))| present.then_some((step, *value)))
     }
 
     /// Replaces each value; `None` takes it away.
     pub(super) fn update(&mut self, mut f: impl FnMut(usize, f64) -> Option<f64>) {
-        for step in 0..self.values.len() {
-            if self.present[step] {
-                match f(step, self.values[step]) {
-                    Some(value) => self.values[step] = value,
-                    None => self.present[step] = false,
-                }
+        let (values, present) = self.parts_mut();
+        let both = values.iter_mut().zip(present).enumerate();
+        for (step, (value, present)) in both.filter(|(_, (_, present))| **present) {
+            match f(step, *value) {
+                Some(updated) => *value = updated,
+                None => *present = false,
             }
         }
     }

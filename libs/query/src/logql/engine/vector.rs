@@ -35,12 +35,14 @@ pub(super) struct Folder<'q> {
     op: &'q VectorOp,
     grouping: Option<&'q Grouping>,
     steps: usize,
-    index: HashMap<LabelSet, usize>,
     groups: Vec<Group>,
+    /// Groups by key, once keys do not come in order: where series are groups already they do.
+    index: Option<HashMap<LabelSet, usize>>,
 }
 
 /// The running state of one group, one entry per step.
 struct Group {
+    key: LabelSet,
     labels: LabelSet,
     points: Points,
     counts: Vec<f64>,
@@ -70,8 +72,8 @@ impl<'q> Folder<'q> {
             op: &aggregation.op,
             grouping: aggregation.grouping.as_ref(),
             steps,
-            index: HashMap::new(),
             groups: Vec::new(),
+            index: None,
         })
     }
 
@@ -80,20 +82,39 @@ impl<'q> Folder<'q> {
     pub(super) fn add(&mut self, row: &Row) -> u64 {
         let key = row.labels.group_key(self.grouping);
         let mut grown = 0;
-        let at = match self.index.get(&key) {
-            Some(at) => *at,
+        let at = match self.find(&key) {
+            Some(at) => at,
             None => {
-                self.index.insert(key.clone(), self.groups.len());
-                let group = Group::new(self.op, row.labels.group(self.grouping), self.steps);
+                let at = self.groups.len();
+                if let Some(index) = &mut self.index {
+                    index.insert(key.clone(), at);
+                }
+                let group = Group::new(self.op, self.grouping, key, self.steps);
                 grown = group.memory_bytes();
                 self.groups.push(group);
-                self.groups.len() - 1
+                at
             }
         };
         for (step, value) in row.points.iter() {
             add(self.op, &mut self.groups[at], step, value);
         }
         grown
+    }
+
+    fn find(&mut self, key: &LabelSet) -> Option<usize> {
+        if self.index.is_none() {
+            let last = self.groups.last()?;
+            match key.cmp(&last.key) {
+                Ordering::Greater => return None,
+                Ordering::Equal => return Some(self.groups.len() - 1),
+                Ordering::Less => {}
+            }
+        }
+        let index = self.index.get_or_insert_with(|| {
+            let keys = self.groups.iter().map(|group| group.key.clone());
+            keys.zip(0..).collect()
+        });
+        index.get(key).copied()
     }
 
     /// The groups, by labels.
@@ -106,11 +127,12 @@ impl<'q> Folder<'q> {
 }
 
 impl Group {
-    fn new(op: &VectorOp, labels: LabelSet, steps: usize) -> Self {
+    fn new(op: &VectorOp, grouping: Option<&Grouping>, key: LabelSet, steps: usize) -> Self {
         let needs_counts = matches!(op, VectorOp::Avg | VectorOp::Stddev | VectorOp::Stdvar);
         let side = || vec![0.0; if needs_counts { steps } else { 0 }];
         Group {
-            labels,
+            labels: key.clone().of_group(grouping),
+            key,
             points: Points::empty(steps),
             counts: side(),
             means: side(),
@@ -174,6 +196,10 @@ fn finish(op: &VectorOp, mut group: Group) -> Row {
 
 /// The groups, each with the rows that belong to it, in order of first appearance.
 fn group_rows(rows: &[Row], grouping: Option<&Grouping>) -> Vec<(LabelSet, Vec<usize>)> {
+    let by_nothing = grouping.is_none_or(|by| !by.without && by.labels.is_empty());
+    if by_nothing && !rows.is_empty() {
+        return vec![(LabelSet::default(), (0..rows.len()).collect())];
+    }
     let mut index: HashMap<LabelSet, usize> = HashMap::new();
     let mut groups: Vec<(LabelSet, Vec<usize>)> = Vec::new();
     for (at, row) in rows.iter().enumerate() {
@@ -279,6 +305,8 @@ fn format_value(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::super::ast::MetricExpr;
     use super::*;
 
@@ -329,6 +357,43 @@ mod tests {
         check(VectorOp::Stdvar, by, stdvar);
         let stddev = r#"{app="a"} 2.943920288775949; {app="b"} 0"#;
         check(VectorOp::Stddev, by, stddev);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn groups_are_summed_in_whichever_order_their_keys_come(
+            sets in prop::collection::btree_set(("[ab]?", "[xyz]?", "[12]?"), 0..20),
+            without in any::<bool>(),
+            labels in proptest::sample::subsequence(vec!["app", "pod", "zone"], 0..4),
+        ) {
+            let grouping = Grouping {
+                without,
+                labels: labels.iter().map(|label| label.to_string()).collect(),
+            };
+            let sets = sets.iter().map(|(app, pod, zone)| {
+                LabelSet::new([("app", &**app), ("pod", pod), ("zone", zone)])
+            });
+            let rows: Vec<Row> = sets.zip(1..).map(|(labels, value)| Row {
+                labels,
+                points: Points::constant(1, f64::from(value)),
+            }).collect();
+            // What labels stay, found one by one.
+            let mut want: std::collections::BTreeMap<LabelSet, f64> = Default::default();
+            for row in &rows {
+                let kept = row.labels.iter().filter(|(name, value)| {
+                    labels.contains(name) != without && !(without && value.is_empty())
+                });
+                *want.entry(LabelSet::new(kept)).or_default() += row.points.get(0).unwrap();
+            }
+            let out = aggregate(&aggregation(VectorOp::Sum, Some(grouping)), rows, 1);
+            let got: Vec<(LabelSet, f64)> = out.into_iter().map(|row| {
+                let value = row.points.get(0).unwrap();
+                (row.labels, value)
+            }).collect();
+            prop_assert_eq!(got, want.into_iter().collect::<Vec<_>>());
+        }
     }
 
     #[test]

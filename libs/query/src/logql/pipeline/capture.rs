@@ -1,19 +1,17 @@
 //! `regexp` and `pattern`: parts of the line as labels. A line that does not match gets no labels
 //! and no error.
 
-use regex::bytes::{CaptureLocations, Regex};
-
 use super::convert::push_clean;
 use super::label_filter::Place;
 use super::names::{NameId, Names};
 use super::row::{Category, Row};
 use super::{CompileError, pattern};
-use crate::logql::regex::compile_bytes;
+use crate::logql::regex::{CaptureMemory, CaptureRegex};
 
 /// A compiled `regexp`.
 #[derive(Clone, Debug)]
 pub(super) struct RegexpParser {
-    regex: Regex,
+    regex: CaptureRegex,
     /// Group and label.
     groups: Vec<(usize, NameId)>,
 }
@@ -27,12 +25,12 @@ pub(super) struct PatternParser {
 
 impl RegexpParser {
     pub(super) fn compile(text: &str, names: &mut Names) -> Result<Self, CompileError> {
-        let regex = compile_bytes(text).map_err(|error| CompileError::Regex {
+        let regex = CaptureRegex::new(text).map_err(|error| CompileError::Regex {
             text: text.to_owned(),
             error: error.to_string(),
         })?;
         let mut groups: Vec<(usize, NameId)> = Vec::new();
-        for (at, name) in regex.capture_names().enumerate() {
+        for (at, name) in regex.names().enumerate() {
             let Some(name) = name else { continue };
             if !model::is_valid_label_name(name) {
                 return Err(CompileError::CaptureName(name.to_owned()));
@@ -49,17 +47,17 @@ impl RegexpParser {
         }
     }
 
-    pub(super) fn locations(&self) -> CaptureLocations {
-        self.regex.capture_locations()
+    pub(super) fn memory(&self) -> CaptureMemory {
+        self.regex.memory()
     }
 
-    pub(super) fn parse(&self, row: &mut Row, line: &[u8], locations: &mut CaptureLocations) {
-        if row.wants_no_more() || self.regex.captures_read(locations, line).is_none() {
+    pub(super) fn parse(&self, row: &mut Row, line: &[u8], memory: &mut CaptureMemory) {
+        if row.wants_no_more() || !self.regex.find(line, memory) {
             return;
         }
         for (group, label) in &self.groups {
-            let (start, end) = locations.get(*group).unwrap_or((0, 0));
-            if !set(row, *label, &line[start..end]) {
+            let place = memory.group(*group).unwrap_or_default();
+            if !set(row, *label, &line[place]) {
                 return;
             }
         }

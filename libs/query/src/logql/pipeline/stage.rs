@@ -1,7 +1,6 @@
 //! Compiled stages, and what each needs.
 
 use model::LineClause;
-use regex::bytes::CaptureLocations;
 
 use super::CompileError;
 use super::capture::{PatternParser, RegexpParser};
@@ -18,6 +17,7 @@ use super::unpack::{Unpacked, unpack};
 use super::{decolorize, json, json_path, line_filter, logfmt, template};
 use crate::Halt;
 use crate::logql::ast::{Extraction, LabelFormat, Stage};
+use crate::logql::regex::CaptureMemory;
 
 /// One step on a row.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ pub(super) struct Scratch {
     text: String,
     names: Vec<NameId>,
     unpacked: Unpacked,
-    locations: Vec<CaptureLocations>,
+    captures: Vec<CaptureMemory>,
     pub(super) keys: Keys,
 }
 
@@ -107,12 +107,12 @@ impl LineState {
 
 impl Scratch {
     pub(super) fn new(steps: &[Step]) -> Self {
-        let locations = steps.iter().filter_map(|step| match step {
-            Step::Regexp(parser, _) => Some(parser.locations()),
+        let captures = steps.iter().filter_map(|step| match step {
+            Step::Regexp(parser, _) => Some(parser.memory()),
             _ => None,
         });
         Scratch {
-            locations: locations.collect(),
+            captures: captures.collect(),
             ..Scratch::default()
         }
     }
@@ -227,7 +227,7 @@ impl Step {
             Step::LogfmtFields(strict, fields) => {
                 logfmt::parse_fields(row, line, *strict, fields, &mut scratch.key);
             }
-            Step::Regexp(parser, at) => parser.parse(row, line, &mut scratch.locations[*at]),
+            Step::Regexp(parser, at) => parser.parse(row, line, &mut scratch.captures[*at]),
             Step::Pattern(parser) => parser.parse(row, line),
             Step::Unpack => {
                 if let Some(entry) = unpack(row, line, &mut scratch.unpacked) {

@@ -75,6 +75,19 @@ pub(super) fn exact_values(text: &str) -> Option<Vec<Box<str>>> {
     Some(values)
 }
 
+/// A text with which every match begins.
+pub(super) fn prefix(text: &str) -> Option<Box<[u8]>> {
+    fn first(hir: &Hir) -> Option<Box<[u8]>> {
+        match hir.kind() {
+            HirKind::Literal(literal) => Some(literal.0.clone()),
+            HirKind::Capture(capture) => first(&capture.sub),
+            HirKind::Concat(parts) => first(parts.first()?),
+            _ => None,
+        }
+    }
+    first(&syntax_tree(text)?)
+}
+
 fn syntax_tree(text: &str) -> Option<Hir> {
     let translated = translate(text).ok()?;
     regex_syntax::ParserBuilder::new()
