@@ -18,6 +18,7 @@
 mod answer;
 mod binary;
 mod labels;
+mod lanes;
 mod leaf;
 mod log;
 mod log_sink;

@@ -59,7 +59,7 @@ pub use self::convert::{parse_bytes, parse_duration, parse_float};
 pub(crate) use self::order::idle_formats;
 pub use self::row::{Category, ERROR_DETAILS_LABEL, ERROR_LABEL, PRESERVE_ERROR_LABEL};
 pub use self::runner::{Output, RowLabels, Runner, Sample};
-pub use self::series::{LabelPairs, Series, SeriesId};
+pub use self::series::{LabelPairs, Series, SeriesId, labels_hash};
 pub use self::template::{AlertData, AlertQueries, AlertSample, AlertTemplate};
 
 /// Compiled stages: immutable and cheap to clone.

@@ -10,13 +10,14 @@ use super::super::ast::{
 use super::super::pipeline::idle_formats;
 use super::EngineError;
 use super::labels::LabelSet;
+use super::lanes::Lanes;
 use super::leaf::{Leaf, need};
 use super::metric::Evaluation;
 use super::range_ops::{
     BucketLane, Earliest, Finish, Lane, Largest, Latest, Moments, SampleLane, Smallest, Tally,
     Total,
 };
-use super::range_sink::{Lanes, RangePlan, RangeSink, Value, united};
+use super::range_sink::{RangePlan, RangeSink, Value, united};
 use super::series::{Operand, Points, Row};
 use super::share::{self, Share, ShareScan};
 use super::steps::{Steps, Windows};

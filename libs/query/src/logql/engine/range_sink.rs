@@ -1,9 +1,9 @@
-use hashbrown::HashMap;
 use model::{Flow, LineRows, RowBlock, Timestamp};
 
 use super::super::pipeline::{ERROR_LABEL, LabelPairs, PRESERVE_ERROR_LABEL, Runner, SeriesId};
 use super::EngineError;
-use super::labels::{LabelSet, by_labels};
+use super::labels::LabelSet;
+use super::lanes::Lanes;
 use super::range_ops::Lane;
 use super::share::{self, Reader, Writer};
 use super::steps::Windows;
@@ -27,75 +27,6 @@ pub(super) struct RangePlan {
     pub(super) value: Value,
     /// Rows without metadata all have their stream's labels and pass.
     pub(super) filters_only: bool,
-}
-
-/// Series with what is kept of each.
-#[derive(Debug)]
-pub(super) struct Lanes<L> {
-    index: HashMap<LabelSet, usize>,
-    series: Vec<(LabelSet, L)>,
-    /// Charged to the budget.
-    bytes: u64,
-}
-
-impl<L> Default for Lanes<L> {
-    fn default() -> Self {
-        Lanes {
-            index: HashMap::new(),
-            series: Vec::new(),
-            bytes: 0,
-        }
-    }
-}
-
-impl<L: Lane> Lanes<L> {
-    /// The number of the series with these labels.
-    pub(super) fn series(&mut self, labels: LabelSet) -> usize {
-        if let Some(at) = self.index.get(&labels) {
-            return *at;
-        }
-        let at = self.series.len();
-        self.index.insert(labels.clone(), at);
-        self.series.push((labels, L::default()));
-        at
-    }
-
-    pub(super) fn lane(&mut self, series: usize) -> &mut L {
-        &mut self.series[series].1
-    }
-
-    /// Takes over what another sink kept.
-    pub(super) fn absorb(&mut self, other: Lanes<L>) {
-        self.bytes += other.bytes;
-        if self.series.is_empty() {
-            (self.index, self.series) = (other.index, other.series);
-            return;
-        }
-        for (labels, lane) in other.series {
-            let at = self.series(labels);
-            self.series[at].1.absorb(lane);
-        }
-    }
-
-    /// Charges what series and lanes grew by.
-    pub(super) fn charge(&mut self, grown: usize, budget: &Budget) -> Result<(), BudgetError> {
-        if grown > 0 {
-            self.bytes += grown as u64;
-            budget.take_memory(grown as u64)?;
-        }
-        Ok(())
-    }
-
-    /// Bytes charged to the budget.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// All series, by labels.
-    pub(super) fn into_series(self) -> impl Iterator<Item = (LabelSet, L)> {
-        drop(self.index);
-        by_labels(self.series)
-    }
 }
 
 /// Files the rows of one worker.
@@ -136,10 +67,10 @@ impl<'q, L: Lane> RangeSink<'q, L> {
             return Err(failure);
         }
         let mut lanes = self.loaded;
-        lanes.bytes += self.bytes;
+        lanes.take(self.bytes);
         for (series, lane) in self.runner.all_series().zip(self.lanes) {
-            let at = lanes.series(LabelSet::from(&series.labels));
-            lanes.series[at].1.absorb(lane);
+            let at = lanes.series_hashed(series.hash, || LabelSet::from(&series.labels));
+            lanes.lane(at).absorb(lane);
         }
         Ok(lanes)
     }
@@ -274,7 +205,7 @@ impl<L: Lane> ShareSink for RangeSink<'_, L> {
             out.text(&error);
             out.text(&series);
         });
-        for (labels, lane) in &lanes.series {
+        for (labels, lane) in lanes.iter() {
             out.labels(labels);
             lane.save(&mut out);
         }
@@ -287,14 +218,14 @@ impl<L: Lane> ShareSink for RangeSink<'_, L> {
         // a time.
         read_saved::<L>(saved, buckets, |_, _| Ok(()))?;
         let failure = read_saved::<L>(saved, buckets, |labels, lane| {
-            let before = self.loaded.series.len();
+            let before = self.loaded.len();
             let own = labels.memory_bytes() + size_of::<L>() + 128;
             let at = self.loaded.series(labels);
-            let new = match self.loaded.series.len() > before {
+            let new = match self.loaded.len() > before {
                 true => own,
                 false => 0,
             };
-            let grown = self.loaded.series[at].1.absorb(lane);
+            let grown = self.loaded.lane(at).absorb(lane);
             self.loaded.charge(grown + new, self.budget)?;
             Ok(())
         })?;
@@ -418,10 +349,10 @@ mod tests {
         assert!(left < 10_000);
         (0..100).for_each(|_| sink.load(&saved).unwrap());
         assert_eq!(budget.left().0, left);
-        let lanes = sink.into_lanes().unwrap();
-        assert_eq!((lanes.series.len(), lanes.bytes), (1, 10_000 - left));
+        let mut lanes = sink.into_lanes().unwrap();
+        assert_eq!((lanes.len(), lanes.bytes()), (1, 10_000 - left));
         let mut all = Writer::default();
-        lanes.series[0].1.save(&mut all);
+        lanes.lane(0).save(&mut all);
         let mut expected = Kept::default();
         expected.add_many(0, 303, 0);
         let mut want = Writer::default();

@@ -194,17 +194,23 @@ fn byte_scale(unit: &str) -> Option<f64> {
     })
 }
 
+/// The bytes as text, if they are UTF-8 without U+FFFD.
+pub(super) fn clean_text(bytes: &[u8]) -> Option<&str> {
+    // The first byte of U+FFFD, which few texts have: to look for the character takes longer than all
+    // else that is done with a short value.
+    let text = std::str::from_utf8(bytes).ok()?;
+    let clean = memchr::memchr(0xef, bytes).is_none() || !text.contains('\u{fffd}');
+    clean.then_some(text)
+}
+
 /// Appends bytes as text: what is not UTF-8 becomes a blank, as does U+FFFD itself.
 pub(super) fn push_clean(out: &mut String, bytes: &[u8]) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) if !text.contains('\u{fffd}') => out.push_str(text),
-        Ok(text) => out.extend(text.chars().map(blank_replacement)),
-        Err(_) => {
-            for chunk in bytes.utf8_chunks() {
-                out.extend(chunk.valid().chars().map(blank_replacement));
-                out.extend(std::iter::repeat_n(' ', chunk.invalid().len()));
-            }
-        }
+    if let Some(text) = clean_text(bytes) {
+        return out.push_str(text);
+    }
+    for chunk in bytes.utf8_chunks() {
+        out.extend(chunk.valid().chars().map(blank_replacement));
+        out.extend(std::iter::repeat_n(' ', chunk.invalid().len()));
     }
 }
 

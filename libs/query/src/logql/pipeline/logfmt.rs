@@ -1,6 +1,6 @@
 //! `logfmt`: `key=value key="quoted value"`.
 
-use super::convert::push_clean;
+use super::convert::{clean_text, push_clean};
 use super::json_scan::escape;
 use super::label_filter::Place;
 use super::names::{NameId, sanitize_into};
@@ -113,8 +113,7 @@ pub(super) fn parse_fields(
                 extracted
             }
         };
-        let clean = std::str::from_utf8(pair.value).is_ok_and(|text| !text.contains('\u{fffd}'));
-        match clean {
+        match clean_text(pair.value).is_some() {
             true => set(row, label, &pair),
             false => row.set(Category::Parsed, label, ""),
         }
@@ -283,7 +282,7 @@ impl<'a> Scanner<'a> {
 }
 
 fn is_valid_key(key: &[u8]) -> bool {
-    std::str::from_utf8(key).is_ok_and(|key| !key.contains('\u{fffd}'))
+    clean_text(key).is_some()
 }
 
 /// Gives the parts of a text between quotes with its escapes resolved; false if an escape is

@@ -23,6 +23,20 @@ pub struct Series {
     /// `labels` has `__error__`: a stage failed on its rows (then they are all labels, whatever the
     /// grouping), or the lines brought it.
     pub error: bool,
+    /// [`labels_hash`] of `labels`.
+    pub hash: u128,
+}
+
+/// A hash of labels, whichever runner found them and in whatever order. 128 bits are taken to tell
+/// label sets apart: of a million, two are equal by accident once in 10^26 times.
+pub fn labels_hash<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> u128 {
+    let pairs = labels.map(|(name, value)| pair_hash(xxh3_64(name.as_bytes()), value));
+    pairs.fold(0, u128::wrapping_add)
+}
+
+/// A sum of these does not depend on the order of labels.
+fn pair_hash(name: u64, value: &str) -> u128 {
+    xxh3_128_with_seed(value.as_bytes(), name)
 }
 
 /// Which labels make a series.
@@ -36,8 +50,7 @@ pub(super) enum Grouping {
 #[derive(Debug)]
 pub(super) struct SeriesTable {
     grouping: Grouping,
-    /// With a hash over names and values. 128 bits are taken to tell series apart: of a million
-    /// series, two are equal by accident once in 10^26 times.
+    /// With the hash of the labels and of whether a stage failed.
     series: Vec<(u128, Series)>,
     by_hash: HashTable<u32>,
     /// Of rows that have just their stream's labels.
@@ -97,15 +110,15 @@ impl SeriesTable {
     }
 
     fn look_up(&mut self, row: &Row) -> SeriesId {
-        // A sum does not depend on the order of labels.
-        let mut hash = u128::from(row.has_error());
+        let failed = u128::from(row.has_error());
+        let mut hash = failed;
         let mut count = 0;
         each_label(&self.grouping, row, |name, value| {
             let seed = match name {
                 LabelName::Known(id) => row.names.hash(id),
                 LabelName::Text(name) => xxh3_64(name.as_bytes()),
             };
-            hash = hash.wrapping_add(xxh3_128_with_seed(value.as_bytes(), seed));
+            hash = hash.wrapping_add(pair_hash(seed, value));
             count += 1;
         });
         let series = &self.series;
@@ -130,6 +143,7 @@ impl SeriesTable {
             Series {
                 labels: labels.into(),
                 error,
+                hash: hash.wrapping_sub(failed),
             },
         ));
         let series = &self.series;
