@@ -20,11 +20,15 @@ use crate::world::{Purpose, World};
 /// The times of a request are whole seconds and end before it is asked for.
 const YOUNGEST: i64 = 1;
 const OLDEST_MAX: u64 = 60;
-/// The number of the client that sends what is deleted; how often it does, in a thousand, and how
-/// long after it hears that a request ends.
-const DELETED_CLIENT: u64 = 9;
-const SENT_AT_THE_END: u64 = 400;
-const SENT_WITHIN: Duration = Duration::from_millis(200);
+/// The numbers of the clients that send what is deleted; how often they do, in a thousand, and how
+/// long after they hear that a request ends: most requests are closed for some milliseconds.
+pub(crate) const DELETED_CLIENTS: std::ops::Range<u64> = 9..12;
+const SENT_AT_THE_END: u64 = 600;
+const SENT_WITHIN: [Duration; 3] = [
+    Duration::from_millis(10),
+    Duration::from_millis(40),
+    Duration::from_millis(200),
+];
 
 /// Which records of a tenant are to go.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +91,13 @@ impl Asked {
             && *request.query == *self.named.query()
     }
 
+    /// Whether it names more than one record.
+    pub(crate) fn names_many(&self) -> bool {
+        !matches!(self.named, Named::Record(_))
+    }
+
     /// How a record is made that it names; `None` when there is one only.
-    fn late(&self, dice: &Dice) -> Option<Late> {
+    pub(crate) fn late(&self, dice: &Dice) -> Option<Late> {
         let (app, item) = match self.named {
             Named::Record(_) => return None,
             Named::Item(item) => (dice.below(APPS), Some(item)),
@@ -116,28 +125,29 @@ pub(crate) struct Late {
 
 impl World {
     /// Never returns. Sends records that requests name at the very moment when these end.
-    pub(crate) async fn push_what_is_deleted(self: Arc<Self>) {
-        let mut sender = Sender::new(&self, DELETED_CLIENT);
+    pub(crate) async fn push_what_is_deleted(self: Arc<Self>, client: u64) {
+        let mut sender = Sender::new(&self, client);
         loop {
             let Some(catalog) = self.next_catalog(&sender.dice).await else {
                 continue;
             };
-            let closed: Vec<Arc<Asked>> = {
-                let asked = self.asked.lock();
-                asked
-                    .iter()
-                    .filter(|a| a.is_closed(&catalog))
-                    .cloned()
-                    .collect()
-            };
+            let closed = self.closed_in(&catalog);
             let late = sender.dice.pick(&closed).and_then(|a| a.late(&sender.dice));
             let Some(late) = late.filter(|_| sender.dice.chance(SENT_AT_THE_END)) else {
                 continue;
             };
-            tokio::time::sleep(sender.dice.between(Duration::ZERO, SENT_WITHIN)).await;
+            let within = SENT_WITHIN[sender.dice.below(3) as usize];
+            tokio::time::sleep(sender.dice.between(Duration::ZERO, within)).await;
             let records = sender.late(&self, late);
             self.push_to_any(&records, sender.dice.next()).await;
         }
+    }
+
+    /// The requests that are about to end in this catalog.
+    pub(crate) fn closed_in(&self, catalog: &Catalog) -> Vec<Arc<Asked>> {
+        let asked = self.asked.lock();
+        let closed = asked.iter().filter(|asked| asked.is_closed(catalog));
+        closed.cloned().collect()
     }
 
     /// What changes next at some process, if anything does soon.
@@ -167,19 +177,11 @@ impl World {
         }
     }
 
-    async fn delete_some(&self, run: &Run, dice: &Dice) {
-        let now = self.now() / NANOS_PER_SECOND;
-        let end = now - YOUNGEST;
-        let start = end - 1 - dice.below(OLDEST_MAX) as i64;
-        let range = TimeRange::inclusive(start * NANOS_PER_SECOND, end * NANOS_PER_SECOND);
+    pub(crate) async fn delete_some(&self, run: &Run, dice: &Dice) {
+        let seconds = 1 + dice.below(OLDEST_MAX) as i64;
         let of = dice.below(self.plan.tenants);
-        let candidates: Vec<(RecordNumber, Sent)> = {
-            let sent = self.sent.lock();
-            let of = sent
-                .iter()
-                .filter(|(number, sent)| tenant_of(**number) == of && range.contains(sent.at));
-            of.map(|(number, sent)| (*number, *sent)).collect()
-        };
+        let range = self.range_of_last(seconds);
+        let candidates = self.sent_within(of, range);
         let Some((any, _)) = dice.pick(&candidates) else {
             return;
         };
@@ -188,7 +190,38 @@ impl World {
             1 => Named::App(dice.below(APPS)),
             _ => Named::Record(*any),
         };
-        let asked = Arc::new(Asked { of, named, range });
+        self.delete(run, Asked { of, named, range }).await;
+    }
+
+    /// Has one record deleted; whether the request was taken.
+    pub(crate) async fn delete_record(&self, run: &Run, record: RecordNumber) -> bool {
+        let asked = Asked {
+            of: tenant_of(record),
+            named: Named::Record(record),
+            range: self.range_of_last(OLDEST_MAX as i64),
+        };
+        self.delete(run, asked).await
+    }
+
+    /// The last seconds that may be deleted.
+    fn range_of_last(&self, seconds: i64) -> TimeRange {
+        let end = self.now() / NANOS_PER_SECOND - YOUNGEST;
+        let start = end - seconds;
+        TimeRange::inclusive(start * NANOS_PER_SECOND, end * NANOS_PER_SECOND)
+    }
+
+    fn sent_within(&self, of: u64, range: TimeRange) -> Vec<(RecordNumber, Sent)> {
+        let sent = self.sent.lock();
+        let within = sent
+            .iter()
+            .filter(|(number, sent)| tenant_of(**number) == of && range.contains(sent.at));
+        within.map(|(number, sent)| (*number, *sent)).collect()
+    }
+
+    async fn delete(&self, run: &Run, asked: Asked) -> bool {
+        let Asked { of, named, range } = asked;
+        let asked = Arc::new(asked);
+        let candidates = self.sent_within(of, range);
         self.asked.lock().push(Arc::clone(&asked));
         let going = candidates
             .iter()
@@ -200,6 +233,10 @@ impl World {
             records: going.clone(),
         });
         let query = escaped(&named.query());
+        let (start, end) = (
+            range.start / NANOS_PER_SECOND,
+            (range.end - 1) / NANOS_PER_SECOND,
+        );
         let address = format!("/loki/api/v1/delete?start={start}&end={end}&query={query}");
         let router = run.queries.clone().unwrap_or_default();
         let tenants = BTreeSet::from([of]);
@@ -217,14 +254,17 @@ impl World {
                     records: going,
                     version,
                 });
+                true
             }
             Ok(Some(Err(error))) => {
                 self.trace
                     .tell(format_args!("{by} does not delete {named:?}: {error}"));
+                false
             }
             Ok(None) | Err(_) => {
                 self.trace
                     .tell(format_args!("{by} says nothing of deleting {named:?}"));
+                false
             }
         }
     }

@@ -17,6 +17,8 @@ use crate::world::{Purpose, World};
 
 /// A process that has crashed comes back after at most this time.
 const DOWN_MAX: Duration = Duration::from_secs(12);
+/// A wire may be stuck for so long.
+const STALL_MAX: Duration = Duration::from_secs(4);
 /// Room of a disk that runs full.
 const ROOM_MAX: u64 = 20_000;
 /// Ingesters that stay at least.
@@ -31,6 +33,7 @@ const FAULTS: &[(u64, Fault)] = &[
     (6, Fault::Isolate),
     (14, Fault::Mend),
     (6, Fault::BadWeather),
+    (4, Fault::Stall),
     (8, Fault::SlowDisk),
     (4, Fault::FullDisk),
     (5, Fault::FailingSyncs),
@@ -54,6 +57,7 @@ enum Fault {
     Isolate,
     Mend,
     BadWeather,
+    Stall,
     SlowDisk,
     FullDisk,
     FailingSyncs,
@@ -152,6 +156,10 @@ impl World {
                 lost: dice.below(200),
                 ..self.plan.weather
             }),
+            Fault::Stall if self.plan.may_stall() => {
+                let time = dice.between(Duration::ZERO, STALL_MAX);
+                self.net.stall(one, time);
+            }
             Fault::SlowDisk => {
                 *ingester.pace.lock() = DiskPace {
                     sync_max: Duration::from_millis(dice.below(3000)),
@@ -178,7 +186,7 @@ impl World {
             Fault::Flush | Fault::Merge | Fault::Clean => self.maintain(fault, ingester),
             Fault::Leave => self.tell_to_leave(ingester, &ingesters),
             Fault::LoseDisks => self.lose_disks(&ingesters, dice),
-            Fault::Join | Fault::RingChangesBehindReader => {}
+            Fault::Stall | Fault::Join | Fault::RingChangesBehindReader => {}
         }
     }
 

@@ -22,6 +22,8 @@
 //!   randomness is always the same (`random.c`). Equal seeds give equal traces; a test compares
 //!   their hashes, also between two processes.
 //! - What is wrong on purpose (`--mutant`, `mutants`) is wrong at the border of a process, never in it.
+//! - A call ends with its caller, a moment later: what the other side does for it is dropped wherever it
+//!   waits, done or not, as a server's handler is (`net`).
 //! - A process that has crashed does nothing any more that anybody could notice (`Life`).
 #![warn(missing_docs)]
 
@@ -32,8 +34,10 @@ mod cost;
 mod deletes;
 mod dice;
 mod disk;
+mod enders;
 mod faults;
 mod invariants;
+mod leaks;
 mod life;
 mod losses;
 mod measure;

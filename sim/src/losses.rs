@@ -59,11 +59,7 @@ impl World {
         &self,
         ingesters: &[Arc<Site>],
     ) -> Option<(Vec<Arc<Site>>, Vec<Arc<Site>>)> {
-        let runs = self.runs();
-        let led = runs.iter().find_map(|run| {
-            let status = run.node.as_ref()?.status();
-            (status.leader.as_ref()?.node == status.node?).then_some(status)
-        })?;
+        let led = self.leading()?;
         let catalog = self.newest_catalog()?;
         let cluster = &catalog.cluster;
         let mut alive = BTreeSet::new();
@@ -88,6 +84,23 @@ impl World {
             let id = run.and_then(|run| run.node?.id());
             id.is_some_and(|id| led.voters.contains(&id.0))
         }))
+    }
+
+    /// How the coordinator is that leads, if any.
+    fn leading(&self) -> Option<meta::Status> {
+        self.runs().iter().find_map(|run| {
+            let status = run.node.as_ref()?.status();
+            (status.leader.as_ref()?.node == status.node?).then_some(status)
+        })
+    }
+
+    /// Whether there are as many voters as ever, all alive: one of them may die.
+    pub(crate) fn voters_are_well(&self) -> bool {
+        let runs = self.runs().into_iter().filter(|run| run.ready);
+        let alive: BTreeSet<u64> = runs.filter_map(|run| Some(run.node?.id()?.0)).collect();
+        self.leading().is_some_and(|led| {
+            led.voters.len() >= INGESTERS_MIN && led.voters.iter().all(|id| alive.contains(id))
+        })
     }
 
     fn lose_disk(&self, site: &Site) {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rpc::{Catalog, Recent};
+use rpc::{Catalog, Command, Recent};
 
 /// A fault that is no accident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -14,6 +14,8 @@ pub enum Mutant {
     NeverClosed,
     /// Nobody waits for copies that may be on their way when a delete request ends.
     ForgetCopies,
+    /// Whoever opens a request again that was closed gets no answer.
+    StayClosed,
     /// Ingesters answer with what they hold of all tenants.
     ForeignHeads,
 }
@@ -25,6 +27,11 @@ impl Mutant {
             recent.heads.clear();
         }
         recent
+    }
+
+    /// Whether a command of a role comes nowhere.
+    pub(crate) fn swallows(self, command: &Command) -> bool {
+        self == Mutant::StayClosed && matches!(command, Command::ReopenDelete(..))
     }
 
     /// What a role is told by its coordinator.

@@ -12,6 +12,8 @@ use meta::Node;
 use parking_lot::Mutex;
 use querier::Querier;
 use rpc::Error;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 
 use crate::cost::{Costs, Processor};
 use crate::dice::Dice;
@@ -29,6 +31,10 @@ pub(crate) use ports::{Wires, Within};
 const CALL_PATIENCE: Duration = Duration::from_secs(30);
 /// A copy of a message comes at most so much later.
 const COPY_LATE_MAX: Duration = Duration::from_secs(9);
+/// When a caller that is gone may be heard of last: a ping after 5 s, and none back for as long. And how
+/// often only a ping tells, in a thousand.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+const SILENT: u64 = 150;
 
 /// How messages fare; chances are in a thousand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +81,8 @@ pub(crate) struct Net {
     weather: Mutex<Weather>,
     /// From whom to whom nothing comes through.
     cuts: Mutex<BTreeSet<(Arc<str>, Arc<str>)>>,
+    /// To whom what is sent is stuck on its way, until when.
+    stalls: Mutex<BTreeMap<Arc<str>, Instant>>,
     doors: Mutex<BTreeMap<Arc<str>, Door>>,
     calls: AtomicU64,
     /// How many shares of other queriers' queries runs are doing.
@@ -90,10 +98,22 @@ struct Fate {
     back: Duration,
     lost_there: bool,
     lost_back: bool,
-    /// When it comes again.
-    again: Option<Duration>,
+    /// When it comes again, and how long that is worked on.
+    again: Option<(Duration, Duration)>,
     /// Whether who is not heard is waited for; otherwise the connection breaks at once.
     hangs: bool,
+    /// So long after the caller has hung up or crashed, the other side hears of it and stops.
+    heard_after: Duration,
+}
+
+/// One call, and who makes it.
+#[derive(Clone)]
+struct Call {
+    from: Arc<Life>,
+    to: Arc<str>,
+    what: &'static str,
+    /// Its length.
+    bytes: usize,
 }
 
 impl Net {
@@ -105,6 +125,7 @@ impl Net {
             costs,
             weather: Mutex::new(Weather::FAIR),
             cuts: Mutex::default(),
+            stalls: Mutex::default(),
             doors: Mutex::default(),
             calls: AtomicU64::new(0),
             shares: Mutex::default(),
@@ -121,9 +142,22 @@ impl Net {
         self.cuts.lock().insert(way);
     }
 
+    /// For so long, what is sent to an address is stuck: callers give it up as lost, and it comes in the
+    /// end.
+    pub(crate) fn stall(&self, to: &Arc<str>, time: Duration) {
+        let until = Instant::now() + time.min(COPY_LATE_MAX);
+        self.stalls.lock().insert(Arc::clone(to), until);
+    }
+
+    fn stalled_until(&self, to: &str) -> Option<Instant> {
+        let until = self.stalls.lock().get(to).copied();
+        until.filter(|until| *until > Instant::now())
+    }
+
     /// All wires are whole again.
     pub(crate) fn mend(&self) {
         self.cuts.lock().clear();
+        self.stalls.lock().clear();
     }
 
     pub(crate) fn open(&self, door: Door) {
@@ -177,40 +211,58 @@ impl Net {
             back: way(),
             lost_there: dice.chance(weather.lost),
             lost_back: dice.chance(weather.lost),
-            again: again.then(|| dice.between(Duration::ZERO, COPY_LATE_MAX)),
+            again: again.then(|| {
+                let late = dice.between(Duration::ZERO, COPY_LATE_MAX);
+                let worked_on = [Duration::ZERO, Duration::from_secs(1), CALL_PATIENCE];
+                let worked_on = worked_on[dice.below(3) as usize];
+                (late, dice.between(Duration::ZERO, worked_on))
+            }),
             hangs: dice.chance(500),
+            heard_after: match dice.chance(SILENT) {
+                true => dice.between(Duration::ZERO, SILENCE_MAX),
+                false => way(),
+            },
         }
     }
 
-    /// Carries a call there and its answer back. `bytes` are those of the call.
+    /// Carries a call there and its answer back. As with a server, what is done there goes on for a
+    /// moment when the caller has hung up or crashed, and is then dropped wherever it waits.
     async fn call<T: Send + 'static>(
         self: &Arc<Self>,
-        from: &Arc<Life>,
-        to: &Arc<str>,
-        what: &'static str,
-        bytes: usize,
+        call: Call,
         serve: Serve<T>,
     ) -> Result<T, Error> {
-        from.halt_if_over().await;
+        call.from.halt_if_over().await;
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let fate = self.fate();
+        let mut fate = self.fate();
+        if let Some(until) = self.stalled_until(&call.to) {
+            let left = until.saturating_duration_since(Instant::now());
+            fate.lost_there = true;
+            let late = self.dice.between(left, COPY_LATE_MAX);
+            fate.again = Some((late, CALL_PATIENCE));
+        }
         let hangs = fate.hangs;
-        let carry = self.carry(from, to, what, bytes, fate, serve);
-        let carried = tokio::time::timeout(CALL_PATIENCE, carry).await;
-        let answer = match carried {
-            Ok(Some(answer)) => answer,
-            Ok(None) if hangs => {
+        if let Some((late, worked_on)) = fate.again.filter(|_| call.what != "share") {
+            let (net, call, serve) = (Arc::clone(self), call.clone(), Arc::clone(&serve));
+            tokio::spawn(async move { net.carry_again(&call, late, worked_on, serve).await });
+        }
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(Arc::clone(self).carry(call.clone(), fate, serve, tell));
+        let Call { from, to, what, .. } = &call;
+        let answer = match timeout(CALL_PATIENCE, told).await {
+            Ok(Ok(Some(answer))) => answer,
+            Ok(Ok(None)) if hangs => {
                 tokio::time::sleep(CALL_PATIENCE).await;
                 Err(broken(to, "it did not answer in time"))
             }
-            Ok(None) => Err(broken(to, "the connection was lost")),
+            Ok(Ok(None)) => Err(broken(to, "the connection was lost")),
+            Ok(Err(_)) => Err(Error::Internal(format!("{what} ended by a panic"))),
             Err(_) => Err(broken(to, "it did not answer in time")),
         };
         from.halt_if_over().await;
-        if what != "raft" || answer.is_err() {
-            let failed = answer.as_ref().err();
+        if *what != "raft" || answer.is_err() {
             let from = &from.address;
-            match failed {
+            match answer.as_ref().err() {
                 None => self.trace.tell(format_args!("{from}>{to} {what}")),
                 Some(error) => self.trace.tell(format_args!("{from}>{to} {what}: {error}")),
             }
@@ -218,18 +270,45 @@ impl Net {
         answer
     }
 
-    /// `None` when the call or its answer is lost.
+    /// Tells the answer, `None` when the call or its answer is lost; nothing when nobody waits.
     async fn carry<T: Send + 'static>(
-        self: &Arc<Self>,
-        from: &Arc<Life>,
-        to: &Arc<str>,
-        what: &'static str,
-        bytes: usize,
+        self: Arc<Self>,
+        call: Call,
         fate: Fate,
         serve: Serve<T>,
+        mut tell: oneshot::Sender<Option<Result<T, Error>>>,
+    ) {
+        let answer = tokio::select! {
+            biased;
+            answer = self.there_and_back(&call, &fate, serve) => answer,
+            () = self.hung_up(&call, &fate, &mut tell) => return,
+        };
+        // Who called may have left at this very moment.
+        drop(tell.send(answer));
+    }
+
+    /// Returns when the other side has heard that the caller is gone.
+    async fn hung_up<T>(&self, call: &Call, fate: &Fate, tell: &mut oneshot::Sender<T>) {
+        tokio::select! {
+            biased;
+            () = tell.closed() => {}
+            () = call.from.over() => {}
+        }
+        tokio::time::sleep(fate.heard_after).await;
+        if !self.passes(&call.from.address, &call.to) {
+            tokio::time::sleep(SILENCE_MAX).await;
+        }
+    }
+
+    async fn there_and_back<T>(
+        &self,
+        call: &Call,
+        fate: &Fate,
+        serve: Serve<T>,
     ) -> Option<Result<T, Error>> {
-        let cost = self.costs.of_call(what, bytes);
-        from.pause(fate.there + cost.way).await;
+        let Call { from, to, .. } = call;
+        let cost = self.costs.of_call(call.what, call.bytes);
+        tokio::time::sleep(fate.there + cost.way).await;
         if fate.lost_there || !self.passes(&from.address, to) {
             return None;
         }
@@ -237,45 +316,44 @@ impl Net {
             Ok(door) => door,
             Err(error) => return Some(Err(error)),
         };
-        let goes_on = what != "share";
-        if let Some(late) = fate.again.filter(|_| goes_on) {
-            let (net, to, serve) = (Arc::clone(self), Arc::clone(to), Arc::clone(&serve));
-            tokio::spawn(async move {
-                tokio::time::sleep(late).await;
-                if let Ok(door) = net.door(&to) {
-                    let life = Arc::clone(&door.life);
-                    // Nobody waits for its answer.
-                    drop(life.live(serve(door)).await);
-                }
-            });
-        }
-        let life = Arc::clone(&door.life);
+        let (life, processor) = (Arc::clone(&door.life), Arc::clone(&door.processor));
         let served = async move {
-            let life = Arc::clone(&door.life);
-            let processor = Arc::clone(&door.processor);
-            let serve = async move {
-                processor.work(cost.processor).await;
-                serve(door).await
-            };
-            life.live(serve).await
+            processor.work(cost.processor).await;
+            serve(door).await
         };
-        let served = match goes_on {
-            // As with a server: it goes on when the caller has gone.
-            true => tokio::spawn(served).await,
-            false => Ok(served.await),
+        let lost = || Some(Err(broken(to, "the connection was lost")));
+        let Some(answer) = life.live(served).await else {
+            return lost();
         };
-        let answer = match served {
-            Ok(Some(answer)) => answer,
-            Ok(None) => return Some(Err(broken(to, "the connection was lost"))),
-            Err(error) => return Some(Err(Error::Internal(error.to_string()))),
-        };
-        from.pause(fate.back).await;
+        tokio::time::sleep(fate.back).await;
         if life.is_over() {
-            return Some(Err(broken(to, "the connection was lost")));
+            return lost();
         }
         match fate.lost_back || !self.passes(to, &from.address) {
             true => None,
             false => Some(answer),
+        }
+    }
+
+    /// Carries a call that comes late, whatever became of it before: as one that was stuck on its way.
+    /// Nobody waits for its answer.
+    async fn carry_again<T>(
+        &self,
+        call: &Call,
+        late: Duration,
+        worked_on: Duration,
+        serve: Serve<T>,
+    ) {
+        tokio::time::sleep(late).await;
+        if !self.passes(&call.from.address, &call.to) {
+            return;
+        }
+        if let Ok(door) = self.door(&call.to) {
+            let (from, to, what) = (&call.from.address, &call.to, call.what);
+            self.trace
+                .tell(format_args!("{from}>{to} {what} comes late"));
+            let life = Arc::clone(&door.life);
+            drop(timeout(worked_on, life.live(serve(door))).await);
         }
     }
 }

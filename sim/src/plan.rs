@@ -156,7 +156,7 @@ impl Plan {
             },
             weather: Weather {
                 lost: [0, 5, 30, 60][dice.below(4) as usize],
-                doubled: [0, 20, 60][dice.below(3) as usize],
+                doubled: [0, 20, 60, 200][dice.below(4) as usize],
                 late: [0, 50, 120][dice.below(3) as usize],
                 late_max: millis(900),
                 ..Weather::FAIR
@@ -176,6 +176,8 @@ impl Plan {
             distributor: distributor::Settings {
                 // Half of the seeds spread the busiest streams over several shards.
                 shard_stream_bytes_per_second: [8 << 20, 60][dice.below(2) as usize],
+                // In a third nobody waits for more than a quorum.
+                late_bytes_max: [64 << 20, 64 << 20, 0][dice.below(3) as usize],
                 ..distributor_settings()
             },
             mutant: None,
@@ -188,6 +190,11 @@ impl Plan {
 }
 
 impl Plan {
+    /// Whether messages may come so late that their senders have given them up.
+    pub(crate) fn may_stall(&self) -> bool {
+        self.weather.doubled > 0
+    }
+
     /// No copy is long on its way, so that delete requests end soon, and many in one run.
     fn without_late_copies(mut self) -> Plan {
         self.weather.doubled = 0;
@@ -241,8 +248,9 @@ fn ingester_config(dice: &Dice, slot_millis: u64) -> ingester::Config {
         wal_file_bytes_max: 1024 << dice.below(5),
         flush_workers: 1 + dice.below(2) as usize,
         takeover_delay: millis(1500),
-        owner_timeout: millis(1500),
-        lease_duration: Duration::from_secs(6),
+        // Less than a distributor gives a call, and more.
+        owner_timeout: millis([1500, 1500, 8000][dice.below(3) as usize]),
+        lease_duration: Duration::from_secs([6, 6, 30][dice.below(3) as usize]),
         merge: ingester::MergeConfig {
             interval: millis(2000),
             inputs_min: 2 + dice.below(4) as usize,

@@ -110,6 +110,9 @@ impl MetaApi for Coordinator {
 
     async fn propose(&self, command: Command) -> Result<Outcome, Error> {
         self.life.halt_if_over().await;
+        if self.mutant.is_some_and(|mutant| mutant.swallows(&command)) {
+            return Err(Error::Unavailable("nobody answers".to_owned()));
+        }
         let key = match &command {
             Command::CommitFlush(commit) if !commit.segments.is_empty() => Some(commit.key),
             _ => None,

@@ -12,6 +12,7 @@ use rpc::{RecentRequest, SearchApi};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::deletes::DELETED_CLIENTS;
 use crate::dice::Dice;
 use crate::invariants::{Broken, Event};
 use crate::mutants::Mutant;
@@ -153,7 +154,10 @@ async fn live(world: &Arc<World>) {
     let operator = tokio::spawn(Arc::clone(world).accept_losses());
     if !world.plan.delete_every.is_zero() {
         busy.spawn(Arc::clone(world).delete_now_and_then());
-        busy.spawn(Arc::clone(world).push_what_is_deleted());
+        busy.spawn(Arc::clone(world).leak_now_and_then());
+        for client in DELETED_CLIENTS {
+            busy.spawn(Arc::clone(world).push_what_is_deleted(client));
+        }
     }
     if !world.plan.fault_every.is_zero() {
         busy.spawn(Arc::clone(world).make_trouble());
@@ -237,6 +241,15 @@ impl World {
             return;
         }
         self.ask_all().await;
+        self.leak_in_peace().await;
+        self.race_with_ends().await;
+        // Voters whose disks are lost are replaced after a while.
+        self.until(HEAL_PATIENCE, World::voters_are_well).await;
+        self.kill_who_ends_a_request().await;
+        if !self.until(HEAL_PATIENCE, all_ready).await {
+            self.fail_to("the_cluster_heals");
+            return;
+        }
         self.settle_quietly().await;
         self.ask_all().await;
         for run in self.runs() {

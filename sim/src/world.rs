@@ -46,6 +46,7 @@ pub(crate) enum Purpose {
     Deletes,
     Tails,
     Raises,
+    Leaks,
 }
 
 /// How much was tried in a run.

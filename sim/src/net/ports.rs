@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use model::{BatchId, HeadKey, TenantId};
 use rpc::{
     Changes, Error, HeldBatch, IngestApi, IngestRequest, MetaCall, MetaPeerApi, Network, OwnerApi,
@@ -16,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Door, Net, broken};
+use super::{Call, Door, Net, broken};
 use crate::cost::{Costs, Processor};
 use crate::invariants::Event;
 use crate::life::Life;
@@ -113,8 +114,22 @@ impl Wire {
                 async move { Err(starting) }.boxed()
             }
         };
-        let (net, from, to) = (&self.net, &self.from, &self.to);
-        net.call(from, to, what, bytes, Arc::new(serve)).await
+        self.call(what, bytes, serve).await
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        bytes: usize,
+        serve: impl Fn(Door) -> BoxFuture<'static, Result<T, Error>> + Send + Sync + 'static,
+    ) -> Result<T, Error> {
+        let call = Call {
+            from: Arc::clone(&self.from),
+            to: Arc::clone(&self.to),
+            what,
+            bytes,
+        };
+        self.net.call(call, Arc::new(serve)).await
     }
 
     fn coordinator(&self, door: Door) -> Result<meta::Node, Error> {
@@ -170,15 +185,14 @@ impl SearchApi for Wire {
         let recent = self.ingester("recent", 0, move |ingester| {
             let (request, checks) = (request.clone(), Arc::clone(&checks));
             async move {
-                let recent = ingester.recent(request.clone()).await?;
-                checks.see(&Event::Told {
-                    asked: request.tenant.clone(),
-                    told: tenants_in(&recent),
-                });
-                match mutant {
-                    Some(Mutant::ForeignHeads) => with_others(&ingester, request, recent).await,
-                    _ => Ok(recent),
+                let mut recent = ingester.recent(request.clone()).await?;
+                let asked = request.tenant.clone();
+                if mutant == Some(Mutant::ForeignHeads) {
+                    recent = with_others(&ingester, request, recent).await?;
                 }
+                let told = tenants_in(&recent);
+                checks.see(&Event::Told { asked, told });
+                Ok(recent)
             }
         });
         let recent = recent.await?;
@@ -233,8 +247,7 @@ impl QueryApi for Wire {
             }
             .boxed()
         };
-        let (net, from, to) = (&self.net, &self.from, &self.to);
-        net.call(from, to, "share", 0, Arc::new(serve)).await
+        Wire::call(self, "share", 0, serve).await
     }
 }
 
@@ -258,8 +271,7 @@ impl MetaPeerApi for Wire {
             }
             .boxed()
         };
-        let (net, from) = (&self.net, &self.from);
-        net.call(from, &self.to, what, bytes, Arc::new(serve)).await
+        Wire::call(self, what, bytes, serve).await
     }
 
     async fn watch(&self, after: u64) -> Result<Changes, Error> {
