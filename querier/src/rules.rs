@@ -21,6 +21,8 @@ mod outbox;
 mod report;
 mod saved;
 mod schedule;
+#[cfg(test)]
+mod takeover;
 mod task;
 mod wire;
 pub(crate) mod yaml;
