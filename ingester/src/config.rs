@@ -61,6 +61,9 @@ pub struct MergeConfig {
     pub inputs_min: usize,
     /// At most so many at once.
     pub inputs_max: usize,
+    /// While `inputs_min` of one day and size come in within `interval`, merging them waits until so
+    /// many lie there; 0 never waits.
+    pub backlog_max: usize,
     /// On request, segments from this size on are left alone.
     pub small_bytes_max: u64,
     /// A merged segment is planned to be at most this large.

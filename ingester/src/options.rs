@@ -37,6 +37,9 @@ runtime::options! {
         merge_inputs_min: usize = "8",
         /// At most so many segments are merged at once. Each takes about 5 MB of memory meanwhile.
         merge_inputs_max: usize = "16",
+        /// While `merge_inputs_min` segments of one day and size come in within `merge_interval`, merging them waits until so
+        /// many lie there, so that a burst has the processors for itself; 0 never waits. Queries read that many more.
+        merge_backlog_max: usize = "128",
         /// A merge on request leaves segments of this size alone.
         merge_small_bytes_max: u64 as ByteText = "64MiB",
         /// A merged segment is planned to be at most this large.
@@ -69,6 +72,7 @@ impl Settings {
                 interval: self.merge_interval,
                 inputs_min: self.merge_inputs_min,
                 inputs_max: self.merge_inputs_max,
+                backlog_max: self.merge_backlog_max,
                 small_bytes_max: self.merge_small_bytes_max,
                 object_bytes_max: self.merge_object_bytes_max,
             },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use model::{Signal, Timestamp};
 use rpc::{Catalog, SegmentId, SegmentMeta, TenantSegment};
 
-use crate::config::MergeConfig;
+use crate::config::{MergeConfig, nanos};
 
 const DAY_NANOS: i64 = 86_400 * 1_000_000_000;
 /// A day that ended this long ago is settled: its segments are merged from two on.
@@ -42,7 +42,8 @@ pub struct PlanOptions {
 ///
 /// Merging is size-tiered: tiers are powers of 8 MiB, so that a record is rewritten about once per
 /// factor of `inputs_min`. Days are those of the latest record, so that retention can drop whole
-/// segments.
+/// segments. Where segments come in fast, merging waits until [`backlog_max`](MergeConfig::backlog_max)
+/// of them lie there: a burst then costs what storing it costs, and is merged behind it.
 pub fn plan_merges(catalog: &Catalog, now: Timestamp, options: &PlanOptions) -> Vec<MergePlan> {
     let (mut drops, mut rewrites) = (Vec::new(), Vec::new());
     let mut groups: BTreeMap<(Signal, i64, u32), Vec<&Arc<SegmentMeta>>> = BTreeMap::new();
@@ -78,6 +79,9 @@ pub fn plan_merges(catalog: &Catalog, now: Timestamp, options: &PlanOptions) -> 
         let day_end = day.saturating_add(1).saturating_mul(DAY_NANOS);
         let settled = day_end.saturating_add(SETTLED_NANOS) <= now;
         let last = settled || options.everything_small;
+        if !last && may_wait(&group, now, &options.merge) {
+            continue;
+        }
         cut(group, last, &options.merge, &mut plans);
     }
     plans
@@ -132,6 +136,15 @@ fn tier(segment: &SegmentMeta, options: &PlanOptions) -> Option<u32> {
     let mib = bytes >> 20;
     (bytes < options.merge.object_bytes_max / 2)
         .then(|| mib.checked_ilog2().map_or(0, |log| log / 3 + 1))
+}
+
+/// Whether these segments come in so fast that more will be there before long, and are not too many
+/// to read yet. One from a clock that is wrong counts as old.
+fn may_wait(group: &[&Arc<SegmentMeta>], now: Timestamp, config: &MergeConfig) -> bool {
+    let lately = nanos(config.interval);
+    let fresh =
+        |segment: &&&Arc<SegmentMeta>| now.abs_diff(segment.created) <= lately.unsigned_abs();
+    group.len() < config.backlog_max && group.iter().filter(fresh).count() >= config.inputs_min
 }
 
 /// An output of at most this part of the largest will be merged again.

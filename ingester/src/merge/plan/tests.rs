@@ -112,6 +112,48 @@ fn days_are_merged_apart_and_settled_days_from_two_on() {
     assert_eq!(later[0].output_level, Some(1));
 }
 
+/// Segments of 1 MiB on the day of `NOW`, written at these times.
+fn written_at(times: impl IntoIterator<Item = i64>) -> Catalog {
+    let mut catalog = Catalog::default();
+    for created in times {
+        let id = add(&mut catalog, MIB, vec![tenant("a", NOW, NOW, MIB)]);
+        let segment = catalog.segments.get_mut(&id).unwrap();
+        Arc::get_mut(segment).unwrap().created = created;
+    }
+    catalog
+}
+
+#[test]
+fn merging_waits_while_segments_come_in_fast_until_many_lie_there() {
+    let options = options();
+    let (merge, second) = (&options.merge, NANOS_PER_SECOND);
+    let (few, many) = (merge.inputs_min, merge.backlog_max);
+    let merged = |catalog: &Catalog, options: &PlanOptions| {
+        let plans = plan_merges(catalog, NOW, options);
+        plans.iter().map(|plan| plan.inputs.len()).sum::<usize>()
+    };
+    let burst = |count| written_at(std::iter::repeat_n(NOW - second, count));
+    assert_eq!(merged(&burst(few), &options), 0);
+    assert_eq!(merged(&burst(many - 1), &options), 0);
+    assert_eq!(merged(&burst(many), &options), many);
+    // One fewer is no burst, whatever lies there from before.
+    let old = std::iter::repeat_n(NOW - 60 * second, few);
+    let slow = old.clone().chain(std::iter::repeat_n(NOW, few - 1));
+    assert!(merged(&written_at(slow), &options) >= few);
+    assert_eq!(merged(&written_at(old), &options), few);
+    // A clock that is an hour ahead or behind holds nothing up.
+    let ahead = std::iter::repeat_n(NOW + 3600 * second, few);
+    assert_eq!(merged(&written_at(ahead), &options), few);
+    let mut never = options.clone();
+    never.merge.backlog_max = 0;
+    assert_eq!(merged(&burst(few), &never), few);
+    let asked = PlanOptions {
+        everything_small: true,
+        ..options
+    };
+    assert_eq!(merged(&burst(few), &asked), few);
+}
+
 #[test]
 fn what_is_merged_again_is_compressed_less() {
     let mut catalog = Catalog::default();
