@@ -26,6 +26,10 @@ runtime::options! {
         /// Whether records without a `detected_level` show one that is found in their level fields
         /// or lines, as in Loki.
         discover_log_levels: bool = "true",
+        /// Whether the points of a metric query lie at multiples of its `step`, those around `start` and `end` with them, as a
+        /// Loki shows them that splits queries (`split_queries_by_interval`, its default): graphs then stay as they are when
+        /// they are asked for again a little later. Off, points begin at `start`, as in Prometheus and in Loki's engine.
+        query_align_steps: bool = "false",
         /// Longest time range of a query, that of `[..]` included; zero means no limit.
         query_length_max: Duration as DurationText = "0",
         /// Bytes of opened segments (their footers) kept in memory; the one used last is kept whatever its size.

@@ -43,6 +43,19 @@ pub(crate) struct RangeQuery {
     pub(crate) direction: Direction,
 }
 
+impl RangeQuery {
+    /// The least range around this one that begins and ends at multiples of its step.
+    pub(crate) fn aligned(&self) -> RangeQuery {
+        let above = self.end.rem_euclid(self.step);
+        let missing = if above == 0 { 0 } else { self.step - above };
+        RangeQuery {
+            start: self.start.saturating_sub(self.start.rem_euclid(self.step)),
+            end: self.end.saturating_add(missing),
+            ..self.clone()
+        }
+    }
+}
+
 /// What `query` asks.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct InstantQuery {

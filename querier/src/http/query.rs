@@ -1,5 +1,7 @@
 //! `query` and `query_range`.
 
+use std::borrow::Cow;
+
 use axum::extract::State;
 use axum::response::Response;
 use model::{TimeRange, Timestamp};
@@ -95,6 +97,11 @@ pub(super) async fn run_range(
         )));
     }
     check_length(querier, call, &expr, asked.start, asked.end)?;
+    let by_steps = querier.shared.config.query_align_steps && matches!(expr, Expr::Metric(_));
+    let asked = match by_steps {
+        true => Cow::Owned(asked.aligned()),
+        false => Cow::Borrowed(asked),
+    };
     let params = engine::Params {
         start: asked.start,
         end: asked.end,

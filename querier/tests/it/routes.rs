@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::Request;
+use querier::Config;
 
 use crate::world::{Record, World, escape, record};
 
@@ -129,6 +130,23 @@ async fn stats_say_what_was_read_and_where() {
     assert_eq!(stats["querier"]["store"]["chunk"]["decompressedLines"], 2);
     assert_eq!(stats["ingester"]["store"]["chunk"]["headChunkLines"], 2);
     assert!(stats["querier"]["store"]["chunk"]["compressedBytes"].as_u64() > Some(0));
+}
+
+#[tokio::test]
+async fn points_lie_at_multiples_of_the_step_where_that_is_configured() {
+    for (query_align_steps, want) in [(true, [40, 60, 80].as_slice()), (false, &[50, 70])] {
+        let world = World::with(Config {
+            query_align_steps,
+            ..Config::default()
+        });
+        let query = escape("vector(1)");
+        let path = format!("/loki/api/v1/query_range?query={query}&start=50&end=75&step=20");
+        let answer = world.get(&path).await;
+        let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        let points = body["data"]["result"][0]["values"].as_array().unwrap();
+        let times: Vec<i64> = points.iter().map(|p| p[0].as_i64().unwrap()).collect();
+        assert_eq!(times, want);
+    }
 }
 
 #[tokio::test]

@@ -34,6 +34,20 @@ fn times_are_read_by_their_form() {
 }
 
 #[test]
+fn a_range_grows_to_multiples_of_its_step() {
+    let aligned = |start: i64, end: i64| {
+        let text = format!("start={start}&end={end}&step=60");
+        let asked = params(&text).range_query(NOW).unwrap().aligned();
+        (asked.start, asked.end)
+    };
+    let nanos = |start: i64, end: i64| (start * NANOS_PER_SECOND, end * NANOS_PER_SECOND);
+    assert_eq!(aligned(120, 180), nanos(120, 180));
+    assert_eq!(aligned(121, 181), nanos(120, 240));
+    assert_eq!(aligned(179, 239), nanos(120, 240));
+    assert_eq!(aligned(121, 122), nanos(120, 180));
+}
+
+#[test]
 fn bounds_default_to_the_hour_before_end_or_now() {
     let hour = 3600 * NANOS_PER_SECOND;
     assert_eq!(params("").bounds(NOW), Ok((NOW - hour, NOW)));
