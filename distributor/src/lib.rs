@@ -30,6 +30,7 @@ mod error;
 mod grpc;
 mod heat;
 mod http;
+mod known;
 mod metrics;
 mod options;
 mod push;

@@ -11,18 +11,28 @@ pub struct StreamId(pub u128);
 impl StreamId {
     /// Hashes `tenant NUL signal NUL (name NUL value NUL)*`, labels in order of name.
     pub fn of(tenant: &TenantId, signal: Signal, labels: &Labels) -> Self {
-        let mut hash = Xxh3::new();
-        for part in [tenant.as_str(), signal.as_str()] {
-            hash.update(part.as_bytes());
-            hash.update(&[0]);
+        // Hashing in pieces costs several times what hashing at one go does, so short texts, which nearly
+        // all are, are put together first.
+        const USUAL_BYTES: usize = 512;
+        let pairs = labels.iter().flat_map(|(name, value)| [name, value]);
+        let parts = [tenant.as_str(), signal.as_str()].into_iter().chain(pairs);
+        let count = 2 + 2 * labels.len();
+        let bytes = tenant.as_str().len() + signal.as_str().len() + labels.text().len() + count;
+        if bytes > USUAL_BYTES {
+            let mut hash = Xxh3::new();
+            for part in parts {
+                hash.update(part.as_bytes());
+                hash.update(&[0]);
+            }
+            return StreamId(hash.digest128());
         }
-        for (name, value) in labels.iter() {
-            hash.update(name.as_bytes());
-            hash.update(&[0]);
-            hash.update(value.as_bytes());
-            hash.update(&[0]);
+        let mut text = [0; USUAL_BYTES];
+        let mut end = 0;
+        for part in parts {
+            text[end..end + part.len()].copy_from_slice(part.as_bytes());
+            end += part.len() + 1;
         }
-        StreamId(hash.digest128())
+        StreamId(xxh3_128(&text[..end]))
     }
 }
 
@@ -109,6 +119,13 @@ mod tests {
         let id = StreamId::of(&TenantId::default(), Signal::Logs, &labels);
         let bytes = b"default\0logs\0app\0x\0";
         assert_eq!(id.0, xxh3_128(bytes));
+        for length in 400..600 {
+            let value = "v".repeat(length);
+            let labels = Labels::new([("b", value.as_str()), ("app", "x")]).unwrap();
+            let id = StreamId::of(&TenantId::default(), Signal::Logs, &labels);
+            let text = format!("default\0logs\0app\0x\0b\0{value}\0");
+            assert_eq!(id.0, xxh3_128(text.as_bytes()));
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod distinct;
 pub(crate) mod footer;
 mod short;
 pub(crate) mod split;
+mod streams;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -23,22 +24,15 @@ use crate::format::{HEAD_MAGIC, RECORD_BYTES_MAX};
 use crate::writer::blocks::BlockWriter;
 use crate::writer::chunk::ChunkBuilder;
 use crate::writer::dictionary::Dictionary;
+use crate::writer::streams::StreamTable;
 use crate::{Compression, EncodeOptions, Encoded, Error, TenantSummary};
-
-/// A stream as the footer lists it.
-#[derive(Debug)]
-pub(crate) struct WrittenStream {
-    pub(crate) tenant: u32,
-    pub(crate) id: StreamId,
-    pub(crate) labels: Arc<Labels>,
-}
 
 pub(crate) struct SegmentWriter<'a> {
     blocks: BlockWriter<'a>,
     chunk: ChunkBuilder,
     dictionary: Dictionary,
     tenants: Vec<TenantSummary>,
-    streams: Vec<WrittenStream>,
+    streams: StreamTable,
     /// The stream named last, listed once it has a row.
     next: Option<(TenantId, StreamId, Arc<Labels>)>,
     chunks: Vec<ChunkEntry>,
@@ -55,7 +49,7 @@ impl<'a> SegmentWriter<'a> {
             chunk: ChunkBuilder::new(options),
             dictionary: Dictionary::new(),
             tenants: Vec::new(),
-            streams: Vec::new(),
+            streams: StreamTable::default(),
             next: None,
             chunks: Vec::new(),
             filters: Vec::new(),
@@ -90,7 +84,7 @@ impl<'a> SegmentWriter<'a> {
         if let Some((tenant, id, labels)) = self.next.take() {
             self.list(tenant, id, labels, timestamp)?;
         }
-        let stream = self.streams.len() as u32 - 1;
+        let stream = self.streams.len() - 1;
         self.chunk
             .push(&mut self.dictionary, stream, timestamp, line, metadata);
         Ok(())
@@ -107,18 +101,15 @@ impl<'a> SegmentWriter<'a> {
             // A chunk never holds rows of two tenants.
             self.seal_chunk()?;
             self.tenants.push(TenantSummary {
-                tenant,
+                tenant: tenant.clone(),
                 records: 0,
                 content_bytes: 0,
                 first: timestamp,
                 last: timestamp,
             });
         }
-        self.streams.push(WrittenStream {
-            tenant: self.tenants.len() as u32 - 1,
-            id,
-            labels,
-        });
+        let number = self.tenants.len() as u32 - 1;
+        self.streams.push(&tenant, number, id, labels);
         Ok(())
     }
 

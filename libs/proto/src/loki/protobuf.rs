@@ -23,25 +23,32 @@ pub fn decode_protobuf(body: &[u8], receiver: &mut impl Receiver) -> Result<(), 
     let mut request = Reader::new(body);
     let mut pairs = Vec::new();
     let mut index = 0;
-    let mut ahead = Vec::with_capacity(STREAMS_AHEAD);
-    let mut told = 0;
+    let mut ahead = Ahead::default();
     loop {
-        let here = request;
+        request = ahead.look(request);
+        if !ahead.labels.is_empty() {
+            receiver.streams_ahead(&ahead.labels);
+        }
+        for (labels, entries) in ahead.labels.iter().zip(&ahead.entries) {
+            decode_stream(labels, *entries, &mut pairs, receiver)
+                .map_err(|error| error.within_item("streams", index))?;
+            index += 1;
+        }
+        if ahead.labels.len() == STREAMS_AHEAD {
+            continue;
+        }
+        // The end, or something that could not be read; now is the time to tell what is wrong with it.
         let Some((number, wire_type)) = request.field()? else {
             return Ok(());
         };
         match (number, wire_type) {
             (1, WireType::Bytes) => {
-                if told == 0 {
-                    ahead.clear();
-                    look_ahead(here, &mut ahead);
-                    receiver.streams_ahead(&ahead);
-                    told = ahead.len();
-                }
-                told = told.saturating_sub(1);
                 request
                     .message()
-                    .and_then(|stream| decode_stream(stream, &mut pairs, receiver))
+                    .and_then(|stream| {
+                        let (labels, entries) = labels_of(stream)?;
+                        decode_stream(labels, entries, &mut pairs, receiver)
+                    })
                     .map_err(|error| error.within_item("streams", index))?;
                 index += 1;
             }
@@ -51,29 +58,48 @@ pub fn decode_protobuf(body: &[u8], receiver: &mut impl Receiver) -> Result<(), 
     }
 }
 
-/// The labels of the next streams, as far as they can be read.
-fn look_ahead<'a>(mut request: Reader<'a>, labels: &mut Vec<&'a [u8]>) {
-    while labels.len() < STREAMS_AHEAD
-        && let Ok(Some((number, wire_type))) = request.field()
-    {
-        let found = match (number, wire_type) {
-            (1, WireType::Bytes) => request.message().and_then(labels_of).map(Some),
-            (1, _) => return,
-            _ => request.skip(number, wire_type).map(|()| None),
-        };
-        match found {
-            Ok(found) => labels.extend(found),
-            Err(_) => return,
+/// The next streams of a request: the labels of each, and a reader of the rest of it.
+#[derive(Default)]
+struct Ahead<'a> {
+    labels: Vec<&'a [u8]>,
+    entries: Vec<Reader<'a>>,
+}
+
+impl<'a> Ahead<'a> {
+    /// Looks at the next [`STREAMS_AHEAD`] streams, fewer if the request ends or is malformed before; returns
+    /// what follows them.
+    fn look(&mut self, mut request: Reader<'a>) -> Reader<'a> {
+        self.labels.clear();
+        self.entries.clear();
+        let mut rest = request;
+        while self.labels.len() < STREAMS_AHEAD
+            && let Ok(Some((number, wire_type))) = request.field()
+        {
+            match (number, wire_type) {
+                (1, WireType::Bytes) => {
+                    let Ok((labels, entries)) = request.message().and_then(labels_of) else {
+                        break;
+                    };
+                    self.labels.push(labels);
+                    self.entries.push(entries);
+                }
+                (1, _) => break,
+                _ if request.skip(number, wire_type).is_err() => break,
+                _ => {}
+            }
+            rest = request;
         }
+        rest
     }
 }
 
 fn decode_stream<'a>(
+    labels: &'a [u8],
     mut stream: Reader<'a>,
     pairs: &mut Vec<Pair<'a>>,
     receiver: &mut impl Receiver,
 ) -> Result<(), WireError> {
-    receiver.stream_text(labels_of(stream)?);
+    receiver.stream_text(labels);
     let mut index = 0;
     while let Some((number, wire_type)) = stream.field()? {
         match (number, wire_type) {
@@ -91,24 +117,27 @@ fn decode_stream<'a>(
     Ok(())
 }
 
-/// The label text, which every writer puts first, but which may stand anywhere.
-fn labels_of<'a>(mut stream: Reader<'a>) -> Result<&'a [u8], WireError> {
+/// The label text, which every writer puts first, but which may stand anywhere; and a reader of what may hold
+/// entries.
+#[inline]
+fn labels_of(stream: Reader<'_>) -> Result<(&[u8], Reader<'_>), WireError> {
+    let mut rest = stream;
     let mut labels: &[u8] = &[];
     let mut first = true;
-    while let Some((number, wire_type)) = stream.field()? {
+    while let Some((number, wire_type)) = rest.field()? {
         match (number, wire_type) {
             (1, WireType::Bytes) => {
-                labels = stream.bytes().map_err(|error| error.within("labels"))?;
+                labels = rest.bytes().map_err(|error| error.within("labels"))?;
                 if first {
-                    return Ok(labels);
+                    return Ok((labels, rest));
                 }
             }
-            (1, _) => return Err(wrong_layout(stream.offset()).within("labels")),
-            _ => stream.skip(number, wire_type)?,
+            (1, _) => return Err(wrong_layout(rest.offset()).within("labels")),
+            _ => rest.skip(number, wire_type)?,
         }
         first = false;
     }
-    Ok(labels)
+    Ok((labels, stream))
 }
 
 #[inline]
@@ -117,14 +146,14 @@ fn decode_entry<'a>(
     pairs: &mut Vec<Pair<'a>>,
     receiver: &mut impl Receiver,
 ) -> Result<(), WireError> {
-    let mut timestamp = Ok(0);
+    let (mut seconds, mut nanos) = (0, 0);
     let mut line: &[u8] = &[];
-    let mut flaw = None;
+    let mut bad_name = None;
     pairs.clear();
     while let Some((number, wire_type)) = entry.field()? {
         match (number, wire_type) {
             (1, WireType::Bytes) => {
-                timestamp = entry
+                (seconds, nanos) = entry
                     .message()
                     .and_then(decode_timestamp)
                     .map_err(|error| error.within("timestamp"))?;
@@ -142,28 +171,30 @@ fn decode_entry<'a>(
                     // One more than may be shows that they are too many.
                     Ok(name) if pairs.len() <= PAIRS_MAX => pairs.push((name, value)),
                     Ok(_) => {}
-                    Err(error) => {
-                        flaw = Some(Flaw::Utf8 {
-                            field: "structured metadata name",
-                            at: error.valid_up_to(),
-                        });
-                    }
+                    Err(error) => bad_name = Some(error.valid_up_to()),
                 }
             }
             (1..=3, _) => return Err(wrong_layout(entry.offset())),
             _ => entry.skip(number, wire_type)?,
         }
     }
-    match (timestamp, flaw) {
-        (Ok(timestamp), None) => receiver.record(timestamp, line, pairs),
-        (Err(flaw), _) | (_, Some(flaw)) => receiver.flawed(flaw),
+    match (time_of(seconds, nanos), bad_name) {
+        (Some(timestamp), None) => receiver.record(timestamp, line, pairs),
+        (None, _) => receiver.flawed(Flaw::Timestamp(format!(
+            "{seconds} s {nanos} ns since 1970"
+        ))),
+        (_, Some(at)) => receiver.flawed(Flaw::Utf8 {
+            field: "structured metadata name",
+            at,
+        }),
     }
     Ok(())
 }
 
+/// Seconds and nanoseconds since 1970.
 #[inline]
-fn decode_timestamp(mut message: Reader<'_>) -> Result<Result<Timestamp, Flaw>, WireError> {
-    let (mut seconds, mut nanos) = (0i64, 0i32);
+fn decode_timestamp(mut message: Reader<'_>) -> Result<(i64, i32), WireError> {
+    let (mut seconds, mut nanos) = (0, 0);
     while let Some((number, wire_type)) = message.field()? {
         match (number, wire_type) {
             (1, WireType::Varint) => seconds = message.varint()? as i64,
@@ -172,11 +203,19 @@ fn decode_timestamp(mut message: Reader<'_>) -> Result<Result<Timestamp, Flaw>, 
             _ => message.skip(number, wire_type)?,
         }
     }
-    let nanos = i64::from(nanos);
-    // Through 128 bits, so that the very first second, whose start lies before the range, counts.
-    let total = i128::from(seconds) * i128::from(NANOS_PER_SECOND) + i128::from(nanos);
-    Ok(Timestamp::try_from(total)
-        .map_err(|_| Flaw::Timestamp(format!("{seconds} s {nanos} ns since 1970"))))
+    Ok((seconds, nanos))
+}
+
+#[inline]
+fn time_of(seconds: i64, nanos: i32) -> Option<Timestamp> {
+    let whole = seconds.checked_mul(NANOS_PER_SECOND);
+    whole
+        .and_then(|whole| whole.checked_add(nanos.into()))
+        .or_else(|| {
+            // Through 128 bits, so that the very first second, whose start lies before the range, counts.
+            let total = i128::from(seconds) * i128::from(NANOS_PER_SECOND) + i128::from(nanos);
+            Timestamp::try_from(total).ok()
+        })
 }
 
 fn decode_pair(mut message: Reader<'_>) -> Result<(&[u8], &[u8]), WireError> {

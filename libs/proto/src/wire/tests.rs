@@ -15,6 +15,36 @@ fn numbers_of_every_length_are_read() {
     }
 }
 
+/// What is written seven bits at a time is read, be it at the end of the message or before more.
+#[test]
+fn numbers_of_every_length_are_read_wherever_they_stand() {
+    for bits in 0..=64 {
+        for pattern in [
+            u64::MAX,
+            0x0123_4567_89ab_cdef,
+            0xaaaa_aaaa_aaaa_aaaa,
+            1 << 63 | 1,
+        ] {
+            let want = pattern.checked_shr(64 - bits).unwrap_or(0);
+            let mut bytes = Vec::new();
+            let mut left = want;
+            while left >= 0x80 {
+                bytes.push(left as u8 | 0x80);
+                left >>= 7;
+            }
+            bytes.push(left as u8);
+            let length = bytes.len();
+            for more in 0..10 {
+                bytes.truncate(length);
+                bytes.resize(length + more, 0xff);
+                let mut reader = Reader::new(&bytes);
+                assert_eq!(reader.varint(), Ok(want), "{bits} bits of {pattern:x}");
+                assert_eq!(reader.offset(), length);
+            }
+        }
+    }
+}
+
 #[test]
 fn bad_numbers_say_where_they_start() {
     let mut reader = Reader::new(&[0x01, 0x80]);

@@ -228,6 +228,35 @@ fn labels_may_stand_behind_the_entries() {
 }
 
 #[test]
+fn all_streams_before_the_first_that_is_malformed_are_told_ahead_and_decoded() {
+    let stream = |n: usize| Stream {
+        labels: format!("{{n=\"{n}\"}}"),
+        entries: sample().streams[0].entries.clone(),
+        hash: n as u64,
+    };
+    for streams in [1, 63, 64, 65, 128, 150] {
+        let request = PushRequest {
+            streams: (0..streams).map(stream).collect(),
+            format: "x".into(),
+        };
+        let mut body = request.encode_to_vec();
+        let mut recorder = Recorder::default();
+        decode_protobuf(&body, &mut recorder).unwrap();
+        assert_eq!((recorder.said, recorder.surprises), (expected(&request), 0));
+        // A stream whose labels are longer than it is.
+        body.extend([0x0a, 2, 0x0a, 1]);
+        let mut recorder = Recorder::default();
+        let error = decode_protobuf(&body, &mut recorder).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("streams[{streams}].labels"))
+        );
+        assert_eq!(recorder.said, expected(&request));
+    }
+}
+
+#[test]
 fn a_metadata_name_that_is_not_utf8_spoils_its_record_only() {
     let mut body = sample().encode_to_vec();
     let at = body.windows(5).position(|w| w == b"trace").unwrap();

@@ -1,11 +1,15 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use proto::{Flaw, Receiver};
+use proto::{Flaw, Receiver, STREAMS_AHEAD};
 
 /// Everything that a decoder said, in order.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Recorder {
     pub(crate) said: Vec<Said>,
+    /// The labels that were told ahead and did not come yet.
+    ahead: VecDeque<Vec<u8>>,
+    /// How many streams were not told ahead.
+    pub(crate) surprises: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +26,17 @@ pub(crate) enum Said {
 
 impl Receiver for Recorder {
     fn stream_text(&mut self, labels: &[u8]) {
+        match self.ahead.pop_front() {
+            Some(told) => assert_eq!(told, labels),
+            None => self.surprises += 1,
+        }
         self.said.push(Said::Text(labels.to_vec()));
+    }
+
+    fn streams_ahead(&mut self, labels: &[&[u8]]) {
+        assert!(self.ahead.is_empty() && labels.len() <= STREAMS_AHEAD);
+        self.ahead
+            .extend(labels.iter().map(|labels| labels.to_vec()));
     }
 
     fn stream_pairs(&mut self, labels: &[(&str, &str)]) {

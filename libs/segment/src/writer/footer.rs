@@ -1,7 +1,5 @@
 //! The footer and the trailer, written behind everything else.
 
-use hashbrown::HashMap;
-use model::{Labels, Signal, StreamId};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::filter::Filters;
@@ -9,23 +7,19 @@ use crate::footer::ChunkEntry;
 use crate::format::{TAIL_MAGIC, VERSION};
 use crate::template::RAW;
 use crate::wire::{put_bytes, put_signed, put_varint};
-use crate::writer::WrittenStream;
 use crate::writer::blocks::{BlockWriter, compress};
 use crate::writer::dictionary::Dictionary;
+use crate::writer::streams::StreamTable;
 use crate::{Compression, Error, TenantSummary};
 
 pub(crate) struct Footer<'a> {
     pub(crate) tenants: &'a [TenantSummary],
-    pub(crate) streams: &'a [WrittenStream],
+    pub(crate) streams: &'a StreamTable,
     pub(crate) chunks: &'a [ChunkEntry],
     pub(crate) filters: &'a Filters,
     pub(crate) dictionary: &'a Dictionary,
     pub(crate) compression: Compression,
 }
-
-/// So many streams' labels are read a little of at once: they are far apart, and the core waits for all of
-/// them together.
-const WARM_STREAMS: usize = 32;
 
 impl Footer<'_> {
     pub(crate) fn write(&self, out: &mut BlockWriter<'_>) -> Result<(), Error> {
@@ -55,62 +49,7 @@ impl Footer<'_> {
         for tenant in self.tenants {
             put_bytes(out, tenant.tenant.as_str().as_bytes());
         }
-        let (words, numbers) = self.words();
-        put_varint(out, words.len() as u64);
-        words
-            .iter()
-            .for_each(|word| put_bytes(out, word.as_bytes()));
-        let mut numbers = numbers.into_iter();
-        put_varint(out, self.streams.len() as u64);
-        let mut tenant = 0;
-        for stream in self.streams {
-            put_varint(out, u64::from(stream.tenant - tenant));
-            tenant = stream.tenant;
-            let of = &self.tenants[tenant as usize].tenant;
-            let explicit = StreamId::of(of, Signal::Logs, &stream.labels) != stream.id;
-            put_varint(out, (stream.labels.len() as u64) << 1 | u64::from(explicit));
-            let words = stream.labels.len() * 2;
-            numbers
-                .by_ref()
-                .take(words)
-                .for_each(|number| put_varint(out, u64::from(number)));
-            if explicit {
-                out.extend_from_slice(&stream.id.0.to_le_bytes());
-            }
-        }
-    }
-
-    /// The names and values of all streams, each once, and which of them each stream has: name, value, name,
-    /// value, ... As streams come in order of their labels, most are those of the stream before.
-    fn words(&self) -> (Vec<&str>, Vec<u32>) {
-        let mut words: Vec<&str> = Vec::new();
-        let mut places: HashMap<&str, u32> = HashMap::new();
-        let mut numbers: Vec<u32> = Vec::new();
-        let (mut before, mut before_starts) = (None::<&Labels>, 0);
-        for (at, stream) in self.streams.iter().enumerate() {
-            if at % WARM_STREAMS == 0 {
-                let next = &self.streams[at..self.streams.len().min(at + WARM_STREAMS)];
-                let first = |stream: &WrittenStream| Some(stream.labels.iter().next()?.0.len());
-                std::hint::black_box(next.iter().filter_map(first).sum::<usize>());
-            }
-            let starts = numbers.len();
-            let mut same = before.map(|labels| labels.iter()).into_iter().flatten();
-            for (at, (name, value)) in stream.labels.iter().enumerate() {
-                let other = same.next().unzip();
-                for (at, word, other) in [(2 * at, name, other.0), (2 * at + 1, value, other.1)] {
-                    if other == Some(word) {
-                        numbers.push(numbers[before_starts + at]);
-                        continue;
-                    }
-                    numbers.push(*places.entry(word).or_insert_with(|| {
-                        words.push(word);
-                        words.len() as u32 - 1
-                    }));
-                }
-            }
-            (before, before_starts) = (Some(&*stream.labels), starts);
-        }
-        (words, numbers)
+        self.streams.put(out);
     }
 
     fn put_chunks(&self, out: &mut Vec<u8>) {
