@@ -22,6 +22,9 @@ pub(crate) const TEMPORARY: &str = ".tmp";
 /// as another system call.
 const GAP_BYTES_MAX: u64 = 4 * 1024;
 
+/// Reads bytes of a file from an offset on into a buffer, and tells how many.
+type ReadAt<'a> = dyn FnMut(&File, &mut [u8], u64) -> io::Result<usize> + 'a;
+
 #[derive(Debug)]
 pub(crate) struct LocalFolder {
     root: PathBuf,
@@ -153,6 +156,35 @@ impl LocalFolder {
     }
 
     pub(crate) fn ranges(&self, object: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, Error> {
+        let mut read = |file: &File, bytes: &mut [u8], at| file.read_at(bytes, at);
+        self.ranges_by(&mut read, object, ranges)
+    }
+
+    /// As [`ranges`](Self::ranges), if the system has all of them in memory; `None` when it has not, or
+    /// cannot tell.
+    pub(crate) fn ranges_at_hand(
+        &self,
+        object: &str,
+        ranges: &[Range<u64>],
+    ) -> Result<Option<Vec<Bytes>>, Error> {
+        let mut must_wait = false;
+        let mut read = |file: &File, bytes: &mut [u8], at| {
+            let read = read_at_hand(file, bytes, at);
+            must_wait |= read.is_err();
+            read
+        };
+        match self.ranges_by(&mut read, object, ranges) {
+            Err(_) if must_wait => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
+    fn ranges_by(
+        &self,
+        read_at: &mut ReadAt<'_>,
+        object: &str,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>, Error> {
         let file = self.open_object(object)?;
         let mut out = vec![Bytes::new(); ranges.len()];
         for read in coalesce(ranges, GAP_BYTES_MAX) {
@@ -165,7 +197,7 @@ impl LocalFolder {
                 }
             }
             let mut bytes = vec![0; expected];
-            let filled = fill(&file, &mut bytes, read.range.start)
+            let filled = fill(read_at, &file, &mut bytes, read.range.start)
                 .map_err(|error| Error::failed(format!("reading object {object:?}"), &error))?;
             if filled < expected {
                 let size = self.file_size(object, &file)?;
@@ -297,10 +329,15 @@ fn short(object: &str, ranges: &[Range<u64>], members: &[usize], size: u64) -> E
 }
 
 /// Reads until the buffer is full or the file ends.
-fn fill(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+fn fill(
+    read_at: &mut ReadAt<'_>,
+    file: &File,
+    buffer: &mut [u8],
+    offset: u64,
+) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+        match read_at(file, &mut buffer[filled..], offset + filled as u64) {
             Ok(0) => break,
             Ok(more) => filled += more,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -308,6 +345,19 @@ fn fill(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         }
     }
     Ok(filled)
+}
+
+/// Reads what the system has in memory, at most so much as is asked for; an error when it has nothing.
+#[cfg(target_os = "linux")]
+fn read_at_hand(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut buffers = [io::IoSliceMut::new(buffer)];
+    let flags = rustix::io::ReadWriteFlags::NOWAIT;
+    Ok(rustix::io::preadv2(file, &mut buffers, offset, flags)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_at_hand(_: &File, _: &mut [u8], _: u64) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {

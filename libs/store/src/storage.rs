@@ -167,12 +167,25 @@ impl ObjectStorage {
             }
             Backend::Remote(remote) => remote.ranges(path, ranges).await,
         };
-        let bytes: usize = read.iter().flatten().map(Bytes::len).sum();
-        self.shared.reads.fetch_add(1, Ordering::Relaxed);
-        self.shared
-            .bytes_read
-            .fetch_add(bytes as u64, Ordering::Relaxed);
-        read
+        self.count_read(read)
+    }
+
+    /// As [`ranges`](Self::ranges), at once and by the thread that asks: `None` when that would have to wait
+    /// for a disk or a service.
+    ///
+    /// # Errors
+    /// As [`ranges`](Self::ranges).
+    pub fn ranges_at_hand(
+        &self,
+        path: &str,
+        ranges: &[Range<u64>],
+    ) -> Result<Option<Vec<Bytes>>, Error> {
+        check_path(path)?;
+        let Backend::Local(folder) = &self.shared.backend else {
+            return Ok(None);
+        };
+        let read = folder.ranges_at_hand(path, ranges).transpose();
+        read.map(|read| self.count_read(read)).transpose()
     }
 
     /// Reads one range of an object.
@@ -251,6 +264,15 @@ impl ObjectStorage {
             reads: shared.reads.load(Ordering::Relaxed),
             bytes_read: shared.bytes_read.load(Ordering::Relaxed),
         }
+    }
+
+    fn count_read(&self, read: Result<Vec<Bytes>, Error>) -> Result<Vec<Bytes>, Error> {
+        let bytes: usize = read.iter().flatten().map(Bytes::len).sum();
+        self.shared.reads.fetch_add(1, Ordering::Relaxed);
+        self.shared
+            .bytes_read
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+        read
     }
 
     fn count_write(&self, bytes: u64) {

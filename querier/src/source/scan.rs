@@ -57,6 +57,8 @@ pub(super) struct Scan<'a> {
     touched: Vec<OnceLock<HashSet<u32>>>,
     works: Vec<Work>,
     queue: Mutex<Queue>,
+    /// Whether the system had all in memory that was read so far, and so no reads are begun ahead.
+    at_hand: AtomicBool,
     /// Rows beyond this time are of no use to any sink.
     bound: AtomicI64,
     over: AtomicBool,
@@ -139,6 +141,7 @@ impl<'a> Scan<'a> {
             touched: Vec::new(),
             works: works(planned, heads, request.order),
             queue: Mutex::default(),
+            at_hand: AtomicBool::new(!source.backend.segments.storage().is_remote()),
             bound: AtomicI64::new(bound),
             over: AtomicBool::new(false),
             error: Mutex::new(None),

@@ -108,3 +108,27 @@ async fn calls_and_bytes_are_counted() {
     assert_eq!((counts.writes, counts.bytes_written), (1, 10));
     assert_eq!((counts.reads, counts.bytes_read), (1, 5));
 }
+
+#[tokio::test]
+async fn what_was_just_written_is_at_hand_and_a_service_has_nothing_at_hand() {
+    let folder = TempDir::new().unwrap();
+    let storage = open(&folder);
+    let bytes: Vec<u8> = (0..100_000u32).map(|n| (n % 251) as u8).collect();
+    let part = Bytes::from(bytes.clone());
+    storage.put("a", vec![part.clone()]).await.unwrap();
+    let ranges = [0..10, 90_000..100_000, 20..20, 5_000..70_000];
+    let read = storage.ranges_at_hand("a", &ranges).unwrap();
+    // Not every file system can tell.
+    if let Some(read) = read {
+        assert_eq!(read, storage.ranges("a", &ranges).await.unwrap());
+        assert_eq!(read[1], bytes[90_000..]);
+        assert_eq!(storage.counts().reads, 2);
+        let beyond = storage.ranges_at_hand("a", &[0..5, 99_990..100_001]);
+        assert!(matches!(beyond, Err(Error::Corrupt { .. })), "{beyond:?}");
+    }
+    let absent = storage.ranges_at_hand("b", &ranges);
+    assert!(matches!(absent, Err(Error::NotFound { .. })), "{absent:?}");
+    let service = ObjectStorage::in_memory();
+    service.put("a", vec![part]).await.unwrap();
+    assert_eq!(service.ranges_at_hand("a", &ranges).unwrap(), None);
+}

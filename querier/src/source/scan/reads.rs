@@ -31,7 +31,18 @@ pub(super) struct Group {
     pub(super) reading: Option<Reading>,
 }
 
-pub(super) type Reading = JoinHandle<Result<Vec<Bytes>, store::Error>>;
+type Begun = JoinHandle<Result<Vec<Bytes>, store::Error>>;
+
+/// What is to be read of a segment.
+pub(super) enum Reading {
+    /// It is under way.
+    Begun(Begun),
+    /// It is begun when it is wanted, as it most likely is at hand.
+    Later {
+        path: Arc<str>,
+        ranges: Vec<Range<u64>>,
+    },
+}
 
 /// Most chunks of a group: reading one by one, handing over between threads takes as long as decoding.
 const GROUP_CHUNKS_MAX: usize = 8;
@@ -46,6 +57,8 @@ impl Scan<'_> {
         // Whoever wants the newest few lines mostly has them after a chunk or two: begin with few
         // reads, and add one for each chunk that was not enough.
         let depth = match self.request.order {
+            // Nothing is gained by what is at hand sooner.
+            _ if self.at_hand.load(Ordering::Relaxed) => 1,
             ScanOrder::Any => reads_max,
             _ => (self.source.backend.workers * 2 + queue.done).min(reads_max),
         };
@@ -99,26 +112,28 @@ impl Scan<'_> {
         }
         group.works.end = first + group.parts.len();
         if !ranges.is_empty() {
-            let storage = self.source.backend.segments.storage().clone();
             let path = Arc::clone(&planned.meta.path);
-            let read = async move { storage.ranges(&path, &ranges).await };
-            group.reading = Some(self.source.backend.runtime.spawn(read));
+            group.reading = Some(match self.at_hand.load(Ordering::Relaxed) {
+                true => Reading::Later { path, ranges },
+                false => Reading::Begun(self.begin(path, ranges)),
+            });
         }
         group
+    }
+
+    fn begin(&self, path: Arc<str>, ranges: Vec<Range<u64>>) -> Begun {
+        let storage = self.source.backend.segments.storage().clone();
+        let read = async move { storage.ranges(&path, &ranges).await };
+        self.source.backend.runtime.spawn(read)
     }
 
     pub(super) fn finish_reading(&self, reading: Reading) -> Result<Vec<Bytes>, SourceError> {
         let clock = &self.source.backend.clock;
         let started = clock();
-        let read = self.source.wait(self.budget, async {
-            match reading.await {
-                Ok(read) => read.map_err(|error| storage_error(&error)),
-                Err(error) => match error.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    Err(_) => Err(BudgetError::Cancelled.into()),
-                },
-            }
-        });
+        let read = match reading {
+            Reading::Begun(reading) => self.wait_for(reading),
+            Reading::Later { path, ranges } => self.read_now(path, ranges),
+        };
         let nanos = u64::try_from(clock() - started).unwrap_or(0);
         self.source
             .tally
@@ -126,12 +141,38 @@ impl Scan<'_> {
             .fetch_add(nanos, Ordering::Relaxed);
         read
     }
+
+    /// Handing a read to another thread and back takes longer than to copy what the system has in
+    /// memory. When it has not, the reads that follow are begun ahead.
+    fn read_now(&self, path: Arc<str>, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>, SourceError> {
+        let storage = self.source.backend.segments.storage();
+        let read = storage.ranges_at_hand(&path, &ranges);
+        match read.map_err(|error| storage_error(&error))? {
+            Some(read) => Ok(read),
+            None => {
+                self.at_hand.store(false, Ordering::Relaxed);
+                self.wait_for(self.begin(path, ranges))
+            }
+        }
+    }
+
+    fn wait_for(&self, reading: Begun) -> Result<Vec<Bytes>, SourceError> {
+        self.source.wait(self.budget, async {
+            match reading.await {
+                Ok(read) => read.map_err(|error| storage_error(&error)),
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => Err(BudgetError::Cancelled.into()),
+                },
+            }
+        })
+    }
 }
 
 impl Queue {
     pub(super) fn abort(self) {
         for group in self.ahead {
-            if let Some(reading) = group.reading {
+            if let Some(Reading::Begun(reading)) = group.reading {
                 reading.abort();
             }
         }
