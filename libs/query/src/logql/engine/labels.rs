@@ -24,6 +24,9 @@ impl LabelSet {
             .into_iter()
             .map(|(name, value)| (name.into(), value.into()))
             .collect();
+        if pairs.is_empty() {
+            return LabelSet::default();
+        }
         pairs.sort_by(|a, b| a.0.cmp(&b.0));
         pairs.reverse();
         pairs.dedup_by(|a, b| a.0 == b.0);
@@ -41,6 +44,12 @@ impl LabelSet {
     /// All pairs, by name.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.pairs.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Whether these are the pairs, in order.
+    pub(super) fn is<'a>(&self, mut pairs: impl Iterator<Item = (&'a str, &'a str)>) -> bool {
+        let mut own = self.iter();
+        pairs.all(|pair| own.next() == Some(pair)) && own.next().is_none()
     }
 
     /// How many labels.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering as Memory};
 use hashbrown::{HashMap, HashSet};
 use model::{Flow, RowBlock, Timestamp};
 
-use super::super::pipeline::{RowLabels, Runner};
+use super::super::pipeline::Runner;
 use super::Direction;
 use super::labels::LabelSet;
 use super::log::{Plan, SortValue};
@@ -161,8 +161,9 @@ pub(super) struct LogSink<'q> {
     shared: &'q Shared,
     budget: &'q Budget,
     runner: Runner,
-    /// Labels of the entry kept last, which most likely are those of the next one.
+    /// Labels of the entry made last, which most likely are those of the next one.
     stream: LabelSet,
+    metadata: LabelSet,
     /// Streams of what was loaded.
     loaded: HashSet<LabelSet>,
     heap: BinaryHeap<Ranked<'q>>,
@@ -183,6 +184,7 @@ impl<'q> LogSink<'q> {
             budget,
             runner,
             stream: LabelSet::default(),
+            metadata: LabelSet::default(),
             loaded: HashSet::new(),
             heap: BinaryHeap::new(),
             firsts: HashMap::new(),
@@ -218,10 +220,13 @@ impl<'q> LogSink<'q> {
         let labels = output.labels;
         let entry = Entry {
             at,
-            stream: stream_labels(&labels, &mut self.stream),
-            metadata: LabelSet::new(labels.metadata()),
+            stream: same_or_new(|| labels.stream(), &mut self.stream),
+            metadata: same_or_new(|| labels.metadata(), &mut self.metadata),
             parsed: LabelSet::new(labels.parsed()),
-            line: String::from_utf8_lossy(output.line).into_owned(),
+            line: match std::str::from_utf8(output.line) {
+                Ok(text) => text.to_owned(),
+                Err(_) => String::from_utf8_lossy(output.line).into_owned(),
+            },
             distinct: output.distinct,
             sort: output.sort.iter().map(|v| SortValue::new(v)).collect(),
         };
@@ -310,10 +315,13 @@ impl ShareSink for LogSink<'_> {
     }
 }
 
-/// The stream's labels as the pipeline left them; `last` again if they are the same.
-fn stream_labels(labels: &RowLabels<'_>, last: &mut LabelSet) -> LabelSet {
-    if !labels.stream().eq(last.iter()) {
-        *last = LabelSet::new(labels.stream());
+/// The labels as a set; `last` again if they are the same.
+fn same_or_new<'a, I>(labels: impl Fn() -> I, last: &mut LabelSet) -> LabelSet
+where
+    I: Iterator<Item = (&'a str, &'a str)>,
+{
+    if !last.is(labels()) {
+        *last = LabelSet::new(labels());
     }
     last.clone()
 }

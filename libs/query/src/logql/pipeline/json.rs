@@ -2,7 +2,7 @@
 
 use super::json_scan::{JsonError, JsonValue, Scanner, unescape_into};
 use super::label_filter::Place;
-use super::names::sanitize_into;
+use super::names::{NameId, sanitize_into};
 use super::row::{Category, Row, StageError};
 
 /// Objects nested deeper than this are left out, so that the stack is bounded.
@@ -43,7 +43,7 @@ fn object(
     let mut first = true;
     while let Some((name, escaped)) = scanner.member(first).map_err(End::Wrong)? {
         first = false;
-        let plain_name = prefix == 0 && !escaped && is_label_name(name);
+        let outer = prefix == 0 && !escaped;
         match scanner.value().map_err(End::Wrong)? {
             JsonValue::Object(members) => {
                 push_name(key, name, escaped);
@@ -55,12 +55,16 @@ fn object(
                 }
             }
             value @ (JsonValue::Text(..) | JsonValue::Plain(_)) => {
-                match (plain_name, std::str::from_utf8(name)) {
-                    (true, Ok(name)) => set(row, name, value)?,
-                    _ => {
-                        push_name(key, name, escaped);
-                        set(row, key, value)?;
+                let plain = if outer { row.parsed_key(name) } else { None };
+                let id = plain.unwrap_or_else(|| {
+                    push_name(key, name, escaped);
+                    match key.is_empty() {
+                        true => None,
+                        false => row.parsed_name_of(key),
                     }
+                });
+                if let Some(id) = id {
+                    set(row, id, value)?;
                 }
             }
             JsonValue::Null | JsonValue::Array(_) => {}
@@ -70,13 +74,7 @@ fn object(
     Ok(())
 }
 
-fn set(row: &mut Row, name: &str, value: JsonValue<'_>) -> Result<(), End> {
-    if name.is_empty() {
-        return Ok(());
-    }
-    let Some(id) = row.parsed_name_of(name) else {
-        return Ok(());
-    };
+fn set(row: &mut Row, id: NameId, value: JsonValue<'_>) -> Result<(), End> {
     let start = row.text_mut().len();
     match value {
         JsonValue::Text(text, escaped) => unescape_into(row.text_mut(), text, escaped),
@@ -108,9 +106,4 @@ fn push_name(key: &mut String, name: &[u8], escaped: bool) {
         key.push('_');
     }
     sanitize_into(key, text, first);
-}
-
-fn is_label_name(name: &[u8]) -> bool {
-    name.first().is_some_and(|b| !b.is_ascii_digit())
-        && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
 }

@@ -133,10 +133,8 @@ pub(super) fn pairs(line: &[u8]) -> impl Iterator<Item = Option<(&[u8], &[u8])>>
 }
 
 fn label_of(row: &mut Row, raw: &[u8], key: &mut String) -> Option<NameId> {
-    let clean = raw.first().is_some_and(|b| !b.is_ascii_digit())
-        && raw.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_');
-    if clean && let Ok(name) = std::str::from_utf8(raw) {
-        return row.parsed_name_of(name);
+    if let Some(known) = row.parsed_key(raw) {
+        return known;
     }
     key.clear();
     push_key(key, raw);
@@ -282,7 +280,7 @@ impl<'a> Scanner<'a> {
 }
 
 fn is_valid_key(key: &[u8]) -> bool {
-    clean_text(key).is_some()
+    key.is_ascii() || clean_text(key).is_some()
 }
 
 /// Gives the parts of a text between quotes with its escapes resolved; false if an escape is

@@ -25,9 +25,11 @@ impl NameId {
 /// Numbers names in order of their first appearance.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
-    ids: HashMap<Box<str>, NameId>,
+    ids: HashMap<Box<[u8]>, NameId>,
     texts: Vec<Box<str>>,
     hashes: Vec<u64>,
+    /// Whether the text is [what keys become](sanitize_into).
+    clean: Vec<bool>,
     /// The id of name + `_extracted`, once somebody asked.
     extracted: Vec<Option<NameId>>,
     pinned: usize,
@@ -36,20 +38,28 @@ pub(super) struct Names {
 impl Names {
     /// The number of a name, known or not.
     pub(super) fn id(&mut self, name: &str) -> NameId {
-        if let Some(id) = self.ids.get(name) {
-            return *id;
+        if let Some(id) = self.find(name) {
+            return id;
         }
         let id = NameId(self.texts.len() as u32);
         self.texts.push(name.into());
         self.hashes.push(xxh3_64(name.as_bytes()));
+        self.clean.push(is_label_name(name.as_bytes()));
         self.extracted.push(None);
-        self.ids.insert(name.into(), id);
+        self.ids.insert(name.as_bytes().into(), id);
         id
     }
 
     /// The number of a name that was seen before.
     pub(super) fn find(&self, name: &str) -> Option<NameId> {
-        self.ids.get(name).copied()
+        self.ids.get(name.as_bytes()).copied()
+    }
+
+    /// The number of the name that a key becomes, if that is the key as it is and it was seen before: most
+    /// keys of most lines, which so need not be checked byte by byte.
+    pub(super) fn find_key(&self, key: &[u8]) -> Option<NameId> {
+        let id = *self.ids.get(key)?;
+        self.clean[id.index()].then_some(id)
     }
 
     /// The name.
@@ -86,6 +96,7 @@ impl Names {
         let pinned = self.pinned;
         self.texts.truncate(pinned);
         self.hashes.truncate(pinned);
+        self.clean.truncate(pinned);
         self.extracted.truncate(pinned);
         self.ids.retain(|_, id| (id.0 as usize) < pinned);
         for extracted in &mut self.extracted {
@@ -108,10 +119,19 @@ pub(super) fn sanitize_into(out: &mut String, key: &str, first: bool) {
     if first && key.as_bytes().first().is_some_and(u8::is_ascii_digit) {
         out.push('_');
     }
+    if key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return out.push_str(key);
+    }
     out.extend(key.chars().map(|c| match c {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '_' => c,
         _ => '_',
     }));
+}
+
+/// Whether a key becomes a label name as it is.
+pub(super) fn is_label_name(key: &[u8]) -> bool {
+    key.first().is_some_and(|b| !b.is_ascii_digit())
+        && key.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
 }
 
 #[cfg(test)]
@@ -133,6 +153,9 @@ mod tests {
         assert!(names.forget_if_many());
         assert_eq!(names.find("n1"), None);
         assert_eq!(names.find("app"), Some(app));
+        assert_eq!(names.find_key(b"app"), Some(app));
+        names.id("a.b");
+        assert_eq!((names.find_key(b"a.b"), names.find_key(b"x")), (None, None));
         let again = names.extracted(app);
         assert_eq!(names.text(again), "app_extracted");
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use model::Labels;
 
 use super::label_filter::{Condition, Place};
-use super::names::{NameId, Names};
+use super::names::{NameId, Names, is_label_name};
 
 /// `__error__`
 pub const ERROR_LABEL: &str = "__error__";
@@ -364,6 +364,15 @@ impl Row {
             None => self.names.id(name),
         };
         self.parsed_name(id)
+    }
+
+    /// As [`parsed_name_of`](Self::parsed_name_of), for a key as it stands in a line; `None` if it must
+    /// be made a name first.
+    pub(super) fn parsed_key(&mut self, key: &[u8]) -> Option<Option<NameId>> {
+        match self.names.find_key(key) {
+            Some(id) => Some(self.parsed_name(id)),
+            None => (self.hints.wanted.is_some() && is_label_name(key)).then_some(None),
+        }
     }
 
     /// Whether no parser can add anything that somebody wants.
