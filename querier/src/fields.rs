@@ -103,6 +103,7 @@ impl Detector {
                 lines: LineColumn::Bytes,
                 metadata: true,
             },
+            outcomes: None,
             order: ScanOrder::Any,
         }
     }

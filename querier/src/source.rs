@@ -10,6 +10,7 @@
 mod batches;
 mod contest;
 mod filters;
+mod head_outcomes;
 mod heads;
 mod hidden;
 mod patterns;
@@ -310,6 +311,9 @@ impl SnapshotSource {
         let mut planned = self.plan(&segments, &spec, request.order, budget, &mut stats)?;
         for Planned { plan, .. } in &mut planned {
             plan.retain(|chunk| !snapshot.hidden().hides_all(chunk, request.range));
+            if let Some(outcomes) = &request.outcomes {
+                plan.ask(outcomes);
+            }
         }
         let (sinks, scanned) = work(request, &planned, &heads, snapshot.hidden())?;
         stats.add(&scanned);

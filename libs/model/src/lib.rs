@@ -18,6 +18,7 @@ mod block;
 mod error;
 mod identity;
 mod labels;
+mod line_property;
 mod line_test;
 mod matcher;
 mod near;
@@ -30,6 +31,9 @@ pub use block::{Columns, Flow, LineColumn, LineRows, MetadataRows, RowBlock};
 pub use error::Kind;
 pub use identity::{BatchId, Digest, RecordIdentity, StreamId};
 pub use labels::{Labels, LabelsError, is_valid_label_name};
+pub use line_property::{
+    LineProperty, OUTCOMES_MAX, OutcomeSet, Outcomes, RecordTest, ValueBounds,
+};
 pub use line_test::{
     LineClause, LineFilter, LineMatcher, LineTest, STRETCH_BYTES_MAX, TextMatcher,
 };

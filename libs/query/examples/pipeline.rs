@@ -75,6 +75,7 @@ impl Text {
                 bytes: &bytes,
                 ends: &ends,
             },
+            outcomes: &[],
             metadata: None,
         };
         Ok(sink.push(&block)?)

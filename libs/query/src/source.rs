@@ -12,10 +12,11 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use model::{Columns, Flow, LineFilter, RowBlock, Selector, TimeRange, Timestamp};
+use model::{Columns, Flow, LineFilter, Outcomes, RowBlock, Selector, TimeRange, Timestamp};
 
 /// What one scan must deliver: every record of the tenant (which the source knows) that matches
-/// selector, range and line filter, each exactly once.
+/// selector, range and line filter, each exactly once. Records that the test of its outcomes finds of
+/// no use may be left out.
 #[derive(Clone, Debug)]
 pub struct ScanRequest {
     /// Streams.
@@ -26,6 +27,8 @@ pub struct ScanRequest {
     pub line_filter: LineFilter,
     /// What the sinks will look at.
     pub columns: Columns,
+    /// What is asked about a property of lines: beside or instead of the lines themselves.
+    pub outcomes: Option<Outcomes>,
     /// Whether, and from which end, the sinks may stop early.
     pub order: ScanOrder,
 }

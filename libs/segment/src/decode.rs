@@ -5,6 +5,7 @@ pub(crate) mod by_template;
 pub(crate) mod line_buffer;
 pub(crate) mod lines;
 mod open_chunk;
+mod outcomes;
 pub(crate) mod rebuild;
 pub(crate) mod recipes;
 mod select;
@@ -21,12 +22,13 @@ use crate::decode::blocks::{Blocks, Parts};
 use crate::decode::line_buffer::LineBuffer;
 use crate::decode::lines::LineIndex;
 use crate::decode::open_chunk::OpenChunk;
+use crate::decode::outcomes::OutcomeTable;
 use crate::decode::rebuild::Lengths;
 use crate::decode::recipes::Recipes;
 use crate::decode::select::{Filter, Selection};
 use crate::decode::undecided::{Known, Needed, Reach, look_into_values, look_into_variables};
 use crate::decode::values::ValueHits;
-use crate::format::TEXTS;
+use crate::format::{Block, TEXTS};
 use crate::patterns::{PatternFinder, Patterns};
 use crate::plan::{Plan, PlannedChunk, Wanted};
 use crate::search::Verdict;
@@ -55,6 +57,7 @@ struct Buffers {
     out: Output,
     patterns: Patterns,
     finder: PatternFinder,
+    outcomes: OutcomeTable,
 }
 
 /// Columns of one block that is given to the sink.
@@ -197,6 +200,7 @@ impl Plan {
             known: Known::default(),
             given: self.given(chunk, wanted),
             wanted,
+            outcomes: self.outcomes.as_deref(),
         };
         let range = self.wanted_times(wanted.columns, useful);
         let rows_processed = open.count(chunk, range)?;
@@ -205,9 +209,8 @@ impl Plan {
         }
         hits.begin(entry.templates.len());
         if let Some(verdicts) = &mut verdicts {
-            let has_text = TEXTS
-                .iter()
-                .all(|text| needs[*text as usize] || entry.range(*text).is_empty());
+            let is_read = |text: &Block| needs[*text as usize] || entry.range(*text).is_empty();
+            let has_text = TEXTS.iter().all(is_read);
             self.look(chunk, verdicts, has_text, &mut open, hits)?;
         }
         let Some(filtered) = tells_apart(verdicts.as_deref()) else {

@@ -12,6 +12,7 @@ mod footer;
 mod format;
 mod merge;
 mod metadata;
+mod outcomes;
 mod patterns;
 mod plan;
 mod search;

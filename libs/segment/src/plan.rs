@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::Timestamp;
-use model::{Columns, Labels, LineColumn, LineFilter, Selector, StreamId, TenantId, TimeRange};
+use model::{Columns, Labels, LineColumn, LineFilter, Outcomes, Selector, StreamId};
+use model::{TenantId, TimeRange};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::error::Damage;
 use crate::footer::ChunkEntry;
 use crate::format::{BLOCKS, Block, CHECKSUM_BYTES, TEXTS};
+use crate::outcomes::{LineOutcomes, OfTemplate};
 use crate::patterns;
 use crate::search::{Refuted, Search, Verdict};
 use crate::{Error, Segment};
@@ -39,6 +41,8 @@ pub struct Wanted {
     /// Instead of the bytes of a line, its pattern: see [`PatternFinder`](crate::PatternFinder).
     /// That mostly takes the dictionary of templates and no text.
     pub patterns: bool,
+    /// Whether blocks have the outcomes of lines that the plan was [asked](Plan::ask) for.
+    pub outcomes: bool,
     /// How the rows of a stream are handed out.
     pub pieces: Pieces,
 }
@@ -61,6 +65,7 @@ pub struct Plan {
     pub(crate) segment: Segment,
     pub(crate) range: TimeRange,
     pub(crate) search: Option<Arc<Search>>,
+    pub(crate) outcomes: Option<Arc<LineOutcomes>>,
     chunks: Vec<PlannedChunk>,
     skipped: usize,
     asked: filters::Asked,
@@ -130,6 +135,7 @@ impl Plan {
         let mut plan = Plan {
             range: spec.range,
             search,
+            outcomes: None,
             chunks,
             skipped: 0,
             asked: filters::Asked::default(),
@@ -158,10 +164,18 @@ impl Plan {
             segment: self.segment.clone(),
             range: self.range,
             search: self.search.clone(),
+            outcomes: self.outcomes.clone(),
             chunks: taken,
             skipped: 0,
             asked: self.asked.clone(),
         }
+    }
+
+    /// Asks about a property of lines: rows that its test finds of no use are left out from now on.
+    pub fn ask(&mut self, outcomes: &Outcomes) {
+        let templates = &self.segment.footer().templates;
+        let outcomes = LineOutcomes::new(outcomes.clone(), templates);
+        self.outcomes = Some(Arc::new(outcomes));
     }
 
     /// Chunks of the tenant that need not be looked at.
@@ -208,17 +222,20 @@ impl Plan {
             true => self.open_texts(chunk, verdicts),
             false => 0,
         };
+        let outcomes = self.outcome_texts(chunk, wanted, verdicts);
         let filtered = verdicts.iter().any(|verdict| *verdict != Verdict::All);
         let cut = |stream: &PlannedStream| !self.range.covers(stream.first, stream.last);
         let mut needs = [false; BLOCKS.len()];
-        needs[Block::Templates as usize] = filtered || columns.lines != LineColumn::None;
+        needs[Block::Templates as usize] =
+            filtered || columns.lines != LineColumn::None || outcomes.is_some();
+        let outcomes = outcomes.unwrap_or(0);
         needs[Block::Timestamps as usize] = columns.timestamps || chunk.streams.iter().any(cut);
         for block in [Block::Lengths, Block::Indices] {
-            needs[block as usize] = open || self.needs_variables(chunk, wanted);
+            needs[block as usize] = open || outcomes != 0 || self.needs_variables(chunk, wanted);
         }
         let by_line = columns.lines == LineColumn::Bytes && self.needs_variables(chunk, wanted);
         for (class, block) in TEXTS.into_iter().enumerate() {
-            needs[block as usize] = class < texts || by_line;
+            needs[block as usize] = class < texts || by_line || outcomes >> class & 1 == 1;
         }
         needs[Block::Metadata as usize] = columns.metadata;
         for (block, needed) in BLOCKS.iter().zip(&mut needs) {
@@ -240,6 +257,29 @@ impl Plan {
         class.map_or(TEXTS.len(), |class| class + 1)
     }
 
+    /// The classes of text that tell outcomes (a bit for each); `None` if nobody asks.
+    fn outcome_texts(
+        &self,
+        chunk: &PlannedChunk,
+        wanted: &Wanted,
+        verdicts: &[Verdict],
+    ) -> Option<u8> {
+        let outcomes = self.outcomes.as_ref()?;
+        if !wanted.outcomes && outcomes.asked.test.is_none() {
+            return None;
+        }
+        let templates = self.entry(chunk).templates.iter().enumerate();
+        let passing = templates.filter(|(at, _)| verdicts.get(*at) != Some(&Verdict::No));
+        let known = &self.segment.footer().templates;
+        let texts = passing.map(
+            |(_, template)| match outcomes.of_template(known, *template) {
+                OfTemplate::Same(_) => 0,
+                OfTemplate::Open(texts) => texts,
+            },
+        );
+        Some(texts.fold(0, |all, texts| all | texts))
+    }
+
     /// Whether rows can be told apart by more than their templates; patterns are the templates'
     /// own, but for lines that are stored whole.
     pub(crate) fn needs_variables(&self, chunk: &PlannedChunk, wanted: &Wanted) -> bool {
@@ -259,6 +299,7 @@ impl Plan {
         Wanted {
             columns,
             patterns: false,
+            outcomes: false,
             pieces: Pieces::Whole,
         }
     }

@@ -46,9 +46,9 @@ const MASKS: [u64; 256] = {
 };
 
 /// Bits of [`MASKS`] of digits and `_`.
-const NUMBER_MASK: u64 = 3 << 52;
+pub(crate) const NUMBER_MASK: u64 = 3 << 52;
 /// And of `a-f` and `A-F`.
-const HEX_MASK: u64 = NUMBER_MASK | 0x3f | 0x3f << 26;
+pub(crate) const HEX_MASK: u64 = NUMBER_MASK | 0x3f | 0x3f << 26;
 
 /// Bits of [`MASKS`] of digits; and of `a-f`; of all letters and digits.
 const DIGIT_MASK: u64 = 1 << 52;

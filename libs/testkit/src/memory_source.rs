@@ -130,7 +130,8 @@ impl MemorySource {
         for record in &self.records {
             let wanted = request.range.contains(record.timestamp)
                 && request.selector.is_match(&record.labels)
-                && request.line_filter.is_match(&record.line);
+                && request.line_filter.is_match(&record.line)
+                && is_of_use(record, request);
             if wanted && seen.insert((&record.labels, identity(record))) {
                 streams.entry(&record.labels).or_default().push(record);
             }
@@ -177,6 +178,18 @@ fn identity(record: &MemoryRecord) -> RecordIdentity {
     RecordIdentity::of(record.timestamp, &record.line, pairs)
 }
 
+/// As far as the outcome of its line tells.
+fn is_of_use(record: &MemoryRecord, request: &ScanRequest) -> bool {
+    let outcomes = request.outcomes.as_ref();
+    let Some((of, test)) = outcomes.and_then(|of| Some((of, of.test.as_ref()?))) else {
+        return true;
+    };
+    let pairs = record.metadata.iter();
+    let pairs: Vec<(&str, &str)> = pairs.map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let useful = test.useful(&record.labels, &pairs);
+    useful.has(of.property.of_line(&record.line))
+}
+
 /// A block in the form in which sinks take it; holds only the columns asked for.
 struct Block {
     timestamps: Vec<Timestamp>,
@@ -184,24 +197,34 @@ struct Block {
     ends: Vec<u32>,
     lengths: Vec<u32>,
     row_ends: Vec<u32>,
+    outcomes: Vec<u8>,
 }
 
 fn push<K: Sink>(
     sink: &mut K,
     rows: &[&MemoryRecord],
-    columns: Columns,
+    request: &ScanRequest,
 ) -> Result<Flow, SourceError> {
+    let columns: Columns = request.columns;
     let mut block = Block {
         timestamps: Vec::new(),
         bytes: Vec::new(),
         ends: Vec::new(),
         lengths: Vec::new(),
         row_ends: Vec::new(),
+        outcomes: Vec::new(),
     };
+    let outcomes = request.outcomes.as_ref().filter(|of| {
+        let is_asked = of.property.is_asked(&rows[0].labels);
+        of.wanted && is_asked && columns.lines != LineColumn::Bytes
+    });
     let mut pairs: Vec<(&str, &str)> = Vec::new();
     for row in rows {
         if columns.timestamps {
             block.timestamps.push(row.timestamp);
+        }
+        if let Some(of) = outcomes {
+            block.outcomes.push(of.property.of_line(&row.line));
         }
         block.lengths.push(row.line.len() as u32);
         block.bytes.extend_from_slice(&row.line);
@@ -223,6 +246,7 @@ fn push<K: Sink>(
                 ends: &block.ends,
             },
         },
+        outcomes: &block.outcomes,
         metadata: has_metadata.then_some(MetadataRows {
             row_ends: &block.row_ends,
             pairs: &pairs,
@@ -267,7 +291,7 @@ impl Source for MemorySource {
             stats.rows_processed += rows.len() as u64;
             stats.rows_matched += rows.len() as u64;
             stats.bytes_processed += rows.iter().map(|row| row.line.len() as u64).sum::<u64>();
-            *flow = push(sink, &rows, request.columns)?;
+            *flow = push(sink, &rows, request)?;
         }
         Ok((sinks.into_iter().map(|(sink, _)| sink).collect(), stats))
     }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use query::{Budget, BudgetError, ScanOrder, ScanRequest, ScanStats, Sink};
 
 use super::contest::Contested;
+use super::head_outcomes::{HeadOutcomes, Useful};
 use super::hidden::{Hidden, HiddenTest};
 use super::rows::{Picked, PickedMetadata};
 use super::search::LineSearch;
@@ -296,6 +297,8 @@ impl Delivery<'_> {
         sink: &mut K,
     ) -> Result<Flow, BudgetError> {
         let columns = self.request.columns;
+        let outcomes = self.request.outcomes.as_ref();
+        let outcomes = outcomes.map(|asked| HeadOutcomes::new(asked, &stream.labels));
         let mut rest = rows;
         while !rest.is_empty() {
             self.picked.clear();
@@ -314,7 +317,17 @@ impl Delivery<'_> {
                     self.stats.duplicates += 1;
                     continue;
                 }
+                let outcome = match &outcomes {
+                    None => None,
+                    Some(outcomes) => match outcomes.of(row) {
+                        Useful::No => continue,
+                        Useful::Yes(outcome) => outcome,
+                    },
+                };
                 self.picked.push(columns, place.timestamp, row.line());
+                if let Some(outcome) = outcome {
+                    self.picked.push_outcome(outcome);
+                }
                 if columns.metadata {
                     metadata.push_row(row);
                 }

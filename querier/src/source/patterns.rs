@@ -54,6 +54,7 @@ impl SnapshotSource {
                 lines: LineColumn::Bytes,
                 metadata: true,
             },
+            outcomes: None,
             order: ScanOrder::Any,
         };
         let step = step.max(1);

@@ -13,6 +13,7 @@ pub(super) struct Picked {
     lines: Vec<u8>,
     line_ends: Vec<u32>,
     lengths: Vec<u32>,
+    outcomes: Vec<u8>,
 }
 
 /// Memory for blocks of which rows are left out, and how many rows those are.
@@ -54,6 +55,7 @@ impl Picked {
         self.lines.clear();
         self.line_ends.clear();
         self.lengths.clear();
+        self.outcomes.clear();
     }
 
     /// Adds one row.
@@ -70,6 +72,11 @@ impl Picked {
                 self.line_ends.push(self.lines.len() as u32);
             }
         }
+    }
+
+    /// Adds the outcome of the line of the row added last.
+    pub(super) fn push_outcome(&mut self, outcome: u8) {
+        self.outcomes.push(outcome);
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -100,6 +107,7 @@ impl Picked {
                     ends: &self.line_ends,
                 },
             },
+            outcomes: &self.outcomes,
             metadata: metadata.rows(),
         }
     }
@@ -154,6 +162,7 @@ pub(super) fn project<'a>(
             &[]
         },
         lines,
+        outcomes: block.outcomes,
         metadata: block.metadata.filter(|_| columns.metadata),
     }
 }

@@ -294,6 +294,7 @@ impl<'a> Scan<'a> {
                 false => self.request.columns,
             },
             patterns: self.form == Form::Patterns && !sifts,
+            outcomes: self.request.outcomes.as_ref().is_some_and(|of| of.wanted),
             pieces: match self.request.order {
                 ScanOrder::Any => Pieces::Whole,
                 ScanOrder::Backward => Pieces::FromEnd,

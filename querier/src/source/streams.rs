@@ -239,6 +239,7 @@ impl SnapshotSource {
                 lines: LineColumn::Lengths,
                 metadata: true,
             },
+            outcomes: None,
             order: ScanOrder::Any,
         };
         let new_sink = || Steps {
@@ -351,6 +352,7 @@ fn counting(selector: &Selector, range: TimeRange, wanted: Wanted) -> ScanReques
             },
             metadata: sizes,
         },
+        outcomes: None,
         order: ScanOrder::Any,
     }
 }

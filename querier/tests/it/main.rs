@@ -5,6 +5,7 @@
 mod context;
 mod deletes;
 mod fields;
+mod levels;
 mod limits;
 mod live;
 mod once;

@@ -41,6 +41,7 @@ impl Source for Naive {
                     bytes: record.line.as_bytes(),
                     ends: &[record.line.len() as u32],
                 },
+                outcomes: &[],
                 metadata: Some(MetadataRows {
                     row_ends: &[pairs.len() as u32],
                     pairs: &pairs,

@@ -44,7 +44,7 @@ mod unwrap;
 
 use std::sync::Arc;
 
-use model::{Kind, LineColumn, LineFilter};
+use model::{Kind, LineColumn, LineFilter, Outcomes};
 
 use self::label_filter::{Condition, Place};
 use self::names::{NameId, Names, without_suffix};
@@ -227,25 +227,35 @@ impl Pipeline {
     /// itself; if it looks at the line or its length and [`changes_line`](Self::changes_line), it
     /// needs bytes.
     pub fn columns(&self, need: &LabelNeed) -> (LineColumn, bool) {
+        let (lines, metadata, outcomes) = self.columns_beside_level(need);
+        match outcomes {
+            Some(_) => (LineColumn::Bytes, metadata),
+            None => (lines, metadata),
+        }
+    }
+
+    /// As [`columns`](Self::columns), but lines are not needed for their level: what is asked about
+    /// that instead, if anything is.
+    pub fn columns_beside_level(&self, need: &LabelNeed) -> (LineColumn, bool, Option<Outcomes>) {
         let (reads, hints) = self.plan(need, &mut self.inner.names.clone());
         let parses = hints.wanted.as_ref().is_none_or(|w| !w.is_empty());
-        let lines = self.needs_level(&reads)
-            || self
-                .inner
-                .steps
-                .iter()
-                .any(|step| step.reads_line() || (parses && step.is_parser()));
+        let mut steps = self.inner.steps.iter();
+        let lines = match steps.any(|step| step.reads_line() || (parses && step.is_parser())) {
+            true => LineColumn::Bytes,
+            false => LineColumn::None,
+        };
         let metadata = match &reads {
             None => true,
             Some(names) => names
                 .iter()
                 .any(|name| !self.inner.guaranteed.iter().any(|known| known == name)),
         };
-        let lines = match lines {
-            true => LineColumn::Bytes,
-            false => LineColumn::None,
-        };
-        (lines, metadata)
+        let outcomes = self.needs_level(&reads).then(|| Outcomes {
+            property: level::property(),
+            wanted: lines != LineColumn::Bytes,
+            test: level::test(&self.inner.steps, &self.inner.names),
+        });
+        (lines, metadata, outcomes)
     }
 
     /// A worker's memory, for a consumer with this need, which is also the grouping of

@@ -16,6 +16,7 @@ use crate::decode::undecided::{Known, Needed};
 use crate::decode::{Buffers, ChunkStats, Output, Selected};
 use crate::format::Block;
 use crate::metadata::MetadataColumns;
+use crate::outcomes::LineOutcomes;
 use crate::patterns::{PatternFinder, Patterns};
 use crate::plan::{Pieces, PlannedChunk, PlannedStream, Wanted};
 
@@ -45,6 +46,8 @@ pub(crate) struct OpenChunk<'a> {
     /// What is needed once a row is to be given.
     pub(super) given: Needed,
     pub(super) wanted: &'a Wanted,
+    /// What the plan was asked about lines.
+    pub(super) outcomes: Option<&'a LineOutcomes>,
 }
 
 /// The columns of a chunk that rows are given of.
@@ -114,6 +117,15 @@ impl OpenChunk<'_> {
         })
     }
 
+    /// Whether blocks only say how many rows there are.
+    fn gives_counts(&self) -> bool {
+        let columns = self.wanted.columns;
+        !columns.timestamps
+            && self.outcomes.is_none()
+            && columns.lines == LineColumn::None
+            && (!columns.metadata || self.parts.chunk.range(Block::Metadata).is_empty())
+    }
+
     /// Gives the selected rows of each stream to the sink.
     pub(super) fn give(
         &mut self,
@@ -129,15 +141,15 @@ impl OpenChunk<'_> {
             out,
             patterns,
             finder,
+            outcomes,
         } = buffers;
+        outcomes.begin();
         if self.wanted.patterns {
             let templates = &self.parts.segment.footer().templates;
             patterns.fill(&self.parts.chunk.templates, templates);
         }
         let columns = self.wanted.columns;
-        let counts = !columns.timestamps
-            && columns.lines == LineColumn::None
-            && (!columns.metadata || self.parts.chunk.range(Block::Metadata).is_empty());
+        let counts = self.gives_counts();
         out.has_lengths = false;
         let mut stats = ChunkStats::default();
         for stream in &chunk.streams {
@@ -145,7 +157,7 @@ impl OpenChunk<'_> {
             while !rest.is_empty() {
                 let piece = take_piece(&mut rest, self.wanted.pieces);
                 stats.rows_processed += piece.len() as u64;
-                let selected = match &filter {
+                let mut selected = match &filter {
                     None => Selected::Range(piece),
                     Some(filter) if counts => {
                         Selected::Count(selection.count(&self.lines(), piece, filter))
@@ -155,6 +167,12 @@ impl OpenChunk<'_> {
                         Selected::List(selection.rows())
                     }
                 };
+                if let Some(asked) = self.outcomes
+                    && selected.len() > 0
+                    && self.sort_out(asked, stream, &selected, outcomes)?
+                {
+                    selected = Selected::List(outcomes.useful());
+                }
                 if selected.len() == 0 {
                     continue;
                 }
@@ -167,7 +185,7 @@ impl OpenChunk<'_> {
                 if decoded.wanted.patterns {
                     decoded.append_patterns(&selected, patterns, finder, line, out);
                 }
-                if decoded.emit(stream, &selected, out, sink) == Flow::Stop {
+                if decoded.emit(stream, &selected, outcomes.outcomes(), out, sink) == Flow::Stop {
                     stats.stopped = true;
                     return Ok(stats);
                 }
@@ -214,6 +232,7 @@ impl Decoded<'_> {
         &self,
         stream: &PlannedStream,
         selected: &Selected<'_>,
+        outcomes: &[u8],
         out: &mut Output,
         sink: &mut dyn FnMut(&RowBlock<'_>) -> Flow,
     ) -> Flow {
@@ -267,6 +286,10 @@ impl Decoded<'_> {
                     },
                     ends: &out.ends,
                 },
+            },
+            outcomes: match self.wanted.outcomes {
+                true => outcomes,
+                false => &[],
             },
             metadata: (!pairs.is_empty()).then_some(MetadataRows {
                 row_ends: &out.row_ends,

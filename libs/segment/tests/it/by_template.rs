@@ -83,6 +83,7 @@ fn scan_by_template(object: &Object, range: TimeRange, line_filter: &LineFilter)
     let wanted = Wanted {
         columns: ALL,
         patterns: false,
+        outcomes: false,
         pieces: Pieces::Whole,
     };
     let mut scratch = Scratch::default();

@@ -6,6 +6,7 @@ mod damage;
 mod filters;
 mod golden;
 mod merge;
+mod outcomes;
 mod round_trip;
 mod search;
 mod shapes;

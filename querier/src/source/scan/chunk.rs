@@ -133,6 +133,9 @@ impl Scan<'_> {
         let mut metadata = PickedMetadata::default();
         for row in kept {
             picked.push(columns, times[row], block.lines.line(row));
+            if let Some(outcome) = block.outcomes.get(row) {
+                picked.push_outcome(*outcome);
+            }
             if let Some(rows) = block.metadata.filter(|_| columns.metadata) {
                 metadata.push(rows.row(row).iter().copied());
             }

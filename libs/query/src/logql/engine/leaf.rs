@@ -79,22 +79,34 @@ impl Leaf {
         timestamps: bool,
         lines: LineColumn,
     ) -> ScanRequest {
-        let (needed, metadata) = self.pipeline.columns(&self.need);
+        let (needed, metadata, mut outcomes) = self.pipeline.columns_beside_level(&self.need);
         let shown = match lines {
             LineColumn::Lengths if self.pipeline.changes_line() => LineColumn::Bytes,
             lines => lines,
         };
+        let lines = needed.max(shown);
+        if let Some(outcomes) = &mut outcomes {
+            outcomes.wanted &= lines != LineColumn::Bytes;
+        }
         ScanRequest {
             selector: self.selector.clone(),
             range,
             line_filter: self.pipeline.pushed_line_filter(),
             columns: Columns {
                 timestamps: timestamps || self.reads_time,
-                lines: needed.max(shown),
+                lines,
                 metadata,
             },
+            outcomes: outcomes.filter(|outcomes| outcomes.wanted || outcomes.test.is_some()),
             order: ScanOrder::Any,
         }
+    }
+
+    /// Whether rows of one stream without metadata that have the same outcome also have the same
+    /// labels, and all pass or none does.
+    pub(super) fn is_of_outcomes(&self, request: &ScanRequest) -> bool {
+        let wanted = request.outcomes.as_ref().is_some_and(|of| of.wanted);
+        wanted && !self.reads_time
     }
 
     /// A worker's memory; what takes long on a row ends with the budget.

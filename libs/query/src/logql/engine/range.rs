@@ -252,6 +252,7 @@ impl Job<'_> {
             windows,
             value,
             filters_only: leaf.filters_only(),
+            by_outcome: value != Value::Unwrapped && leaf.is_of_outcomes(&request),
         };
         Ok(RangeScan {
             leaf,

@@ -1,3 +1,5 @@
+mod by_outcome;
+
 use model::{Flow, LineRows, RowBlock, Timestamp};
 
 use super::super::pipeline::{ERROR_LABEL, LabelPairs, PRESERVE_ERROR_LABEL, Runner, SeriesId};
@@ -27,6 +29,9 @@ pub(super) struct RangePlan {
     pub(super) value: Value,
     /// Rows without metadata all have their stream's labels and pass.
     pub(super) filters_only: bool,
+    /// Rows of a stream without metadata that have the same outcome have the same labels, and all
+    /// pass or none does; and they are only counted.
+    pub(super) by_outcome: bool,
 }
 
 /// Files the rows of one worker.
@@ -141,9 +146,11 @@ impl<'q, L: Lane> RangeSink<'q, L> {
     fn row(&mut self, block: &RowBlock<'_>, row: usize, at: Timestamp, bucket: usize) {
         let metadata = block.metadata.map_or(&[][..], |m| m.row(row));
         let line = block.lines.line(row);
-        let Some(sample) = self.runner.sample(at, line, metadata) else {
-            return;
+        let sample = match block.outcomes.get(row) {
+            Some(outcome) => self.runner.sample_of_outcome(at, *outcome, metadata),
+            None => self.runner.sample(at, line, metadata),
         };
+        let Some(sample) = sample else { return };
         let value = match (self.plan.value, &block.lines) {
             (Value::None, _) => 0.0,
             (Value::Unwrapped, _) => sample.value.unwrap_or(0.0),
@@ -161,7 +168,8 @@ impl<'q, L: Lane> RangeSink<'q, L> {
         if let Some(id) = self.runner.stream_series() {
             return Some(id);
         }
-        if !self.plan.filters_only || block.metadata.is_some() {
+        let is_of_stream = self.plan.by_outcome && !self.runner.looks_at_outcomes();
+        if !self.plan.filters_only && !is_of_stream || block.metadata.is_some() {
             return None;
         }
         let at = block.timestamps.first().copied().unwrap_or(0);
@@ -272,6 +280,7 @@ impl<L: Lane> Sink for RangeSink<'_, L> {
         self.runner.stream(block.labels);
         match self.series_of_block(block) {
             Some(series) => self.block_of_one_series(block, series),
+            None if self.is_by_outcome(block) => self.block_by_outcome(block),
             None => self.block_by_row(block),
         }
         let grown = std::mem::take(&mut self.uncharged) as u64;
@@ -331,6 +340,7 @@ mod tests {
             windows: Windows::new(&Steps::new(0, 10, 0), 10, 0),
             value: Value::None,
             filters_only: true,
+            by_outcome: false,
         };
         let mut out = Writer::default();
         out.option(None::<()>, |_, ()| ());

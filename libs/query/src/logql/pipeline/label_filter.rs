@@ -184,6 +184,22 @@ impl Condition {
         }
     }
 
+    /// Whether it is known that no row passes of which this label has this value.
+    pub(super) fn refutes(&self, label: NameId, value: &str) -> bool {
+        match self {
+            Condition::Text(text) => {
+                text.place == Place::Label(label) && !text.matcher.is_match(value)
+            }
+            Condition::And(a, b) => deep(|| a.refutes(label, value) || b.refutes(label, value)),
+            Condition::Or(a, b) => deep(|| a.refutes(label, value) && b.refutes(label, value)),
+            Condition::Always
+            | Condition::Number(..)
+            | Condition::Duration(..)
+            | Condition::Bytes(..)
+            | Condition::Ip(..) => false,
+        }
+    }
+
     /// The one label that it looks at; `None` if there are two conditions or it passes always.
     pub(super) fn only_place(&self) -> Option<Place> {
         match self {

@@ -4,16 +4,41 @@
 //! OpenTelemetry's number, fields of the line (JSON or logfmt), words of the line. Labels and
 //! metadata may say anything; lines that name no known level give `unknown`.
 
+mod classes;
+mod test;
+
 use model::Labels;
 
 use super::json_scan::{JsonValue, Scanner};
 use super::logfmt;
+
+pub(super) use classes::property;
+pub(super) use test::test;
 
 /// The label under which the level is shown.
 pub const DETECTED_LEVEL: &str = "detected_level";
 
 /// The metadata in which OpenTelemetry's number is kept.
 const SEVERITY_NUMBER: &str = "severity_number";
+
+/// All levels that lines have.
+pub(super) const LEVELS: [&str; 8] = [
+    "trace", "debug", "info", "warn", "error", "critical", "fatal", UNKNOWN,
+];
+
+/// The level of what tells none.
+const UNKNOWN: &str = "unknown";
+
+/// Usual spellings of levels in lower case, with the level they stand for.
+const SPELLINGS: [(&[&str], &str); 7] = [
+    (&["trace", "trc"], "trace"),
+    (&["debug", "dbg"], "debug"),
+    (&["info", "inf", "information"], "info"),
+    (&["warn", "wrn", "warning"], "warn"),
+    (&["error", "err"], "error"),
+    (&["critical"], "critical"),
+    (&["fatal"], "fatal"),
+];
 
 /// Names of labels, metadata and fields that hold a level, most telling first.
 const FIELDS: [&str; 14] = [
@@ -90,19 +115,33 @@ pub fn of_labels(labels: &Labels) -> Option<&str> {
     value.map(normalise)
 }
 
+/// Whether the level of a record of such a stream may be that of its line.
+fn is_asked_of_line(labels: &Labels) -> bool {
+    labels.get(DETECTED_LEVEL).is_none() && of_labels(labels).is_none()
+}
+
 /// The level of a record whose stream tells none.
 pub fn of_record<'a>(line: &[u8], metadata: &[(&str, &'a str)]) -> &'a str {
+    of_metadata(metadata).unwrap_or_else(|| of_line(line))
+}
+
+/// As [`of_record`], when only the place of the line's level among [`LEVELS`] is known.
+pub(super) fn of_outcome<'a>(outcome: u8, metadata: &[(&str, &'a str)]) -> &'a str {
+    let level = LEVELS.get(usize::from(outcome)).copied();
+    of_metadata(metadata).unwrap_or(level.unwrap_or(UNKNOWN))
+}
+
+/// The level that structured metadata tells, when the stream tells none.
+pub(super) fn of_metadata<'a>(metadata: &[(&str, &'a str)]) -> Option<&'a str> {
     let told = |name: &str| {
         let found = metadata.iter().find(|(key, _)| *key == name);
         found.map(|(_, value)| *value)
     };
     if let Some(value) = FIELDS.iter().find_map(|name| told(name)) {
-        return normalise(value);
+        return Some(normalise(value));
     }
-    match told(SEVERITY_NUMBER).filter(|number| !number.is_empty()) {
-        Some(number) => of_number(number),
-        None => of_line(line),
-    }
+    let number = told(SEVERITY_NUMBER).filter(|number| !number.is_empty());
+    number.map(of_number)
 }
 
 /// A level in the spelling that is shown; a text that names none stays as it is.
@@ -113,14 +152,14 @@ pub fn normalise(value: &str) -> &str {
 fn of_number(number: &str) -> &'static str {
     match number.parse::<i64>() {
         Err(_) => "info",
-        Ok(0) => "unknown",
+        Ok(0) => UNKNOWN,
         Ok(..=4) => "trace",
         Ok(..=8) => "debug",
         Ok(..=12) => "info",
         Ok(..=16) => "warn",
         Ok(..=20) => "error",
         Ok(..=24) => "fatal",
-        Ok(_) => "unknown",
+        Ok(_) => UNKNOWN,
     }
 }
 
@@ -217,7 +256,7 @@ fn word_level(line: &[u8]) -> &'static str {
         }
         before = BEFORE[usize::from(*byte)];
     }
-    "unknown"
+    UNKNOWN
 }
 
 fn word_at(text: &[u8]) -> Option<&'static str> {
@@ -233,16 +272,7 @@ fn word_at(text: &[u8]) -> Option<&'static str> {
 
 /// The level that a text names in one of its usual spellings.
 fn known(value: &[u8]) -> Option<&'static str> {
-    let names: [(&[&str], &'static str); 7] = [
-        (&["trace", "trc"], "trace"),
-        (&["debug", "dbg"], "debug"),
-        (&["info", "inf", "information"], "info"),
-        (&["warn", "wrn", "warning"], "warn"),
-        (&["error", "err"], "error"),
-        (&["critical"], "critical"),
-        (&["fatal"], "fatal"),
-    ];
     let is = |spelling: &&str| value.eq_ignore_ascii_case(spelling.as_bytes());
-    let found = names.iter().find(|(spellings, _)| spellings.iter().any(is));
+    let found = SPELLINGS.iter().find(|(of, _)| of.iter().any(is));
     found.map(|(_, level)| *level)
 }

@@ -42,12 +42,34 @@ pub(super) struct StreamLevel {
 }
 
 impl StreamLevel {
+    /// Whether it may be the line's own level that counts.
+    fn is_open(&self) -> bool {
+        !self.is_shown && !self.is_told
+    }
+
     fn read(&mut self, labels: &Labels) {
         let level = level::of_labels(labels);
         self.is_shown = labels.get(DETECTED_LEVEL).is_some();
         self.is_told = level.is_some();
         self.text.clear();
         self.text.push_str(level.unwrap_or_default());
+    }
+}
+
+/// What is known of a row's line.
+#[derive(Clone, Copy)]
+enum Of<'a> {
+    Line(&'a [u8]),
+    /// The level that it tells.
+    Outcome(u8),
+}
+
+impl<'a> Of<'a> {
+    fn line(self) -> &'a [u8] {
+        match self {
+            Of::Line(line) => line,
+            Of::Outcome(_) => &[],
+        }
     }
 }
 
@@ -110,7 +132,7 @@ impl Runner {
         line: &'a [u8],
         metadata: &[(&str, &str)],
     ) -> Option<Output<'a>> {
-        let value = self.process(timestamp, line, metadata)?;
+        let value = self.process(timestamp, Of::Line(line), metadata)?;
         Some(Output {
             line: self.line.get(line),
             labels: RowLabels { row: &self.row },
@@ -128,12 +150,34 @@ impl Runner {
         line: &[u8],
         metadata: &[(&str, &str)],
     ) -> Option<Sample> {
-        let value = self.process(timestamp, line, metadata)?;
+        let value = self.process(timestamp, Of::Line(line), metadata)?;
         Some(Sample {
             series: self.series.of(&self.row),
             value,
             line_bytes: self.line.get(line).len(),
         })
+    }
+
+    /// As [`sample`](Self::sample), of a row whose line nobody looks at but for its level, which is
+    /// known: the outcome of [`columns_beside_level`](super::Pipeline::columns_beside_level). The
+    /// sample has no length of the line.
+    pub fn sample_of_outcome(
+        &mut self,
+        timestamp: i64,
+        outcome: u8,
+        metadata: &[(&str, &str)],
+    ) -> Option<Sample> {
+        let value = self.process(timestamp, Of::Outcome(outcome), metadata)?;
+        Some(Sample {
+            series: self.series.of(&self.row),
+            value,
+            line_bytes: 0,
+        })
+    }
+
+    /// Whether rows of the current stream may have the level of their lines.
+    pub fn looks_at_outcomes(&self) -> bool {
+        self.level && self.stream_level.is_open()
     }
 
     /// If every row of the current stream passes and has the same series, whatever its line and
@@ -159,16 +203,17 @@ impl Runner {
     fn process(
         &mut self,
         timestamp: i64,
-        line: &[u8],
+        of: Of<'_>,
         metadata: &[(&str, &str)],
     ) -> Option<Option<f64>> {
+        let line = of.line();
         if self.row.begin() {
             self.series.next_stream();
         }
         self.line.begin();
         self.row.add_metadata(metadata);
         if self.level {
-            self.add_level(line, metadata);
+            self.add_level(of, metadata);
         }
         let pipeline = &self.pipeline;
         let mut work = Work {
@@ -191,7 +236,7 @@ impl Runner {
         }
     }
 
-    fn add_level(&mut self, line: &[u8], metadata: &[(&str, &str)]) {
+    fn add_level(&mut self, of: Of<'_>, metadata: &[(&str, &str)]) {
         let stream = &self.stream_level;
         let told = metadata.iter().find(|(name, _)| *name == DETECTED_LEVEL);
         let level = match told {
@@ -199,7 +244,10 @@ impl Runner {
             Some((_, level)) if level::normalise(level) == *level => return,
             Some((_, level)) => level::normalise(level),
             None if stream.is_told => &stream.text,
-            None => level::of_record(line, metadata),
+            None => match of {
+                Of::Line(line) => level::of_record(line, metadata),
+                Of::Outcome(outcome) => level::of_outcome(outcome, metadata),
+            },
         };
         self.row.add_metadata_pair(DETECTED_LEVEL, level);
     }

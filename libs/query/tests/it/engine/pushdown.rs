@@ -156,3 +156,61 @@ fn memory_is_charged_and_given_back() {
         execute(&expr, &at(2000), &limits, &source, &budget).expect("little memory");
     }
 }
+
+#[test]
+fn levels_need_no_lines_but_their_outcomes() {
+    let limits = Limits {
+        detect_level: true,
+        ..Limits::default()
+    };
+    let asked = |query: &str, params: &Params| {
+        let recorder = Recorder::default();
+        let expr = parse(query).expect("a query");
+        let budget = Budget::unlimited();
+        execute(&expr, params, &limits, &recorder, &budget).expect("an answer");
+        let mut requests = recorder.requests.into_inner().expect("one thread");
+        let request = requests.pop().expect("a scan");
+        let outcomes = request.outcomes.as_ref();
+        (
+            request.columns.lines,
+            outcomes.is_some_and(|of| of.wanted),
+            outcomes.is_some_and(|of| of.test.is_some()),
+        )
+    };
+    let (none, lengths, bytes) = (LineColumn::None, LineColumn::Lengths, LineColumn::Bytes);
+    for (query, want) in [
+        (
+            r#"sum by (level, detected_level) (count_over_time({app="a"}[1m]))"#,
+            (none, true, false),
+        ),
+        (r#"count_over_time({app="a"}[1m])"#, (none, true, false)),
+        (
+            r#"sum by (app) (count_over_time({app="a"}[1m]))"#,
+            (none, false, false),
+        ),
+        (
+            r#"sum by (detected_level) (bytes_rate({app="a"}[1m]))"#,
+            (lengths, true, false),
+        ),
+        (
+            r#"sum by (app) (rate({app="a"} | detected_level="error" [1m]))"#,
+            (none, true, true),
+        ),
+        (
+            r#"sum by (x) (rate({app="a"} | detected_level!="error" | json [1m]))"#,
+            (bytes, false, true),
+        ),
+        (
+            r#"sum by (app) (rate({app="a"} | json | detected_level="error" [1m]))"#,
+            (bytes, false, false),
+        ),
+        (r#"{app="a"}"#, (bytes, false, false)),
+        (
+            r#"{app="a"} | detected_level=~"warn|error""#,
+            (bytes, false, true),
+        ),
+        (r#"{app="a"} | detected_level=~".+""#, (bytes, false, false)),
+    ] {
+        assert_eq!(asked(query, &at(0)), want, "{query}");
+    }
+}
