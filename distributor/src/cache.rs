@@ -39,6 +39,11 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         Some(value)
     }
 
+    /// The value, if it is of the young generation.
+    pub(crate) fn get_young(&self, key: &K) -> Option<&V> {
+        self.young.get(key)
+    }
+
     /// An entry of the young generation that is replaced keeps its weight.
     pub(crate) fn insert(&mut self, key: K, value: V, weight: usize) {
         if let Some(held) = self.young.get_mut(&key) {

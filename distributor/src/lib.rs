@@ -30,7 +30,6 @@ mod error;
 mod grpc;
 mod heat;
 mod http;
-mod known;
 mod metrics;
 mod options;
 mod push;

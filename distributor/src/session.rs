@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use model::{LogBatch, Shard, TenantId, Timestamp};
@@ -38,7 +39,7 @@ pub(crate) struct Session<'s> {
     key: Vec<u8>,
     hasher: TextHasher,
     /// The streams that will be named next, those that are known.
-    ahead: std::vec::IntoIter<Option<Stream>>,
+    ahead: VecDeque<Option<Stream>>,
 }
 
 /// About what naming a stream costs in labels and tables.
@@ -128,7 +129,7 @@ impl<'s> Session<'s> {
             unread_labels: None,
             key: Vec::new(),
             hasher: streams.text_hasher(tenant, shards),
-            ahead: Vec::new().into_iter(),
+            ahead: VecDeque::new(),
         }
     }
 
@@ -199,30 +200,27 @@ impl<'s> Session<'s> {
     }
 
     fn enter(&mut self, found: Result<Stream, StreamRefusal>) {
-        match found {
-            Ok(stream) => self.enter_stream(stream),
-            Err(StreamRefusal { reason, message }) => {
-                self.named_streams = true;
-                self.leave();
-                self.current = Current::Refused {
-                    reason,
-                    message: Some(message),
-                };
-            }
-        }
-    }
-
-    fn enter_stream(&mut self, stream: Stream) {
         self.named_streams = true;
         self.leave();
-        let shard = self.shard_of(&stream);
-        let batch = &mut self.batches[shard.0 as usize];
-        let batch = batch.get_or_insert_with(|| ShardBatch::new(self.tenant, self.shard_bytes));
-        self.current = Current::Stream {
-            heat: stream.heat,
-            shard,
-            place: batch.stream(stream.id, stream.labels),
-            from: self.bytes,
+        self.current = match found {
+            Ok(stream) => {
+                let shard = self.shard_of(&stream);
+                let batch = &mut self.batches[shard.0 as usize];
+                let batch =
+                    batch.get_or_insert_with(|| ShardBatch::new(self.tenant, self.shard_bytes));
+                let place = batch.stream(stream.id, stream.labels);
+                let from = self.bytes;
+                Current::Stream {
+                    heat: stream.heat,
+                    shard,
+                    place,
+                    from,
+                }
+            }
+            Err(StreamRefusal { reason, message }) => Current::Refused {
+                reason,
+                message: Some(message),
+            },
         };
     }
 
@@ -367,20 +365,20 @@ impl<'s> Session<'s> {
 
 impl Receiver for Session<'_> {
     fn stream_text(&mut self, labels: &[u8]) {
-        let known = self.ahead.next().flatten();
+        let known = self.ahead.pop_front().flatten();
         if !self.spend(STREAM_BYTES) {
             return;
         }
-        match known {
-            Some(stream) => self.enter_stream(stream),
-            None => self.enter(self.streams.of_text(self.hasher, self.tenant, labels)),
-        }
+        let found = match known {
+            Some(stream) => Ok(stream),
+            None => self.streams.of_text(self.hasher, self.tenant, labels),
+        };
+        self.enter(found);
     }
 
     fn streams_ahead(&mut self, labels: &[&[u8]]) {
-        let mut found = Vec::with_capacity(labels.len());
-        self.streams.of_texts(self.hasher, labels, &mut found);
-        self.ahead = found.into_iter();
+        self.ahead.clear();
+        self.streams.of_texts(self.hasher, labels, &mut self.ahead);
     }
 
     fn stream_pairs(&mut self, labels: &[(&str, &str)]) {
@@ -474,7 +472,6 @@ fn trim(batch: &mut LogBatch) {
             column.shrink_to_fit();
         }
     }
-    trim(&mut batch.streams);
     trim(&mut batch.lines);
     trim(&mut batch.timestamps);
     trim(&mut batch.line_ends);

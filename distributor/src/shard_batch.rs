@@ -24,9 +24,8 @@ pub(crate) struct ShardBatch {
 
 /// A guess at how long a line with its time is, for the number of rows to make room for.
 const USUAL_LINE_BYTES: usize = 128;
-/// A guess at the same of a stream with its labels and lines, where streams are many; most make room in vain
-/// for 5 bytes.
-const LEAST_STREAM_BYTES: usize = 128;
+/// A guess at the same of a stream with its lines, where streams are many; most make room in vain for 5 bytes.
+const LEAST_STREAM_BYTES: usize = 256;
 
 /// Which builder takes a stream's next records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +43,7 @@ impl ShardBatch {
         ShardBatch {
             tenant: tenant.clone(),
             main,
-            named: Vec::with_capacity(bytes / LEAST_STREAM_BYTES),
+            named: Vec::new(),
             numbers: HashTable::with_capacity(bytes / LEAST_STREAM_BYTES),
             hasher: DefaultHashBuilder::default(),
             again: HashMap::new(),

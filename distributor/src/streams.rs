@@ -7,8 +7,8 @@ use proto::STREAMS_AHEAD;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use crate::Limits;
+use crate::cache::Cache;
 use crate::heat::Heat;
-use crate::known::KnownStreams;
 use crate::refusal::Reason;
 
 const SERVICE_NAME: &str = "service_name";
@@ -37,7 +37,7 @@ pub(crate) struct Streams {
     seed: u64,
     /// By the hash of tenant and labels as sent, so that these need not be read again. They are not kept: what
     /// has the hash counts as the same, as it does for the id of a stream.
-    known: Mutex<KnownStreams>,
+    known: Mutex<Cache<u128, Stream>>,
 }
 
 /// Labels hashed with their tenant.
@@ -68,7 +68,7 @@ impl Streams {
         Streams {
             limits,
             seed,
-            known: Mutex::new(KnownStreams::new(Self::KNOWN_BYTES)),
+            known: Mutex::new(Cache::new(Self::KNOWN_BYTES)),
         }
     }
 
@@ -83,19 +83,28 @@ impl Streams {
     }
 
     /// Those of the texts that are known, in their order, added to `found`; no more than [`STREAMS_AHEAD`]
-    /// texts are looked up.
+    /// texts are looked up. With many streams most of what is read here is far away: the first reads of all
+    /// of them do not depend on each other, so that the core waits for them together.
     pub(crate) fn of_texts(
         &self,
         hasher: TextHasher,
         texts: &[&[u8]],
-        found: &mut Vec<Option<Stream>>,
+        found: &mut impl Extend<Option<Stream>>,
     ) {
         let mut hashes = [0; STREAMS_AHEAD];
         for (hash, text) in hashes.iter_mut().zip(texts) {
             *hash = hasher.hash(text);
         }
         let hashes = &hashes[..texts.len().min(STREAMS_AHEAD)];
-        self.known.lock().get_young(hashes, found);
+        let known = self.known.lock();
+        let mut streams = [None; STREAMS_AHEAD];
+        for (stream, hash) in streams.iter_mut().zip(hashes) {
+            *stream = known.get_young(hash);
+        }
+        let streams = &streams[..hashes.len()];
+        let labels = streams.iter().flatten().map(|stream| &stream.labels);
+        std::hint::black_box(labels.map(Arc::strong_count).sum::<usize>());
+        found.extend(streams.iter().map(|stream| stream.cloned()));
     }
 
     /// The stream with these labels as text; no text is no label. Without any label at all, it is
@@ -154,7 +163,7 @@ impl Streams {
         make: impl FnOnce() -> Result<Stream, StreamRefusal>,
     ) -> Result<Stream, StreamRefusal> {
         let weigh = |stream: &Stream| stream.labels.memory_bytes() + Self::ENTRY_BYTES;
-        if let Some(stream) = self.known.lock().get(hash, weigh) {
+        if let Some(stream) = self.known.lock().get(&hash, weigh) {
             return Ok(stream);
         }
         let stream = make()?;

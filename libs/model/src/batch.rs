@@ -249,30 +249,11 @@ impl LogBatchBuilder {
         {
             self.batch.streams.pop();
         }
-        if self.batch.streams.len() == self.batch.streams.capacity() {
-            self.reserve_streams();
-        }
         self.batch.streams.push(StreamRows {
             id,
             labels,
             rows: row..row,
         });
-    }
-
-    /// Makes room for at least one more. Many streams go on as they began, as a rule: then there are as many as
-    /// the rows for which there is room will have.
-    #[cold]
-    fn reserve_streams(&mut self) {
-        const MANY: usize = 64;
-        let (streams, rows) = (self.batch.streams.len(), self.batch.timestamps.len());
-        let more = match streams {
-            0..MANY => 1,
-            _ => {
-                streams.saturating_mul(self.batch.timestamps.capacity().saturating_sub(rows))
-                    / rows.max(1)
-            }
-        };
-        self.batch.streams.reserve(more.max(1));
     }
 
     /// Adds one record to the stream named last. Sorts `metadata` by key in place; of equal keys

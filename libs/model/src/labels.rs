@@ -100,17 +100,6 @@ impl Labels {
         &self.text
     }
 
-    /// Brings names and values near; see [`fetch`](crate::fetch). The set itself should be near already.
-    pub fn fetch(&self) {
-        const LINE_BYTES: usize = 64;
-        for line in self.text.as_bytes().chunks(LINE_BYTES).take(2) {
-            crate::fetch(&line[0]);
-        }
-        if let Some(byte) = self.ends.first() {
-            crate::fetch(byte);
-        }
-    }
-
     /// About how many bytes the set holds in memory, itself and what the allocator adds included.
     pub fn memory_bytes(&self) -> usize {
         const ALLOCATIONS_BYTES: usize = 48;

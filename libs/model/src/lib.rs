@@ -1,8 +1,7 @@
 //! The words of Pharos: tenants, streams, log batches, time ranges, matchers and line tests.
 //!
-//! What it is: plain data and the arithmetic that belongs to it, and what it takes to go through much of it
-//! ([`fetch`], [`Numbers`]). What it is *not*: no serde, no I/O, no clock, no async. Every other crate depends on
-//! this one; this one depends on no other.
+//! What it is: plain data and the arithmetic that belongs to it. What it is *not*: no serde, no
+//! I/O, no clock, no async. Every other crate depends on this one; this one depends on no other.
 //!
 //! Invariants:
 //! - Time is a signed 64-bit count of nanoseconds since 1970 ([`Timestamp`]); a [`TimeRange`]
@@ -21,7 +20,6 @@ mod labels;
 mod line_property;
 mod line_test;
 mod matcher;
-mod near;
 mod placement;
 mod tenant;
 mod time;
@@ -38,7 +36,6 @@ pub use line_test::{
     LineClause, LineFilter, LineMatcher, LineTest, STRETCH_BYTES_MAX, TextMatcher,
 };
 pub use matcher::{LabelMatcher, MatchOp, Selector, ValuePattern};
-pub use near::{Numbers, fetch};
 pub use placement::{HeadId, HeadKey, NodeId, RingVersion, Shard, Slot, SlotLength};
 pub use tenant::{TenantError, TenantId};
 pub use time::{NANOS_PER_MILLI, NANOS_PER_SECOND, TimeRange, Timestamp};

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashSet};
-use model::{Labels, LogBatch, Numbers, StreamId, TenantId, Timestamp, fetch};
+use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
+use model::{Labels, LogBatch, StreamId, TenantId, Timestamp};
 
 use crate::footer::place;
 use crate::writer::SegmentWriter;
@@ -128,12 +128,15 @@ pub fn encode(
     let mut warm = 0;
     let mut begun = 0;
     for (number, stream) in streams.iter().enumerate() {
-        fetch_labels(&streams, number);
+        if number % WARM_STREAMS == 0 {
+            bring_labels_near(&streams[number..streams.len().min(number + WARM_STREAMS)]);
+        }
         let of_stream = &parts[begun..begun + stream.parts as usize];
         begun += of_stream.len();
-        while warm < parts.len().min(begun + PARTS_NEAR) {
-            fetch_part(&columns, &parts[warm]);
-            warm += 1;
+        while warm < begun {
+            let next = &parts[warm..parts.len().min(warm + WARM_PARTS)];
+            bring_near(&columns, next);
+            warm += next.len();
         }
         rows.clear();
         for part in of_stream {
@@ -171,8 +174,17 @@ fn parts<'a>(
     columns: &[Columns<'_>],
 ) -> (Vec<StreamParts<'a>>, Vec<Part>) {
     let (streams, numbers) = listed(batches);
-    let order = ordered(&streams);
-    let order = order.iter().map(|number| *number as usize);
+    let mut order: Vec<(&str, u32)> = streams.iter().map(|of| of.labels.text()).zip(0..).collect();
+    order.sort_unstable_by(|(text, number), (other_text, other_number)| {
+        let (of, other) = (&streams[*number as usize], &streams[*other_number as usize]);
+        let tenants = of.tenant.cmp(&other.tenant);
+        // Texts differ as a rule, and then nothing else has to be looked at.
+        tenants.then_with(|| text.cmp(other_text)).then_with(|| {
+            let whole = place(of.tenant, of.labels, of.id);
+            whole.cmp(&place(other.tenant, other.labels, other.id))
+        })
+    });
+    let order = order.iter().map(|(_, number)| *number as usize);
     let mut next = 0;
     let mut places = vec![0; streams.len()];
     for number in order.clone() {
@@ -202,214 +214,78 @@ fn listed(batches: &[Arc<LogBatch>]) -> (Vec<StreamParts<'_>>, Vec<u32>) {
     tenants.sort_unstable();
     tenants.dedup();
     let mut streams: Vec<StreamParts<'_>> = Vec::new();
-    let mut table = Numbers::default();
+    let mut table: HashTable<u32> = HashTable::new();
     let hasher = DefaultHashBuilder::default();
     let mut numbers = Vec::with_capacity(batches.iter().map(|batch| batch.streams.len()).sum());
     for batch in batches {
         let tenant = tenants.partition_point(|tenant| **tenant < batch.tenant) as u32;
-        for some in batch.streams.chunks(STREAMS_NEAR) {
-            let mut tags = [0; STREAMS_NEAR];
-            for (tag, stream) in tags.iter_mut().zip(some) {
-                *tag = (hasher.hash_one(stream.id) >> 32) as u32;
-                table.fetch(*tag);
-            }
-            for tag in &tags[..some.len()] {
-                if let Some(number) = table.guess(*tag) {
-                    fetch(&streams[number as usize]);
-                }
-            }
-            for (stream, tag) in some.iter().zip(tags) {
-                if stream.rows.is_empty() {
-                    continue;
-                }
-                let is_it = |number: u32| {
-                    let other = &streams[number as usize];
+        let of_batch = batch
+            .streams
+            .iter()
+            .filter(|stream| !stream.rows.is_empty());
+        for stream in of_batch {
+            let found = table.entry(
+                hasher.hash_one(stream.id),
+                |number| {
+                    let other = &streams[*number as usize];
                     other.id == stream.id && other.tenant == tenant
-                };
-                let number = table.find(tag, is_it).unwrap_or_else(|| {
-                    let number = streams.len() as u32;
-                    table.insert(tag, number);
-                    streams.push(StreamParts {
-                        tenant,
-                        id: stream.id,
-                        labels: &stream.labels,
-                        parts: 0,
-                    });
-                    number
+                },
+                |number| hasher.hash_one(streams[*number as usize].id),
+            );
+            let number = *found.or_insert(streams.len() as u32).get();
+            if number as usize == streams.len() {
+                streams.push(StreamParts {
+                    tenant,
+                    id: stream.id,
+                    labels: &stream.labels,
+                    parts: 0,
                 });
-                streams[number as usize].parts += 1;
-                numbers.push(number);
             }
+            streams[number as usize].parts += 1;
+            numbers.push(number);
         }
     }
     (streams, numbers)
 }
 
-/// A stream's place among others, as far as it is known.
-struct Placed<'a> {
-    /// Some bytes of the text, as a number that orders as they do.
-    bytes: u64,
-    text: &'a str,
-    number: u32,
-}
+/// Streams whose labels are brought near at once, and parts that are: more than a core can load at a time.
+const WARM_STREAMS: usize = 32;
+const WARM_PARTS: usize = 32;
+/// Of each part, so many bytes of lines: behind them the core sees by itself where it goes.
+const WARM_BYTES: usize = 512;
 
-/// The numbers of the streams in order of tenant, labels and id.
-fn ordered(streams: &[StreamParts<'_>]) -> Vec<u32> {
-    let mut order = Vec::with_capacity(streams.len());
-    for (number, stream) in streams.iter().enumerate() {
-        if let Some(ahead) = streams.get(number + STREAMS_NEAR) {
-            fetch(&**ahead.labels);
-        }
-        let text = stream.labels.text();
-        if let Some(byte) = text.as_bytes().first() {
-            fetch(byte);
-        }
-        order.push(Placed {
-            bytes: u64::from(stream.tenant),
-            text,
-            number: number as u32,
-        });
-    }
-    order.sort_unstable_by_key(|placed| placed.bytes);
-    for of_tenant in order.chunk_by_mut(|a, b| a.bytes == b.bytes) {
-        sort_by_text(of_tenant, 0, streams);
-    }
-    order.iter().map(|placed| placed.number).collect()
-}
-
-/// Sorts streams of one tenant whose texts have the same bytes before `depth`. Texts begin alike as a rule; so
-/// that no beginning is compared again and again, eight bytes are compared at a time and those that differ there
-/// are never looked at together again (the multikey quicksort of Bentley and Sedgewick, 1997, with eight bytes for
-/// one).
-fn sort_by_text(some: &mut [Placed<'_>], depth: usize, streams: &[StreamParts<'_>]) {
-    const BYTES: usize = 8;
-    const DEPTH_MAX: usize = 1 << 10;
-    let goes_on = some.iter().any(|placed| placed.text.len() > depth);
-    if some.len() < 2 {
-        return;
-    }
-    if !goes_on || depth >= DEPTH_MAX {
-        let place_of = |placed: &Placed<'_>| {
-            let of = &streams[placed.number as usize];
-            place(of.tenant, of.labels, of.id)
-        };
-        some.sort_unstable_by(|a, b| place_of(a).cmp(&place_of(b)));
-        return;
-    }
-    for placed in &mut *some {
-        let rest = placed.text.as_bytes().get(depth..).unwrap_or_default();
-        let mut bytes = [0; BYTES];
-        match rest.first_chunk() {
-            Some(whole) => bytes = *whole,
-            // A text that ends comes before one that goes on; zeros that are its own do as well, or it is looked
-            // at as a whole in the end.
-            None => bytes[..rest.len()].copy_from_slice(rest),
-        }
-        placed.bytes = u64::from_be_bytes(bytes);
-    }
-    some.sort_unstable_by_key(|placed| placed.bytes);
-    for alike in some.chunk_by_mut(|a, b| a.bytes == b.bytes) {
-        sort_by_text(alike, depth + BYTES, streams);
-    }
-}
-
-/// How many streams, and parts of streams, are brought near before they are read: so that what is done meanwhile
-/// takes as long as reading from memory.
-const STREAMS_NEAR: usize = 32;
-const PARTS_NEAR: usize = 32;
-
-/// Brings the first lines of a part near. With many streams each part is a few lines somewhere in memory.
-#[inline]
-fn fetch_part(columns: &[Columns<'_>], part: &Part) {
+/// Reads a little of every part. With many streams each part is a few lines somewhere in memory,
+/// and the core would wait for each in turn; these reads do not depend on each other, so it waits
+/// for all of them at once.
+fn bring_near(columns: &[Columns<'_>], parts: &[Part]) {
     const LINE_BYTES: usize = 64;
-    /// Behind so many bytes the core sees by itself where it goes.
-    const NEAR_BYTES: usize = 512;
-    let columns = &columns[part.batch as usize];
-    if part.rows > 2 {
-        let row = part.row as usize;
-        fetch(&columns.timestamps[row]);
-        fetch(&columns.line_ends[row]);
-    }
-    let lines = &columns.lines[part.lines.0 as usize..part.lines.1 as usize];
-    for line in lines[..lines.len().min(NEAR_BYTES)].chunks(LINE_BYTES) {
-        fetch(&line[0]);
-    }
-    if let Some(byte) = lines.last() {
-        fetch(byte);
-    }
-}
-
-/// The same for the labels of the streams behind one. What leads to them is itself far away: where a batch names the
-/// labels, then the labels, then their texts.
-fn fetch_labels(streams: &[StreamParts<'_>], number: usize) {
-    if let Some(stream) = streams.get(number + STREAMS_NEAR) {
-        fetch(stream.labels);
-    }
-    if let Some(stream) = streams.get(number + STREAMS_NEAR / 2) {
-        fetch(&**stream.labels);
-    }
-    if let Some(stream) = streams.get(number + STREAMS_NEAR / 4) {
-        stream.labels.fetch();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        /// Texts of few letters begin alike for long; NUL is what a text's end is taken for at first.
-        #[test]
-        fn streams_are_ordered_as_their_places_are(
-            values in prop::collection::vec(("[a\\x00]{0,20}", "[ab\\x00]{0,3}", 0..3u32, 0..3u128), 0..60)
-        ) {
-            let labels: Vec<Arc<Labels>> = values
-                .iter()
-                .map(|(a, b, _, _)| Arc::new(Labels::new([("a", a), ("aa", b)]).unwrap()))
-                .collect();
-            let streams: Vec<StreamParts<'_>> = values
-                .iter()
-                .zip(&labels)
-                .map(|((_, _, tenant, id), labels)| StreamParts {
-                    tenant: *tenant,
-                    id: StreamId(*id),
-                    labels,
-                    parts: 1,
-                })
-                .collect();
-            let place_of = |number: &u32| {
-                let of = &streams[*number as usize];
-                place(of.tenant, of.labels, of.id)
-            };
-            let mut want: Vec<u32> = (0..streams.len() as u32).collect();
-            want.sort_by(|a, b| place_of(a).cmp(&place_of(b)));
-            let found = ordered(&streams);
-            prop_assert!(found.iter().map(place_of).eq(want.iter().map(place_of)));
-            let mut numbers = found;
-            numbers.sort_unstable();
-            prop_assert!(numbers.into_iter().eq(0..streams.len() as u32));
+    const FEW: usize = 4;
+    let mut sum = 0;
+    for part in parts {
+        let columns = &columns[part.batch as usize];
+        if part.rows > 2 {
+            let row = part.row as usize;
+            sum ^= columns.timestamps[row] as u32 ^ columns.line_ends[row];
+        }
+        let lines = &columns.lines[part.lines.0 as usize..part.lines.1 as usize];
+        let Some(last) = lines.len().checked_sub(1) else {
+            continue;
+        };
+        // Without a branch that depends on how long they are, as a rule: one that is guessed wrong ends the
+        // reading ahead.
+        for at in 0..FEW {
+            sum ^= u32::from(lines[last.min(at * LINE_BYTES)]);
+        }
+        let more = &lines[lines.len().min(FEW * LINE_BYTES)..lines.len().min(WARM_BYTES)];
+        for byte in more.iter().step_by(LINE_BYTES) {
+            sum ^= u32::from(*byte);
         }
     }
+    std::hint::black_box(sum);
+}
 
-    #[test]
-    fn texts_that_are_alike_for_long_are_ordered() {
-        let labels: Vec<Arc<Labels>> = (0..20)
-            .map(|n| {
-                Arc::new(
-                    Labels::new([("a", format!("{}{:02}", "x".repeat(2000), 19 - n))]).unwrap(),
-                )
-            })
-            .collect();
-        let streams: Vec<StreamParts<'_>> = labels
-            .iter()
-            .map(|labels| StreamParts {
-                tenant: 0,
-                id: StreamId(0),
-                labels,
-                parts: 1,
-            })
-            .collect();
-        assert!(ordered(&streams).into_iter().eq((0..20).rev()));
-    }
+/// The same for labels.
+fn bring_labels_near(streams: &[StreamParts<'_>]) {
+    let counts = streams.iter().map(|of| Arc::strong_count(of.labels));
+    std::hint::black_box(counts.sum::<usize>());
 }

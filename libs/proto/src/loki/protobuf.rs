@@ -34,28 +34,27 @@ pub fn decode_protobuf(body: &[u8], receiver: &mut impl Receiver) -> Result<(), 
                 .map_err(|error| error.within_item("streams", index))?;
             index += 1;
         }
-        if ahead.labels.len() == STREAMS_AHEAD {
-            continue;
-        }
-        // The end, or something that could not be read; now is the time to tell what is wrong with it.
-        let Some((number, wire_type)) = request.field()? else {
-            return Ok(());
-        };
-        match (number, wire_type) {
-            (1, WireType::Bytes) => {
-                request
-                    .message()
-                    .and_then(|stream| {
-                        let (labels, entries) = labels_of(stream)?;
-                        decode_stream(labels, entries, &mut pairs, receiver)
-                    })
-                    .map_err(|error| error.within_item("streams", index))?;
-                index += 1;
-            }
-            (1, _) => return Err(wrong_layout(request.offset()).within("streams").into()),
-            _ => request.skip(number, wire_type)?,
+        if ahead.labels.len() < STREAMS_AHEAD {
+            return ended(request, index);
         }
     }
+}
+
+/// Whether a request that cannot be read on is over; `index` is that of its next stream.
+///
+/// # Errors
+/// What is wrong there.
+fn ended(mut request: Reader<'_>, index: usize) -> Result<(), Error> {
+    match request.field()? {
+        None => {}
+        Some((1, WireType::Bytes)) => {
+            let stream = request.message().and_then(labels_of);
+            stream.map_err(|error| error.within_item("streams", index))?;
+        }
+        Some((1, _)) => return Err(wrong_layout(request.offset()).within("streams").into()),
+        Some((number, wire_type)) => request.skip(number, wire_type)?,
+    }
+    Ok(())
 }
 
 /// The next streams of a request: the labels of each, and a reader of the rest of it.

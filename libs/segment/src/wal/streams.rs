@@ -1,8 +1,9 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::DefaultHashBuilder;
-use model::{Labels, Numbers, StreamId, StreamRows, fetch};
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use model::{Labels, StreamId, StreamRows};
 
 /// The streams that records of one file name by number. A stream stands in full where it first occurs
 /// and takes the next number; that is how labels come to be written once per file.
@@ -14,9 +15,17 @@ use model::{Labels, Numbers, StreamId, StreamRows, fetch};
 pub struct NamedStreams {
     /// By number.
     streams: Vec<(StreamId, Arc<Labels>)>,
-    /// By id.
-    numbers: Numbers,
+    /// By id; numbers alone, so that the table is small and stays near.
+    numbers: HashTable<Numbered>,
     hasher: DefaultHashBuilder,
+}
+
+/// A number, and what tells whose it is with hardly an error: so that a table of them can be searched
+/// without a look at the streams.
+#[derive(Clone, Copy, Debug)]
+struct Numbered {
+    part: u32,
+    number: u32,
 }
 
 /// Streams that are looked up at once: with many of them the tables are far away, and the core waits for
@@ -46,43 +55,58 @@ impl NamedStreams {
     pub(super) fn numbers(&mut self, streams: &[StreamRows]) -> Vec<u32> {
         let mut numbers = Vec::with_capacity(streams.len());
         for some in streams.chunks(AHEAD) {
-            let mut tags = [0; AHEAD];
-            for (tag, stream) in tags.iter_mut().zip(some) {
-                *tag = self.tag(stream.id);
-                self.numbers.fetch(*tag);
-            }
             let mut guesses = [None; AHEAD];
-            for (guess, tag) in guesses.iter_mut().zip(&tags[..some.len()]) {
-                *guess = self.numbers.guess(*tag);
-                if let Some(number) = *guess {
-                    fetch(&self.streams[number as usize]);
-                }
+            for (guess, stream) in guesses.iter_mut().zip(some) {
+                *guess = self.guess(stream.id);
             }
-            for ((guess, tag), stream) in guesses.iter().zip(tags).zip(some) {
+            for (guess, stream) in guesses.iter().zip(some) {
                 let known = guess.filter(|number| is_named(&self.streams, *number, stream));
-                numbers.push(known.unwrap_or_else(|| self.number(tag, stream)));
+                numbers.push(known.unwrap_or_else(|| self.number(stream)));
             }
         }
         numbers
     }
 
-    /// Seeded, so that nobody can choose many streams that have the same.
-    fn tag(&self, id: StreamId) -> u32 {
-        (self.hasher.hash_one(id) >> 32) as u32
+    /// The number that the stream has if it is known, as a rule.
+    fn guess(&self, id: StreamId) -> Option<u32> {
+        let hash = self.hasher.hash_one(id);
+        let found = self.numbers.find(hash, |at| at.part == part_of(id))?;
+        Some(found.number)
     }
 
-    fn number(&mut self, tag: u32, stream: &StreamRows) -> u32 {
+    fn number(&mut self, stream: &StreamRows) -> u32 {
         let next = self.streams.len() as u32;
-        let streams = &self.streams;
-        let has_id = |number: u32| streams[number as usize].0 == stream.id;
-        match self.numbers.find(tag, has_id) {
-            Some(number) if is_named(streams, number, stream) => return number,
-            Some(number) => self.numbers.replace(tag, number, next),
-            None => self.numbers.insert(tag, next),
+        let named = Numbered {
+            part: part_of(stream.id),
+            number: next,
+        };
+        let (streams, hasher) = (&self.streams, &self.hasher);
+        let id_of = |at: &Numbered| streams[at.number as usize].0;
+        let found = self.numbers.entry(
+            hasher.hash_one(stream.id),
+            |at| id_of(at) == stream.id,
+            |at| hasher.hash_one(id_of(at)),
+        );
+        match found {
+            Entry::Occupied(mut known) => {
+                let number = known.get().number;
+                if is_named(streams, number, stream) {
+                    return number;
+                }
+                *known.get_mut() = named;
+            }
+            Entry::Vacant(place) => {
+                place.insert(named);
+            }
         }
         self.streams.push((stream.id, Arc::clone(&stream.labels)));
         next
     }
+}
+
+/// Ids are hashes, of which any part tells them apart nearly always.
+fn part_of(id: StreamId) -> u32 {
+    id.0 as u32
 }
 
 /// Whether the number says what the stream is. An id that was given explicitly may come with other labels.
