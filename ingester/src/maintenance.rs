@@ -3,7 +3,7 @@
 //! is done under a lease, so that they do different ones. What is old enough to be destroyed, the
 //! storage's clock says, never the own.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -88,8 +88,8 @@ struct Worker {
     room_wanted: bool,
     /// Whether that was told, and has been so since.
     room_told: bool,
-    /// Found to hold deleted records; they wait for room to be rewritten.
-    rewrites_waiting: HashSet<SegmentId>,
+    /// Found to hold records of one of these requests; they wait for room to be rewritten.
+    rewrites_waiting: HashMap<SegmentId, BTreeSet<DeleteId>>,
     orphan_age: i64,
     stop: Arc<AtomicBool>,
     /// The task that has the heads.
@@ -137,7 +137,7 @@ impl Maintenance {
             unreadable: Vec::new(),
             room_wanted: false,
             room_told: false,
-            rewrites_waiting: HashSet::new(),
+            rewrites_waiting: HashMap::new(),
             orphan_age: nanos(config.orphan_age),
             stop: Arc::clone(&stop),
             heads,
@@ -296,7 +296,7 @@ impl Worker {
             let plans = plan_merges(&catalog, now, &self.options);
             let mut done = Merged::Elsewhere;
             for plan in plans {
-                if plan.output_level.is_some() && !self.has_room(&plan.inputs) {
+                if plan.output_level.is_some() && !self.make_sure_of_room(&plan.inputs) {
                     continue;
                 }
                 done = self.merge_one(plan, &catalog, now, until_done).await?;
@@ -337,8 +337,9 @@ impl Worker {
         }
     }
 
-    /// Whether the disk has room for what these segments become; tells once when it has not.
-    fn has_room(&mut self, inputs: &[Arc<SegmentMeta>]) -> bool {
+    /// Whether the disk has room for what these segments become; when it has not, notes that something
+    /// waits for it, and tells that once.
+    fn make_sure_of_room(&mut self, inputs: &[Arc<SegmentMeta>]) -> bool {
         if self.merger.has_room(inputs) {
             return true;
         }

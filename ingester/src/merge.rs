@@ -4,4 +4,4 @@ mod plan;
 mod run;
 
 pub use plan::{MergePlan, PlanOptions, plan_merges};
-pub(crate) use run::{Deleted, Merger};
+pub(crate) use run::{Merger, Removal};

@@ -12,7 +12,7 @@ use std::time::Duration;
 use model::{Kind, TenantId, TimeRange};
 use rpc::{
     Catalog, Command, DeleteId, DeleteRequest, HeadBatches, Lease, Outcome, RecentRequest,
-    SegmentMeta,
+    SegmentId, SegmentMeta,
 };
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Worker;
 use crate::Error;
 use crate::deletes::Deletes;
-use crate::merge::Deleted;
+use crate::merge::Removal;
 use crate::task::Message;
 
 /// The lease of ending delete requests.
@@ -34,6 +34,14 @@ fn closed(catalog: &Catalog) -> impl Iterator<Item = (DeleteId, u64)> {
     deletes.filter_map(|(id, delete)| Some((*id, delete.closed?)))
 }
 
+/// Whether a request is pending for the segment.
+fn is_pending(catalog: &Catalog, segment: SegmentId) -> impl Fn(&DeleteId) -> bool {
+    move |request| {
+        let delete = catalog.deletes.get(request);
+        delete.is_some_and(|delete| delete.pending.contains(&segment))
+    }
+}
+
 impl Worker {
     /// Searches one pending segment, and rewrites it if need be; `false` when there is none. Segments
     /// that cannot be read are passed over, and those that the disk has no room to rewrite.
@@ -43,13 +51,14 @@ impl Worker {
     pub(super) async fn delete_one(&mut self, urgent: bool) -> Result<bool, Error> {
         while !self.stop.load(Ordering::Relaxed) {
             let catalog = self.meta.catalog();
+            // Without one of them nothing is known of it.
             self.rewrites_waiting
-                .retain(|id| catalog.segments.contains_key(id));
+                .retain(|segment, requests| requests.iter().all(is_pending(&catalog, *segment)));
             let Some(segment) = self.next_pending(&catalog) else {
                 return Ok(false);
             };
-            let known = self.rewrites_waiting.contains(&segment.id);
-            if known && !self.has_room(&[Arc::clone(&segment)]) {
+            let known = self.rewrites_waiting.contains_key(&segment.id);
+            if known && !self.make_sure_of_room(&[Arc::clone(&segment)]) {
                 // Until the others are done.
                 self.options.skip.insert(segment.id);
                 continue;
@@ -62,13 +71,13 @@ impl Worker {
             match self.leases.hold(&lease, delete).await {
                 // Another ingester is at this one.
                 Ok(None) => return Ok(false),
-                Ok(Some(Deleted::Done)) => {
+                Ok(Some(Removal::Done)) => {
                     self.rewrites_waiting.remove(&segment.id);
                     return Ok(true);
                 }
                 // Its search need not be done again before there is room.
-                Ok(Some(Deleted::NoRoom)) => {
-                    self.rewrites_waiting.insert(segment.id);
+                Ok(Some(Removal::NoRoom(requests))) => {
+                    self.rewrites_waiting.insert(segment.id, requests);
                 }
                 // The catalog has moved on: look again.
                 Err(error) if error.kind() == Kind::Conflict => return Ok(true),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::{Kind, NodeId, Timestamp};
-use rpc::{Catalog, Command, MetaApi, SegmentId, SegmentMeta, SwapCommit};
+use rpc::{Catalog, Command, DeleteId, MetaApi, SegmentId, SegmentMeta, SwapCommit};
 use runtime::Blocking;
 use segment::{Compression, ReadAt};
 use store::ObjectStorage;
@@ -60,12 +60,12 @@ pub(crate) struct Merger {
 }
 
 /// What came of a segment that delete requests are pending for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deleted {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
     /// None of their records is in it any more, or none ever was.
     Done,
-    /// Some are, and the disk has no room for the segment without them.
-    NoRoom,
+    /// Some of these requests' are, and the disk has no room for the segment without them.
+    NoRoom(BTreeSet<DeleteId>),
 }
 
 /// A segment's object, read from a blocking thread.
@@ -174,7 +174,7 @@ impl Merger {
         catalog: &Arc<Catalog>,
         now: Timestamp,
         urgent: bool,
-    ) -> Result<Deleted, Error> {
+    ) -> Result<Removal, Error> {
         let inputs = vec![segment];
         let deletes = Deletes::pending(catalog, &inputs);
         let job = GiveUp::default();
@@ -195,10 +195,10 @@ impl Merger {
                 segments: inputs.iter().map(|segment| segment.id).collect(),
             };
             self.meta.propose(pass).await?;
-            return Ok(Deleted::Done);
+            return Ok(Removal::Done);
         }
         if !self.has_room(&inputs) {
-            return Ok(Deleted::NoRoom);
+            return Ok(Removal::NoRoom(ids));
         }
         let output_level = inputs.iter().map(|segment| segment.level).max();
         let plan = MergePlan {
@@ -208,7 +208,7 @@ impl Merger {
         };
         self.run(plan, catalog, now, urgent).await?;
         self.metrics.delete_rewrites.inc();
-        Ok(Deleted::Done)
+        Ok(Removal::Done)
     }
 
     /// Writes the new segment, if there is one, and swaps it in; records of delete requests that are

@@ -174,6 +174,35 @@ async fn without_room_segments_are_searched_once_and_only_those_with_deleted_rec
 }
 
 #[tokio::test]
+async fn what_waits_for_room_is_searched_again_when_the_request_that_it_waits_for_is_taken_back() {
+    let mut world = World::new();
+    world.config.merge.small_bytes_max = 1;
+    let disk = Disk::of(&world);
+    let free = Arc::clone(&disk.free);
+    let deps = Deps {
+        log_files: Some(Arc::new(disk)),
+        ..world.deps()
+    };
+    let ingester = Ingester::start(world.config.clone(), deps).await.unwrap();
+    segments(&ingester, 4).await;
+    free.store(0, Ordering::Relaxed);
+    let held = delete(&world, "{app=~\".+\"} |= \"line 3\"", 0..9).await;
+    ingester.merge_now().await.unwrap();
+    let absent = delete(&world, "{app=~\".+\"} |= \"line 77 \"", 0..9).await;
+    ingester.merge_now().await.unwrap();
+    let catalog = world.meta.catalog();
+    assert_eq!(
+        catalog.deletes[&held].pending,
+        catalog.deletes[&absent].pending
+    );
+    let cancel = Command::CancelDelete(held);
+    world.meta.propose(cancel).await.unwrap();
+    ingester.merge_now().await.unwrap();
+    assert!(world.meta.catalog().past_deletes.contains_key(&absent));
+    assert_eq!(world.records(), 4);
+}
+
+#[tokio::test]
 async fn a_real_folder_tells_how_much_room_there_is() {
     let folder = TempDir::new().unwrap();
     let log = crate::LogFolder::open(folder.path()).unwrap();
