@@ -123,35 +123,51 @@ fn written_at(times: impl IntoIterator<Item = i64>) -> Catalog {
     catalog
 }
 
+/// How many segments are merged now.
+fn merged(catalog: &Catalog, options: &PlanOptions) -> usize {
+    let plans = plan_merges(catalog, NOW, options);
+    plans.iter().map(|plan| plan.inputs.len()).sum()
+}
+
+/// As many segments, all written a second ago.
+fn burst(count: usize) -> Catalog {
+    written_at(std::iter::repeat_n(NOW - NANOS_PER_SECOND, count))
+}
+
 #[test]
 fn merging_waits_while_segments_come_in_fast_until_many_lie_there() {
     let options = options();
-    let (merge, second) = (&options.merge, NANOS_PER_SECOND);
-    let (few, many) = (merge.inputs_min, merge.backlog_max);
-    let merged = |catalog: &Catalog, options: &PlanOptions| {
-        let plans = plan_merges(catalog, NOW, options);
-        plans.iter().map(|plan| plan.inputs.len()).sum::<usize>()
-    };
-    let burst = |count| written_at(std::iter::repeat_n(NOW - second, count));
+    let (few, many) = (options.merge.inputs_min, options.merge.backlog_max);
     assert_eq!(merged(&burst(few), &options), 0);
     assert_eq!(merged(&burst(many - 1), &options), 0);
     assert_eq!(merged(&burst(many), &options), many);
     // One fewer is no burst, whatever lies there from before.
-    let old = std::iter::repeat_n(NOW - 60 * second, few);
+    let old = std::iter::repeat_n(NOW - 60 * NANOS_PER_SECOND, few);
     let slow = old.clone().chain(std::iter::repeat_n(NOW, few - 1));
-    assert!(merged(&written_at(slow), &options) >= few);
+    assert_eq!(merged(&written_at(slow), &options), 2 * few - 1);
     assert_eq!(merged(&written_at(old), &options), few);
-    // A clock that is an hour ahead or behind holds nothing up.
-    let ahead = std::iter::repeat_n(NOW + 3600 * second, few);
-    assert_eq!(merged(&written_at(ahead), &options), few);
-    let mut never = options.clone();
+}
+
+#[test]
+fn merging_never_waits_where_it_is_not_to_or_is_asked_for() {
+    let (mut never, few) = (options(), options().merge.inputs_min);
     never.merge.backlog_max = 0;
     assert_eq!(merged(&burst(few), &never), few);
     let asked = PlanOptions {
         everything_small: true,
-        ..options
+        ..options()
     };
     assert_eq!(merged(&burst(few), &asked), few);
+}
+
+#[test]
+fn a_clock_that_is_an_hour_ahead_or_behind_holds_no_merge_up() {
+    let (options, hour) = (options(), 3600 * NANOS_PER_SECOND);
+    let few = options.merge.inputs_min;
+    for written in [NOW - hour, NOW + hour] {
+        let wrong = written_at(std::iter::repeat_n(written, few));
+        assert_eq!(merged(&wrong, &options), few);
+    }
 }
 
 #[test]
