@@ -12,7 +12,7 @@ use tower::ServiceExt;
 
 use crate::invariants::Event;
 use crate::process::Run;
-use crate::records::{Records, Sender};
+use crate::records::{Client, Records, Sender};
 use crate::world::World;
 
 /// How long a client waits for an answer.
@@ -25,7 +25,7 @@ impl World {
     /// Sends records now and then, by whichever distributor; each once, or again when it was not
     /// told that they are stored.
     pub(crate) async fn push_now_and_then(self: Arc<Self>, client: u64) {
-        let mut sender = Sender::new(&self, client);
+        let mut sender = Sender::new(&self, Client::Load, client);
         loop {
             let pause = (Duration::from_millis(10), Duration::from_millis(700));
             tokio::time::sleep(sender.dice.between(pause.0, pause.1)).await;

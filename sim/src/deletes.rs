@@ -14,15 +14,15 @@ use crate::dice::Dice;
 use crate::invariants::{Event, RecordNumber};
 use crate::process::Run;
 use crate::questions::{escaped, send};
-use crate::records::{APPS, ITEMS, Sender, Sent, tenant, tenant_of};
+use crate::records::{APPS, Client, ITEMS, Sender, Sent, tenant, tenant_of};
 use crate::world::{Purpose, World};
 
 /// The times of a request are whole seconds and end before it is asked for.
 const YOUNGEST: i64 = 1;
 const OLDEST_MAX: u64 = 60;
-/// The numbers of the clients that send what is deleted; how often they do, in a thousand, and how
-/// long after they hear that a request ends: most requests are closed for some milliseconds.
-pub(crate) const DELETED_CLIENTS: std::ops::Range<u64> = 9..12;
+/// How many clients send what is deleted; how often they do, in a thousand, and how long after they
+/// hear that a request ends: most requests are closed for some milliseconds.
+pub(crate) const DELETED_CLIENTS: u64 = 3;
 const SENT_AT_THE_END: u64 = 600;
 const SENT_WITHIN: [Duration; 3] = [
     Duration::from_millis(10),
@@ -126,7 +126,7 @@ pub(crate) struct Late {
 impl World {
     /// Never returns. Sends records that requests name at the very moment when these end.
     pub(crate) async fn push_what_is_deleted(self: Arc<Self>, client: u64) {
-        let mut sender = Sender::new(&self, client);
+        let mut sender = Sender::new(&self, Client::Deleted, client);
         loop {
             let Some(catalog) = self.next_catalog(&sender.dice).await else {
                 continue;

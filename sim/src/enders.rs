@@ -12,7 +12,7 @@ use crate::deletes::Asked;
 use crate::dice::Dice;
 use crate::net::Weather;
 use crate::process::Run;
-use crate::records::Sender;
+use crate::records::{Client, Sender};
 use crate::world::World;
 
 /// The lease of the ingester that ends requests.
@@ -23,8 +23,6 @@ const AFTER_COPIES: Duration = Duration::from_secs(20);
 const REFUSED_MAX: Duration = Duration::from_secs(20);
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 const TRIES: u64 = 3;
-const CLIENT: u64 = 13;
-const RACING_CLIENT: u64 = 15;
 /// How many ends are raced with, and for how long.
 const RACES: usize = 6;
 const RACES_MAX: Duration = Duration::from_secs(40);
@@ -45,7 +43,7 @@ impl World {
         }
         // So that much may come between two steps of an end.
         self.net.set_weather(SLOW_WIRES);
-        let mut sender = Sender::new(self, RACING_CLIENT);
+        let mut sender = Sender::new(self, Client::RacedEnd, 0);
         let until = Instant::now() + RACES_MAX;
         for _ in 0..RACES {
             let Some((asked, _)) = self.an_end(&sender.dice, until).await else {
@@ -74,7 +72,7 @@ impl World {
         if self.plan.delete_every.is_zero() || self.plan.shape.replicas < 3 {
             return;
         }
-        let mut sender = Sender::new(self, CLIENT);
+        let mut sender = Sender::new(self, Client::CutEnd, 0);
         let until = Instant::now() + self.plan.ingester.late_copies + AFTER_COPIES;
         let Some((asked, ender)) = self.an_end(&sender.dice, until).await else {
             return;

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::dice::Dice;
 use crate::process::Run;
 use crate::questions::{Form, Question};
-use crate::records::Sender;
+use crate::records::{Client, Sender};
 use crate::world::{Purpose, World};
 
 /// Between two leaks.
@@ -22,8 +22,6 @@ const REQUESTED_AFTER: Duration = Duration::from_millis(2100);
 /// How often somebody sees to it that the request is carried out, and how long that may take.
 const ROUNDS: u64 = 3;
 const PATIENCE: Duration = Duration::from_secs(5);
-const CLIENT: u64 = 12;
-const PEACE_CLIENT: u64 = 14;
 /// Leaks in peace, and how often it is looked for them: until the last copies have come.
 const LEAKS: usize = 3;
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -33,7 +31,7 @@ impl World {
     /// Never returns.
     pub(crate) async fn leak_now_and_then(self: Arc<Self>) {
         let dice = Dice::new(self.seed, Purpose::Leaks as u64);
-        let mut sender = Sender::new(&self, CLIENT);
+        let mut sender = Sender::new(&self, Client::Leak, 0);
         loop {
             tokio::time::sleep(dice.between(PAUSE.0, PAUSE.1)).await;
             self.leak(&mut sender).await;
@@ -49,7 +47,7 @@ impl World {
             return;
         }
         let leaks = async {
-            let mut sender = Sender::new(self, PEACE_CLIENT);
+            let mut sender = Sender::new(self, Client::LeakInPeace, 0);
             for _ in 0..LEAKS {
                 self.leak(&mut sender).await;
             }

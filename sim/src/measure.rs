@@ -17,7 +17,7 @@ use crate::net::Weather;
 use crate::plan::{
     ALL_ROLES, DISTRIBUTOR, INGESTER, Placed, Plan, distributor_settings, placed, querier_config,
 };
-use crate::records::Sender;
+use crate::records::{Client, Sender};
 use crate::run::{Verdict, in_world};
 use crate::world::World;
 
@@ -131,7 +131,7 @@ pub fn bytes_per_node(seed: u64, nodes: u64) -> anyhow::Result<f64> {
 }
 
 async fn push_without_end(world: Arc<World>, client: u64, to: String) {
-    let mut sender = Sender::new(&world, client);
+    let mut sender = Sender::new(&world, Client::Load, client);
     loop {
         let request = sender.large(&world);
         if let Some(run) = world.run_of(&to)
@@ -170,7 +170,7 @@ pub fn hour_of_load(seed: u64, replicas: u32, restarts: bool) -> anyhow::Result<
         if restarts {
             busy.spawn(restart_one_after_another(Arc::clone(&world)));
         }
-        let mut sender = Sender::new(&world, 1);
+        let mut sender = Sender::new(&world, Client::Load, 0);
         let mut pushes = JoinSet::new();
         let ends = world.began + HOUR;
         while tokio::time::Instant::now() < ends {

@@ -255,7 +255,7 @@ fn ingester_config(dice: &Dice, slot_millis: u64) -> ingester::Config {
             interval: millis(2000),
             inputs_min: 2 + dice.below(4) as usize,
             inputs_max: 8,
-            backlog_max: 10,
+            backlog_max: [0, 10][dice.below(2) as usize],
             ..ingester::MergeConfig::default()
         },
         retention: match dice.below(3) {

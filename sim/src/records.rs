@@ -30,6 +30,32 @@ pub(crate) struct Sent {
     pub(crate) late: bool,
 }
 
+/// What different clients send records for. No two have records of the same numbers: equal ones would
+/// count as one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Client {
+    /// Records, now and then; or as many as are taken.
+    Load,
+    /// What a request that is about to end names.
+    Deleted,
+    /// What one owner lacks, amid all else and in peace.
+    Leak,
+    LeakInPeace,
+    /// What a request names whose end was cut off, or is raced with.
+    CutEnd,
+    // The last, by which `KINDS` counts.
+    RacedEnd,
+}
+
+impl Client {
+    const KINDS: u64 = Client::RacedEnd as u64 + 1;
+
+    /// The number of one of those that send for this, which are counted from 0 on.
+    fn number(self, of_them: u64) -> u64 {
+        of_them * Self::KINDS + self as u64
+    }
+}
+
 /// Makes up the records of one client.
 #[derive(Debug)]
 pub(crate) struct Sender {
@@ -72,7 +98,9 @@ pub(crate) fn tenant(number: u64) -> TenantId {
 }
 
 impl Sender {
-    pub(crate) fn new(world: &World, client: u64) -> Self {
+    /// One of the clients that send for this, which are counted from 0 on.
+    pub(crate) fn new(world: &World, client: Client, of_them: u64) -> Self {
+        let client = client.number(of_them);
         Sender {
             dice: Dice::new(world.seed ^ (client << 32), Purpose::Clients as u64),
             client,

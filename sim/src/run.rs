@@ -145,7 +145,7 @@ async fn live(world: &Arc<World>) {
     }
     world.cloud();
     let mut busy = JoinSet::new();
-    for client in 1..=CLIENTS {
+    for client in 0..CLIENTS {
         busy.spawn(Arc::clone(world).push_now_and_then(client));
     }
     busy.spawn(Arc::clone(world).ask_now_and_then());
@@ -155,7 +155,7 @@ async fn live(world: &Arc<World>) {
     if !world.plan.delete_every.is_zero() {
         busy.spawn(Arc::clone(world).delete_now_and_then());
         busy.spawn(Arc::clone(world).leak_now_and_then());
-        for client in DELETED_CLIENTS {
+        for client in 0..DELETED_CLIENTS {
             busy.spawn(Arc::clone(world).push_what_is_deleted(client));
         }
     }
