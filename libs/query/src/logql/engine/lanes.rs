@@ -113,3 +113,25 @@ impl<L: Lane> Lanes<L> {
         series.map(|kept| (kept.labels, kept.lane))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::range_ops::{BucketLane, Tally};
+    use super::*;
+
+    #[test]
+    fn a_series_has_one_lane_whether_it_comes_with_a_hash_or_as_labels() {
+        let labels = LabelSet::new([("a", "1"), ("b", "")]);
+        let hash = labels_hash(labels.iter());
+        let mut own: Lanes<BucketLane<Tally>> = Lanes::default();
+        let at = own.series(labels.clone());
+        assert_eq!(own.series_hashed(hash, || unreachable!()), at);
+        // A set of another sink, which found the hash otherwise.
+        let mut other = Lanes::default();
+        other.series_hashed(hash, || labels.clone());
+        other.series(LabelSet::new([("a", "1")]));
+        own.absorb(other);
+        let all: Vec<String> = own.into_series().map(|(set, _)| set.to_string()).collect();
+        assert_eq!(all, [r#"{a="1"}"#, r#"{a="1", b=""}"#]);
+    }
+}

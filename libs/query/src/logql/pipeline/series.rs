@@ -203,3 +203,63 @@ fn each_visible(row: &Row, mut visit: impl FnMut(NameId, &str)) {
         visit(entry.name, row.entry_value(entry));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{AT, compile, compile_range, stream};
+    use super::super::{LabelNeed, Pipeline};
+    use super::*;
+
+    fn series_of(pipeline: &Pipeline, need: &LabelNeed) -> Vec<Series> {
+        let mut runner = pipeline.runner(need);
+        runner.stream(&stream());
+        for line in [
+            r#"{"a":"1","b":"","app":"x"}"#,
+            r#"{"b":"","a":"1"}"#,
+            r#"{"a":"1" nothing more"#,
+            r#"{"a":"2","__error__":"told"}"#,
+            "no object",
+            "",
+        ] {
+            for metadata in [&[][..], &[("b", "2"), ("a", "1")], &[("__error__", "told")]] {
+                runner.sample(AT, line.as_bytes(), metadata);
+            }
+        }
+        runner.all_series().cloned().collect()
+    }
+
+    #[test]
+    fn the_hash_of_a_series_is_that_of_its_labels_whether_rows_failed_or_not() {
+        let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        let needs = [
+            LabelNeed::All,
+            LabelNeed::Only(names(&["b", "a", "pod"])),
+            LabelNeed::Without(names(&[])),
+            LabelNeed::Without(names(&["a", "pod"])),
+        ];
+        let pipelines = [
+            compile("| json"),
+            compile(r#"| json | __error__!="x""#),
+            compile("| json | drop __error__"),
+            compile("| json | drop app"),
+            compile_range("| json | unwrap a"),
+        ];
+        let (mut failed, mut preserved, mut fine) = (0, 0, 0);
+        for (need, pipeline) in needs
+            .iter()
+            .flat_map(|n| pipelines.iter().map(move |p| (n, p)))
+        {
+            for series in series_of(pipeline, need) {
+                let pairs = series.labels.iter();
+                let hash = labels_hash(pairs.map(|(name, value)| (&**name, &**value)));
+                assert_eq!(series.hash, hash, "{:?}", series.labels);
+                let has = |name: &str| series.labels.iter().any(|(n, _)| **n == *name);
+                preserved += usize::from(has(super::super::PRESERVE_ERROR_LABEL));
+                failed += usize::from(series.error);
+                fine += usize::from(!series.error);
+            }
+        }
+        // None of the kinds is missing.
+        assert!(failed > 0 && preserved > 0 && fine > 0);
+    }
+}
