@@ -223,6 +223,7 @@ impl<'q> LogSink<'q> {
             stream: same_or_new(|| labels.stream(), &mut self.stream),
             metadata: same_or_new(|| labels.metadata(), &mut self.metadata),
             parsed: LabelSet::new(labels.parsed()),
+            // `from_utf8_lossy` checks byte by byte, this whole words of ASCII.
             line: match std::str::from_utf8(output.line) {
                 Ok(text) => text.to_owned(),
                 Err(_) => String::from_utf8_lossy(output.line).into_owned(),

@@ -3,7 +3,7 @@
 use super::json_scan::{JsonError, JsonValue, Scanner, unescape_into};
 use super::label_filter::Place;
 use super::names::{NameId, sanitize_into};
-use super::row::{Category, Row, StageError};
+use super::row::{Category, Key, Row, StageError};
 
 /// Objects nested deeper than this are left out, so that the stack is bounded.
 const DEPTH_MAX: usize = 256;
@@ -43,7 +43,7 @@ fn object(
     let mut first = true;
     while let Some((name, escaped)) = scanner.member(first).map_err(End::Wrong)? {
         first = false;
-        let outer = prefix == 0 && !escaped;
+        let is_whole_key = prefix == 0 && !escaped;
         match scanner.value().map_err(End::Wrong)? {
             JsonValue::Object(members) => {
                 push_name(key, name, escaped);
@@ -55,14 +55,21 @@ fn object(
                 }
             }
             value @ (JsonValue::Text(..) | JsonValue::Plain(_)) => {
-                let plain = if outer { row.parsed_key(name) } else { None };
-                let id = plain.unwrap_or_else(|| {
-                    push_name(key, name, escaped);
-                    match key.is_empty() {
-                        true => None,
-                        false => row.parsed_name_of(key),
+                let known = match is_whole_key {
+                    true => row.parsed_key(name),
+                    false => Key::Unclean,
+                };
+                let id = match known {
+                    Key::Name(id) => Some(id),
+                    Key::Unwanted => None,
+                    Key::Unclean => {
+                        push_name(key, name, escaped);
+                        match key.is_empty() {
+                            true => None,
+                            false => row.parsed_name_of(key),
+                        }
                     }
-                });
+                };
                 if let Some(id) = id {
                     set(row, id, value)?;
                 }

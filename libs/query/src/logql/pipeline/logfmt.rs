@@ -4,7 +4,7 @@ use super::convert::{clean_text, push_clean};
 use super::json_scan::escape;
 use super::label_filter::Place;
 use super::names::{NameId, sanitize_into};
-use super::row::{Category, Row, StageError};
+use super::row::{Category, Key, Row, StageError};
 
 /// How a line is read.
 #[derive(Clone, Copy, Debug)]
@@ -133,8 +133,10 @@ pub(super) fn pairs(line: &[u8]) -> impl Iterator<Item = Option<(&[u8], &[u8])>>
 }
 
 fn label_of(row: &mut Row, raw: &[u8], key: &mut String) -> Option<NameId> {
-    if let Some(known) = row.parsed_key(raw) {
-        return known;
+    match row.parsed_key(raw) {
+        Key::Name(id) => return Some(id),
+        Key::Unwanted => return None,
+        Key::Unclean => {}
     }
     key.clear();
     push_key(key, raw);

@@ -32,6 +32,17 @@ pub enum Category {
     Parsed,
 }
 
+/// What a key of a line is, without making a name of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    /// A parser may set this label.
+    Name(NameId),
+    /// Nobody wants the label, or a stage of this row made it already.
+    Unwanted,
+    /// Unknown until it is made a name: it has characters that names lack, or was not seen before.
+    Unclean,
+}
+
 /// What a stage could not do; shown as `__error__`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StageError {
@@ -366,12 +377,16 @@ impl Row {
         self.parsed_name(id)
     }
 
-    /// As [`parsed_name_of`](Self::parsed_name_of), for a key as it stands in a line; `None` if it must
-    /// be made a name first.
-    pub(super) fn parsed_key(&mut self, key: &[u8]) -> Option<Option<NameId>> {
+    /// As [`parsed_name_of`](Self::parsed_name_of), for a key as it stands in a line.
+    pub(super) fn parsed_key(&mut self, key: &[u8]) -> Key {
         match self.names.find_key(key) {
-            Some(id) => Some(self.parsed_name(id)),
-            None => (self.hints.wanted.is_some() && is_label_name(key)).then_some(None),
+            Some(id) => match self.parsed_name(id) {
+                Some(id) => Key::Name(id),
+                None => Key::Unwanted,
+            },
+            // All wanted names have had a number since before the first row: what has none is not wanted.
+            None if self.hints.wanted.is_some() && is_label_name(key) => Key::Unwanted,
+            None => Key::Unclean,
         }
     }
 
