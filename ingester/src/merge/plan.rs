@@ -79,7 +79,7 @@ pub fn plan_merges(catalog: &Catalog, now: Timestamp, options: &PlanOptions) -> 
         let day_end = day.saturating_add(1).saturating_mul(DAY_NANOS);
         let settled = day_end.saturating_add(SETTLED_NANOS) <= now;
         let last = settled || options.everything_small;
-        if !last && may_wait(&group, now, &options.merge) {
+        if !options.everything_small && may_wait(&group, now, &options.merge) {
             continue;
         }
         cut(group, last, &options.merge, &mut plans);
@@ -139,11 +139,12 @@ fn tier(segment: &SegmentMeta, options: &PlanOptions) -> Option<u32> {
 }
 
 /// Whether these segments come in so fast that more will be there before long, and are not too many
-/// to read yet. One from a clock that is wrong counts as old.
+/// to read yet. Those that merges made do not count, nor one from a clock that is wrong.
 fn may_wait(group: &[&Arc<SegmentMeta>], now: Timestamp, config: &MergeConfig) -> bool {
     let lately = nanos(config.interval);
-    let fresh =
-        |segment: &&&Arc<SegmentMeta>| now.abs_diff(segment.created) <= lately.unsigned_abs();
+    let fresh = |segment: &&&Arc<SegmentMeta>| {
+        segment.level == 0 && now.abs_diff(segment.created) <= lately.unsigned_abs()
+    };
     group.len() < config.backlog_max && group.iter().filter(fresh).count() >= config.inputs_min
 }
 
