@@ -28,6 +28,8 @@ use crate::{Config, Error, objects};
 
 mod deletes;
 
+use deletes::Step;
+
 /// Requests queued; they come from people and tests.
 const REQUESTS_MAX: usize = 8;
 /// Orphans are looked for once in so many rounds: listing a bucket costs money.
@@ -241,10 +243,11 @@ impl Worker {
         }
         self.unreadable.clear();
         self.room_wanted = false;
-        let mut more = self.delete_one(false).await.unwrap_or_else(|error| {
+        let step = self.delete_one(false).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot remove deleted records; it is tried again");
-            false
+            Step::Nothing
         });
+        let mut more = step != Step::Nothing;
         if !more && let Err(error) = self.finish_deletes().await {
             tracing::warn!(%error, "cannot finish delete requests; it is tried again");
         }
@@ -276,8 +279,12 @@ impl Worker {
         self.options.skip.clone_from(&self.damaged);
         self.unreadable.clear();
         let mut done = 0;
-        while !self.stop.load(Ordering::Relaxed) && self.delete_one(true).await? {
-            done += 1;
+        while !self.stop.load(Ordering::Relaxed) {
+            match self.delete_one(true).await? {
+                Step::Done => done += 1,
+                Step::Waits => {}
+                Step::Nothing => break,
+            }
         }
         done += self.merge(true, true).await?;
         self.finish_deletes().await?;

@@ -42,20 +42,31 @@ fn is_pending(catalog: &Catalog, segment: SegmentId) -> impl Fn(&DeleteId) -> bo
     }
 }
 
+/// What came of looking for a pending segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// One is rewritten or passed, or the catalog has moved on; there may be more.
+    Done,
+    /// One was searched and waits for room on the disk; there may be more.
+    Waits,
+    /// There is none that can be worked on now.
+    Nothing,
+}
+
 impl Worker {
-    /// Searches one pending segment, and rewrites it if need be; `false` when there is none. Segments
-    /// that cannot be read are passed over, and those that the disk has no room to rewrite.
+    /// Searches one pending segment, and rewrites it if need be. Segments that cannot be read are passed
+    /// over, and those that are known to need more room than the disk has.
     ///
     /// # Errors
     /// What stopped it; the segment stays pending.
-    pub(super) async fn delete_one(&mut self, urgent: bool) -> Result<bool, Error> {
+    pub(super) async fn delete_one(&mut self, urgent: bool) -> Result<Step, Error> {
         while !self.stop.load(Ordering::Relaxed) {
             let catalog = self.meta.catalog();
             // Without one of them nothing is known of it.
             self.rewrites_waiting
                 .retain(|segment, requests| requests.iter().all(is_pending(&catalog, *segment)));
             let Some(segment) = self.next_pending(&catalog) else {
-                return Ok(false);
+                return Ok(Step::Nothing);
             };
             let known = self.rewrites_waiting.contains_key(&segment.id);
             if known && !self.make_sure_of_room(&[Arc::clone(&segment)]) {
@@ -70,22 +81,23 @@ impl Worker {
                 .delete(Arc::clone(&segment), &catalog, now, urgent);
             match self.leases.hold(&lease, delete).await {
                 // Another ingester is at this one.
-                Ok(None) => return Ok(false),
+                Ok(None) => return Ok(Step::Nothing),
                 Ok(Some(Removal::Done)) => {
                     self.rewrites_waiting.remove(&segment.id);
-                    return Ok(true);
+                    return Ok(Step::Done);
                 }
                 // Its search need not be done again before there is room.
                 Ok(Some(Removal::NoRoom(requests))) => {
                     self.rewrites_waiting.insert(segment.id, requests);
+                    return Ok(Step::Waits);
                 }
                 // The catalog has moved on: look again.
-                Err(error) if error.kind() == Kind::Conflict => return Ok(true),
+                Err(error) if error.kind() == Kind::Conflict => return Ok(Step::Done),
                 Err(_) if self.stop.load(Ordering::Relaxed) => {}
                 Err(error) => self.failed(error, &[segment])?,
             }
         }
-        Ok(false)
+        Ok(Step::Nothing)
     }
 
     /// Oldest requests first.
