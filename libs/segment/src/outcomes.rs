@@ -79,6 +79,21 @@ impl LineOutcomes {
         }
     }
 
+    /// The classes of text (a bit for each) whose values tell the outcomes of lines of these templates.
+    /// What is read for a chunk and what is opened of it are both found here: who asks about some of
+    /// the templates that another asked about needs no more than that one.
+    pub(crate) fn texts_of(
+        &self,
+        templates: &Templates,
+        asked_of: impl Iterator<Item = u32>,
+    ) -> u8 {
+        let texts = asked_of.map(|template| match self.of_template(templates, template) {
+            OfTemplate::Same(_) => 0,
+            OfTemplate::Open(texts) => texts,
+        });
+        texts.fold(0, |all, texts| all | texts)
+    }
+
     fn find(&self, templates: &Templates, template: u32) -> OfTemplate {
         if template == RAW {
             return OfTemplate::Open(ALL_TEXTS);

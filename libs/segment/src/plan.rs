@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::error::Damage;
 use crate::footer::ChunkEntry;
 use crate::format::{BLOCKS, Block, CHECKSUM_BYTES, TEXTS};
-use crate::outcomes::{LineOutcomes, OfTemplate};
+use crate::outcomes::LineOutcomes;
 use crate::patterns;
 use crate::search::{Refuted, Search, Verdict};
 use crate::{Error, Segment};
@@ -271,13 +271,7 @@ impl Plan {
         let templates = self.entry(chunk).templates.iter().enumerate();
         let passing = templates.filter(|(at, _)| verdicts.get(*at) != Some(&Verdict::No));
         let known = &self.segment.footer().templates;
-        let texts = passing.map(
-            |(_, template)| match outcomes.of_template(known, *template) {
-                OfTemplate::Same(_) => 0,
-                OfTemplate::Open(texts) => texts,
-            },
-        );
-        Some(texts.fold(0, |all, texts| all | texts))
+        Some(outcomes.texts_of(known, passing.map(|(_, template)| *template)))
     }
 
     /// Whether rows can be told apart by more than their templates; patterns are the templates'

@@ -156,14 +156,7 @@ impl OpenChunk<'_> {
             table.templates.extend(chunk.templates.iter().map(of));
             table.bases.resize(chunk.templates.len(), 0);
         }
-        let locals = &self.index.locals;
-        let mut any_open = false;
-        let outcomes = &mut table.outcomes;
-        selected.for_each(|row| {
-            let outcome = table.templates[usize::from(locals[row])];
-            any_open |= outcome >= OPEN;
-            outcomes.push(outcome);
-        });
+        let any_open = table.take_known(selected, &self.index.locals);
         if !any_open {
             return Ok(());
         }
@@ -171,12 +164,10 @@ impl OpenChunk<'_> {
             variables: true,
             ..Needed::default()
         })?;
-        let texts = chunk.templates.iter().fold(0, |texts, template| {
-            match asked.of_template(templates, *template) {
-                OfTemplate::Same(_) => texts,
-                OfTemplate::Open(more) => texts | more,
-            }
-        });
+        // Of other templates of the chunk nothing may have been read.
+        let asked_of = chunk.templates.iter().zip(&table.asked);
+        let asked_of = asked_of.filter(|(_, rows)| **rows > 0);
+        let texts = asked.texts_of(templates, asked_of.map(|(template, _)| *template));
         for (class, block) in TEXTS.iter().enumerate() {
             if texts >> class & 1 == 1 {
                 self.blocks.load(&self.parts, &[*block])?;
@@ -212,6 +203,22 @@ impl UsefulRecords<'_> {
 }
 
 impl OutcomeTable {
+    /// Counts the selected rows of each template, and takes the outcomes that templates have; whether
+    /// some are left.
+    fn take_known(&mut self, selected: &Selected<'_>, locals: &[u16]) -> bool {
+        self.asked.clear();
+        self.asked.resize(self.templates.len(), 0);
+        let mut any_open = false;
+        selected.for_each(|row| {
+            let local = usize::from(locals[row]);
+            self.asked[local] += 1;
+            let outcome = self.templates[local];
+            any_open |= outcome >= OPEN;
+            self.outcomes.push(outcome);
+        });
+        any_open
+    }
+
     /// Replaces what is open among the outcomes of selected rows.
     fn fill_open(
         &mut self,
@@ -220,9 +227,6 @@ impl OutcomeTable {
         selected: &Selected<'_>,
     ) {
         let locals = &lines.index.locals;
-        self.asked.clear();
-        self.asked.resize(self.templates.len(), 0);
-        selected.for_each(|row| self.asked[usize::from(locals[row])] += 1);
         for local in 0..self.templates.len() {
             let (asked, rows) = (self.asked[local] as usize, lines.index.counts[local]);
             if self.templates[local] == OPEN && asked > 0 && asked * FEW >= rows as usize {

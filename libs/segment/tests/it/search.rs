@@ -44,7 +44,7 @@ impl LineMatcher for Between {
 /// A digit followed by one of these, as `[0-9][..]` would say: inside of one token, unless a space
 /// is among them.
 #[derive(Debug)]
-struct DigitAnd(&'static [u8]);
+pub(crate) struct DigitAnd(pub(crate) &'static [u8]);
 
 impl DigitAnd {
     fn starts(&self, text: &[u8]) -> bool {
