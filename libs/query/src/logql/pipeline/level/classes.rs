@@ -181,30 +181,29 @@ fn escape_class(value: &[u8]) -> Option<usize> {
 }
 
 /// Calls `take` with each slot, and whether it surely is inside of a string of the JSON that the text
-/// may be. So it is when every string begins where one may: otherwise what looks like the start of
-/// one may be part of a number.
+/// may be. So it is while no quote stands in what is neither string nor object nor array: JSON reads
+/// such a token up to the next blank, comma or bracket that closes, with all quotes that it has.
 fn each_in_string(text: &[u8], slots: &[u32], mut take: impl FnMut(usize, bool)) {
     let mut slots = slots.iter().map(|slot| *slot as usize).peekable();
     let (mut in_string, mut is_sure) = (false, true);
+    let mut is_plain = false;
     let mut at = 0;
     loop {
-        let is_slot = slots.next_if_eq(&at).is_some();
-        if is_slot {
+        if slots.next_if_eq(&at).is_some() {
             take(at, in_string && is_sure);
+            is_plain |= !in_string;
         }
         let Some(byte) = text.get(at) else { return };
         match byte {
-            b'\\' if in_string && slots.peek() != Some(&(at + 1)) => at += 1,
+            b'\\' if in_string => at += usize::from(slots.peek() != Some(&(at + 1))),
             b'"' => {
-                let before = at.checked_sub(1).map(|before| text[before]);
-                let may_begin = matches!(
-                    before,
-                    Some(b' ' | b'\t' | b'\n' | b'\r' | b'{' | b'[' | b',' | b':')
-                );
-                is_sure &= in_string || may_begin && !is_slot;
+                is_sure &= !is_plain;
                 in_string = !in_string;
             }
-            _ => {}
+            _ if in_string => {}
+            b' ' | b'\t' | b'\n' | b'\r' | b',' | b'}' | b']' => is_plain = false,
+            b':' | b'{' | b'[' => {}
+            _ => is_plain = true,
         }
         at += 1;
     }

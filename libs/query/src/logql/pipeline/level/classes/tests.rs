@@ -95,6 +95,10 @@ fn template() -> impl Strategy<Value = String> {
             "$ $\"$ level=info",
             r#"{"a":1"x,"b":$,"m":"info","level":"fatal"}"#,
             r#"{"a":$"x,"b":$,"m":"info","level":"fatal"}"#,
+            r#"{"a":1:"x,"b ":$,"m":"info","level":"fatal"}"#,
+            r#"{"a":-{"x,"b{":$,"m":"info","level":"fatal"}"#,
+            r#"{"a":$["x,"b ":$,"m":"info","level":"fatal"}"#,
+            r#"{"a":1 :"x,"b ":$,"m":"info","level":"$"}"#,
             r#"{"m":"info","log.$":"fatal"}"#,
             "info log.$=fatal",
             "info $.$=fatal $.x $! $, $/$ $;",
@@ -144,10 +148,66 @@ fn template() -> impl Strategy<Value = String> {
     let pieces = || prop::collection::vec(piece.clone(), 0..14).prop_map(|pieces| pieces.concat());
     prop_oneof![
         2 => whole.prop_map(str::to_owned),
+        2 => members(),
         1 => pieces(),
         1 => pieces().prop_map(|inner| format!("{{{inner}}}")),
         1 => pieces().prop_map(|inner| format!("{{\"a\":$,{inner},\"level\":\"$\"}}")),
     ]
+}
+
+/// Objects of members that are nearly well-formed: what is no string, object or array may have quotes
+/// inside, and keys end in what could stand before a string.
+fn members() -> impl Strategy<Value = String> {
+    let plain = || {
+        prop::sample::select(
+            &[
+                "1",
+                "-$",
+                "$",
+                "true",
+                "{",
+                "[",
+                "\"$\"",
+                "1:\"x",
+                "$:\"x",
+                "1{\"x",
+                "1[\"x",
+                "-:\"a $",
+                "1:\"x\"y",
+                "$\"x",
+                "{\"a\":1:\"$\"}",
+                "[\"a,$\"]",
+                "\"a\":\"$\"",
+            ][..],
+        )
+    };
+    let key = prop::sample::select(
+        &[
+            "\"b \"",
+            "\"b\"",
+            "\"b:\"",
+            "\"b{\"",
+            "\"b[\"",
+            "\"b,\"",
+            "\"$\"",
+            "\"a\\\"b \"",
+            "b\"",
+            "\" \"",
+        ][..],
+    );
+    let value = prop_oneof![
+        2 => prop::sample::select(&["$", "\"$\"", "-$", "\"$ $\"", "\" $ \"", "\"a: $\""][..]),
+        1 => plain(),
+    ];
+    let comma = prop::sample::select(&[",", ",", ", ", " , ", ":", " ", ""][..]);
+    let colon = prop::sample::select(&[":", ": ", " :", " : "][..]);
+    let member = (comma, key, colon, value)
+        .prop_map(|(comma, key, colon, value)| [comma, key, colon, value].concat());
+    let members = prop::collection::vec(member, 1..4).prop_map(|members| members.concat());
+    let end = prop::sample::select(&["\"fatal\"", "\"$\""][..]);
+    (plain(), members, end).prop_map(|(first, members, end)| {
+        format!("{{\"a\":{first}{members},\"m\":\"info\",\"level\":{end}}}")
+    })
 }
 
 fn is_token(byte: u8) -> bool {
