@@ -37,7 +37,8 @@ pub struct RowBlock<'a> {
     /// Lines or their lengths; `None` if not asked for.
     pub lines: LineRows<'a>,
     /// Outcomes of the lines under the property that was asked for; empty if none was, if nobody
-    /// [asks](crate::LineProperty::is_asked) in this stream, or if the lines' bytes are here.
+    /// [asks](crate::LineProperty::is_asked) in this stream; may be empty where the lines' bytes are
+    /// here.
     pub outcomes: &'a [u8],
     /// `None` if not asked for, or if no row of the block has metadata.
     pub metadata: Option<MetadataRows<'a>>,

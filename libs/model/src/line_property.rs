@@ -29,7 +29,7 @@ pub trait LineProperty: fmt::Debug + Send + Sync {
     /// ascending.
     fn places(&self, text: &[u8], slots: &[u32], places: &mut Vec<u8>);
 
-    /// The class of a value at a place of this kind; `None` if the value itself matters.
+    /// The class of a value at a place of this kind, below 255; `None` if the value itself matters.
     fn class(&self, place: u8, value: &[u8]) -> Option<u8>;
 
     /// The class of all values within these bounds, if they have the same.

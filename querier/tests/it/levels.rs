@@ -6,7 +6,9 @@ use crate::once::{Rows, answered, expected, places, sorted};
 use crate::world::{Record, World, block_on, record};
 
 /// Lines of few shapes: `$` is one of the words.
-const SHAPES: [&str; 12] = [
+const SHAPES: [&str; 14] = [
+    r#"{"level":"info","msg":"payment done","user":"$"}"#,
+    r#"{"level":"warn","msg":"Caf\$ ferm\u00e9e","trace":"$"}"#,
     "at $ level=$ msg=\"$ of $\"",
     "$ $ took 12ms",
     "request 1 of $: $",
@@ -21,9 +23,10 @@ const SHAPES: [&str; 12] = [
     "ERROR 99 $",
 ];
 
-const WORDS: [&str; 22] = [
+const WORDS: [&str; 24] = [
     "error", "WARN", "info", "Debug", "fatal", "errors", "x1", "17", "9f3a01c2", "true", "null",
-    "level", "severity", "lEvel", "u00e9", "n", "u12", "é", "n5", "Trc", "127", "a_b",
+    "level", "severity", "lEvel", "terrence", "u00fb", "u00e9", "n", "u12", "é", "n5", "Trc",
+    "127", "a_b",
 ];
 
 fn records() -> impl Strategy<Value = Vec<Record>> {
@@ -65,7 +68,10 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
     prop::collection::vec(one, 0..60)
 }
 
-const QUERIES: [&str; 14] = [
+const QUERIES: [&str; 17] = [
+    "sum by (detected_level) (count_over_time({app=~\".+\"} |= \"payment\" [1m]))",
+    "sum by (app) (count_over_time({app=~\".+\"} != \"trace\" | detected_level=\"info\" [1m]))",
+    "sum by (detected_level) (count_over_time({app=~\".+\"} |= \"trace\" |~ \"Caf|took\" [1m]))",
     "sum by (level, detected_level) (count_over_time({app=~\".+\"}[1m]))",
     "sum by (detected_level) (count_over_time({app=~\".+\"}[30s]))",
     "count_over_time({app=\"a\"}[30s])",
