@@ -187,6 +187,7 @@ impl Plan {
             buffers,
         } = scratch;
         blocks.begin();
+        recipes.clear();
         let mut open = OpenChunk {
             parts: Parts {
                 segment: &self.segment,

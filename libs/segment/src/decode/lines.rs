@@ -30,7 +30,7 @@ pub(crate) struct LineIndex {
 /// The values of one slot of a template in a chunk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Column {
-    /// The text before the slot: in the dictionary's text, or in that of recipes.
+    /// The text before the slot, in the dictionary's text.
     pub(crate) before: (u32, u32),
     /// Which value a row has; known once the indices are read.
     pub(crate) choice: Choice,

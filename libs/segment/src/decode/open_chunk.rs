@@ -61,12 +61,13 @@ pub(crate) struct Decoded<'a> {
 
 impl OpenChunk<'_> {
     pub(super) fn load(&mut self, needed: Needed) -> Result<(), Error> {
-        self.known
-            .load(needed, &self.parts, self.blocks, self.index)?;
-        if needed.text && self.known.is_first_of_lines() {
+        let known = &mut self.known;
+        known.load(needed, &self.parts, self.blocks, self.index)?;
+        if known.has_values() && !known.recipes {
             let templates = &self.parts.segment.footer().templates;
             let (index, text) = (&*self.index, &self.blocks.text);
             self.recipes.fill(index, self.parts.chunk, templates, text);
+            known.recipes = true;
         }
         Ok(())
     }

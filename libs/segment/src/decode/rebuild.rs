@@ -9,7 +9,7 @@ use crate::footer::{ChunkEntry, Templates};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lines<'a> {
     pub(crate) index: &'a LineIndex,
-    /// Of this chunk where lines are put together, else of any.
+    /// None until values and text are read: lines cannot be put together before.
     pub(crate) recipes: &'a Recipes,
     pub(crate) chunk: &'a ChunkEntry,
     pub(crate) templates: &'a Templates,
@@ -36,10 +36,10 @@ impl Lines<'_> {
         row: usize,
         mut line: LineBuffer,
     ) -> LineBuffer {
-        for column in recipe.columns {
-            let value = column.choice.value(row, self.indices);
-            let (start, end) = self.index.place(column, value);
-            let before = (column.before.0 as usize, column.before.1 as usize);
+        for part in recipe.parts {
+            let value = part.column.choice.value(row, self.indices);
+            let (start, end) = self.index.place(&part.column, value);
+            let before = (part.before.0 as usize, part.before.1 as usize);
             line = line.put(recipe.text, before.0, before.1);
             line = line.put(self.text, start, end);
         }

@@ -1,5 +1,6 @@
 //! How the lines of each template of a chunk are put together, with what they have in common put
-//! together once.
+//! together once: a recipe is a template in which values that all its lines share stand as text, and
+//! only the others are still to be put in.
 
 use crate::decode::lines::{Choice, Column, LineIndex};
 use crate::footer::{ChunkEntry, Templates};
@@ -14,22 +15,36 @@ const SHARED_BYTES_MAX: usize = 64;
 pub(crate) struct Recipes {
     /// The texts of all.
     text: Vec<u8>,
-    /// The columns that differ from line to line; what stands before each is in `text`.
-    columns: Vec<Column>,
-    /// Where the columns of each template end, and its text behind the last of them.
+    parts: Vec<Part>,
+    /// Where the parts of each template end, and its text behind the last of them.
     ends: Vec<(u32, (u32, u32))>,
+}
+
+/// A column whose values differ from line to line, and the text before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    /// In the text of the recipes.
+    pub(crate) before: (u32, u32),
+    pub(crate) column: Column,
 }
 
 /// How the lines of one template are put together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Recipe<'a> {
     pub(crate) text: &'a [u8],
-    pub(crate) columns: &'a [Column],
-    /// The text behind the last column.
+    pub(crate) parts: &'a [Part],
+    /// The text behind the last part.
     pub(crate) tail: (u32, u32),
 }
 
 impl Recipes {
+    /// Forgets the chunk before.
+    pub(crate) fn clear(&mut self) {
+        self.text.clear();
+        self.parts.clear();
+        self.ends.clear();
+    }
+
     /// Replaces those of the chunk before; `values` is the text of all values.
     pub(crate) fn fill(
         &mut self,
@@ -38,9 +53,7 @@ impl Recipes {
         templates: &Templates,
         values: &[u8],
     ) {
-        self.text.clear();
-        self.columns.clear();
-        self.ends.clear();
+        self.clear();
         for (local, template) in chunk.templates.iter().enumerate() {
             let range = templates.text_range(*template);
             let mut at = range.start;
@@ -57,9 +70,9 @@ impl Recipes {
                     Some((from, to)) => self.text.extend_from_slice(&values[from..to]),
                     None => {
                         let end = self.text.len() as u32;
-                        self.columns.push(Column {
+                        self.parts.push(Part {
                             before: (start, end),
-                            ..*column
+                            column: *column,
                         });
                         start = end;
                     }
@@ -67,7 +80,7 @@ impl Recipes {
             }
             self.text.extend_from_slice(&templates.text[at..range.end]);
             let tail = (start, self.text.len() as u32);
-            self.ends.push((self.columns.len() as u32, tail));
+            self.ends.push((self.parts.len() as u32, tail));
         }
     }
 
@@ -80,7 +93,7 @@ impl Recipes {
         let (end, tail) = self.ends[local];
         Recipe {
             text: &self.text,
-            columns: &self.columns[first..end as usize],
+            parts: &self.parts[first..end as usize],
             tail,
         }
     }

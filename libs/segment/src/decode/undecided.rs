@@ -18,8 +18,11 @@ pub(super) struct Known {
     templates: bool,
     lengths: bool,
     indices: bool,
-    lines: bool,
-    metadata: Option<Option<MetadataColumns>>,
+    /// All texts.
+    text: bool,
+    /// Whether the recipes are those of the chunk.
+    pub(super) recipes: bool,
+    metadata: Option<MetadataColumns>,
 }
 
 /// What is to be read.
@@ -49,6 +52,7 @@ impl Known {
         }
         if needed.text {
             blocks.load(parts, &TEXTS)?;
+            self.text = true;
         }
         if needed.timestamps {
             blocks.load(parts, &[Block::Timestamps])?;
@@ -59,14 +63,14 @@ impl Known {
         Ok(())
     }
 
-    /// Whether lines can be put together, and this was not asked before.
-    pub(super) fn is_first_of_lines(&mut self) -> bool {
-        self.indices && !std::mem::replace(&mut self.lines, true)
+    /// Whether each row's values are known, and their text.
+    pub(super) fn has_values(&self) -> bool {
+        self.indices && self.text
     }
 
     /// The metadata, if it was read and there is any.
     pub(super) fn metadata(&self) -> Option<&MetadataColumns> {
-        self.metadata.as_ref()?.as_ref()
+        self.metadata.as_ref().filter(|columns| !columns.is_empty())
     }
 
     fn templates(
@@ -118,12 +122,11 @@ impl Known {
     }
 }
 
-fn read_metadata(parts: &Parts<'_>, blocks: &mut Blocks) -> Result<Option<MetadataColumns>, Error> {
+fn read_metadata(parts: &Parts<'_>, blocks: &mut Blocks) -> Result<MetadataColumns, Error> {
     blocks.load(parts, &[Block::Metadata])?;
     let block = blocks.raw(Block::Metadata);
-    let columns = MetadataColumns::read(block, parts.chunk.rows as usize, true)
-        .map_err(parts.damaged(Block::Metadata))?;
-    Ok((!columns.is_empty()).then_some(columns))
+    MetadataColumns::read(block, parts.chunk.rows as usize, true)
+        .map_err(parts.damaged(Block::Metadata))
 }
 
 /// A line filter, and how far what was read of a chunk reaches.
