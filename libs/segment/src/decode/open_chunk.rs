@@ -299,3 +299,89 @@ impl Decoded<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use model::{
+        Columns, Labels, LineFilter, LogBatchBuilder, Selector, Signal, StreamId, TenantId,
+    };
+
+    use super::*;
+    use crate::decode::select::Filter;
+    use crate::{EncodeOptions, Opened, ScanSpec, Scratch, Segment, encode};
+
+    /// A segment of several chunks with these lines, a second after the other.
+    fn segment(lines: &[String]) -> (Segment, Bytes) {
+        let tenant = TenantId::default();
+        let labels = Arc::new(Labels::new([("app", "a")]).unwrap());
+        let mut builder = LogBatchBuilder::new(tenant.clone());
+        builder.stream(StreamId::of(&tenant, Signal::Logs, &labels), &labels);
+        for (at, line) in lines.iter().enumerate() {
+            builder.push(at as i64 * 1_000_000_000, line.as_bytes(), &mut []);
+        }
+        let options = EncodeOptions {
+            chunk_bytes: 100,
+            ..EncodeOptions::default()
+        };
+        let mut object = Vec::new();
+        encode(&[Arc::new(builder.finish())], &options, &mut object).unwrap();
+        let object = Bytes::from(object);
+        let opened = Segment::open("test.seg", object.clone(), object.len() as u64).unwrap();
+        let Opened::Segment(segment) = opened else {
+            panic!("the whole object is there");
+        };
+        (segment, object)
+    }
+
+    #[test]
+    fn lines_are_put_together_from_their_own_chunk_whatever_of_it_is_read_first() {
+        let line = |at: usize| format!("{} of {} is done", at / 100 * 7919, at * at);
+        let lines: Vec<String> = (0..400).map(line).collect();
+        let (segment, object) = segment(&lines);
+        let plan = segment.plan(&ScanSpec {
+            tenant: &TenantId::default(),
+            selector: &Selector::default(),
+            range: TimeRange::ALL,
+            line_filter: &LineFilter::default(),
+        });
+        assert!(plan.chunks().len() > 5, "{}", plan.chunks().len());
+        let values = Needed {
+            templates: true,
+            variables: true,
+            ..Needed::default()
+        };
+        let text = Needed {
+            text: true,
+            ..Needed::default()
+        };
+        let wanted = plan.all(Columns {
+            timestamps: false,
+            lines: LineColumn::Bytes,
+            metadata: false,
+        });
+        for order in [[values, text], [text, values]] {
+            let mut found = LineBuffer::default();
+            let mut scratch = Scratch::default();
+            for chunk in plan.chunks() {
+                let mut finish =
+                    |mut open: OpenChunk<'_>, _: Option<Filter<'_>>, _: &mut Buffers| {
+                        order.iter().try_for_each(|needed| open.load(*needed))?;
+                        let rows = open.index.locals.len();
+                        (0..rows).for_each(|row| open.lines().append(row, &mut found));
+                        Ok(ChunkStats::default())
+                    };
+                let reads = plan.reads_of(chunk, &wanted).into_iter();
+                let part = |part: Range<u64>| object.slice(part.start as usize..part.end as usize);
+                let bytes: Vec<Bytes> = reads.map(part).collect();
+                let all = || TimeRange::ALL;
+                plan.decode_with(chunk, &wanted, &all, &bytes, &mut scratch, &mut finish)
+                    .unwrap();
+            }
+            let found = String::from_utf8(found.into_text()).unwrap();
+            assert_eq!(found, lines.concat());
+        }
+    }
+}

@@ -5,7 +5,7 @@ use crate::decode::blocks::{Blocks, Parts};
 use crate::decode::lines::LineIndex;
 use crate::decode::open_chunk::OpenChunk;
 use crate::decode::values::{ValueHits, Values};
-use crate::format::{Block, TEXTS};
+use crate::format::{BLOCKS, Block, TEXTS};
 use crate::metadata::MetadataColumns;
 use crate::search::{Required, Search, Verdict};
 
@@ -15,9 +15,8 @@ const HITS_MAX: usize = 4096;
 /// What has been read of the chunk at hand.
 #[derive(Default)]
 pub(super) struct Known {
-    templates: bool,
-    lengths: bool,
-    indices: bool,
+    /// Of the blocks that say which values rows have.
+    read: [bool; BLOCKS.len()],
     /// All texts.
     text: bool,
     /// Whether the recipes are those of the chunk.
@@ -45,10 +44,10 @@ impl Known {
         index: &mut LineIndex,
     ) -> Result<(), Error> {
         if needed.templates {
-            self.templates(parts, blocks, index)?;
+            self.read_up_to(Block::Templates, parts, blocks, index)?;
         }
         if needed.variables {
-            self.variables(parts, blocks, index)?;
+            self.read_up_to(Block::Indices, parts, blocks, index)?;
         }
         if needed.text {
             blocks.load(parts, &TEXTS)?;
@@ -65,7 +64,7 @@ impl Known {
 
     /// Whether each row's values are known, and their text.
     pub(super) fn has_values(&self) -> bool {
-        self.indices && self.text
+        self.read[Block::Indices as usize] && self.text
     }
 
     /// The metadata, if it was read and there is any.
@@ -73,52 +72,33 @@ impl Known {
         self.metadata.as_ref().filter(|columns| !columns.is_empty())
     }
 
-    fn templates(
+    /// Reads templates, lengths and indices, in that order and as far as they are not yet, up to `last`.
+    fn read_up_to(
         &mut self,
+        last: Block,
         parts: &Parts<'_>,
         blocks: &mut Blocks,
         index: &mut LineIndex,
     ) -> Result<(), Error> {
-        if std::mem::replace(&mut self.templates, true) {
-            return Ok(());
+        let (chunk, templates) = (parts.chunk, &parts.segment.footer().templates);
+        let steps = [Block::Templates, Block::Lengths, Block::Indices];
+        for block in steps
+            .into_iter()
+            .take_while(|block| *block as usize <= last as usize)
+        {
+            if std::mem::replace(&mut self.read[block as usize], true) {
+                continue;
+            }
+            blocks.load(parts, &[block])?;
+            let raw = blocks.raw(block);
+            let read = match block {
+                Block::Templates => index.read_templates(raw, chunk),
+                Block::Lengths => index.read_lengths(raw, chunk, templates),
+                _ => index.read_indices(raw),
+            };
+            read.map_err(parts.damaged(block))?;
         }
-        blocks.load(parts, &[Block::Templates])?;
-        index
-            .read_templates(blocks.raw(Block::Templates), parts.chunk)
-            .map_err(parts.damaged(Block::Templates))
-    }
-
-    fn lengths(
-        &mut self,
-        parts: &Parts<'_>,
-        blocks: &mut Blocks,
-        index: &mut LineIndex,
-    ) -> Result<(), Error> {
-        self.templates(parts, blocks, index)?;
-        if std::mem::replace(&mut self.lengths, true) {
-            return Ok(());
-        }
-        blocks.load(parts, &[Block::Lengths])?;
-        let templates = &parts.segment.footer().templates;
-        index
-            .read_lengths(blocks.raw(Block::Lengths), parts.chunk, templates)
-            .map_err(parts.damaged(Block::Lengths))
-    }
-
-    fn variables(
-        &mut self,
-        parts: &Parts<'_>,
-        blocks: &mut Blocks,
-        index: &mut LineIndex,
-    ) -> Result<(), Error> {
-        self.lengths(parts, blocks, index)?;
-        if std::mem::replace(&mut self.indices, true) {
-            return Ok(());
-        }
-        blocks.load(parts, &[Block::Indices])?;
-        index
-            .read_indices(blocks.raw(Block::Indices))
-            .map_err(parts.damaged(Block::Indices))
+        Ok(())
     }
 }
 
@@ -192,7 +172,7 @@ fn look_for(
         return Ok(());
     }
     if !places.is_empty() {
-        known.lengths(parts, blocks, index)?;
+        known.read_up_to(Block::Lengths, parts, blocks, index)?;
     }
     for local in 0..verdicts.len() {
         if !decidable(local, verdicts[local]) {
@@ -214,7 +194,7 @@ fn look_for(
             verdicts[local] = Verdict::No;
             continue;
         }
-        known.variables(parts, blocks, index)?;
+        known.read_up_to(Block::Indices, parts, blocks, index)?;
         hits.hold(local, index, blocks.raw(Block::Indices), &holders);
     }
     Ok(())
@@ -259,7 +239,7 @@ pub(super) fn look_into_values(
             hits.decided |= test.bit;
             continue;
         }
-        known.variables(parts, blocks, index)?;
+        known.read_up_to(Block::Indices, parts, blocks, index)?;
         let values = Values {
             index,
             templates,
