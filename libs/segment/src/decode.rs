@@ -218,14 +218,13 @@ impl Plan {
             return Ok(ChunkStats::none_of(rows_processed));
         };
         let search = self.search.as_ref().filter(|_| filtered);
-        let filter = search
-            .zip(verdicts.as_deref())
-            .map(|(search, verdicts)| Filter {
-                search,
-                verdicts,
-                refuted: &chunk.refuted,
-                hits,
-            });
+        let decided = search.zip(verdicts.as_deref());
+        let filter = decided.map(|(search, verdicts)| Filter {
+            search,
+            verdicts,
+            refuted: &chunk.refuted,
+            hits,
+        });
         if let Some(filter) = &filter {
             let by_line = filter.needs_lines(entry);
             open.load(Needed {
