@@ -109,3 +109,32 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn levels_behind_a_line_filter_need_nothing_of_templates_that_it_refutes() {
+    let users = ["anna", "terrence", "bob", "miro"];
+    let records: Vec<Record> = (0..400)
+        .map(|n: i64| {
+            let user = users[n as usize / 2 % users.len()];
+            let line = match n % 2 {
+                0 => format!(r#"{{"level":"info","msg":"payment done","user":"{user}{n}"}}"#),
+                _ => format!(
+                    r#"{{"level":"warn","msg":"Caf\u00{:02x} ferm\u00e9e","trace":"{:08x}"}}"#,
+                    [0xe9, 0xfb, 0xbf][n as usize % 3],
+                    n * 7_654_321
+                ),
+            };
+            record("a", n % 60, &line)
+        })
+        .collect();
+    block_on(async {
+        let world = World::new();
+        world.segment_in_chunks(1 << 20, &records).await;
+        for query in &QUERIES[..3] {
+            let want: Rows = expected(&records, query, false, 1000);
+            assert!(!want.is_empty() || query.contains("Caf"), "{query}");
+            let got = answered(&world, query, false, 1000).await;
+            assert_eq!(sorted(got), sorted(want), "{query}");
+        }
+    });
+}
