@@ -30,7 +30,7 @@ pub use error::Kind;
 pub use identity::{BatchId, Digest, RecordIdentity, StreamId};
 pub use labels::{Labels, LabelsError, is_valid_label_name};
 pub use line_property::{
-    LineProperty, OUTCOMES_MAX, OutcomeSet, Outcomes, RecordTest, ValueBounds,
+    LineProperty, OUTCOMES_MAX, OutcomeSet, OutcomeTest, Outcomes, ValueBounds,
 };
 pub use line_test::{
     LineClause, LineFilter, LineMatcher, LineTest, STRETCH_BYTES_MAX, TextMatcher,

@@ -75,7 +75,7 @@ impl OutcomeSet {
 
 /// Which records are of use, as far as labels, metadata and the outcome of the line tell. Advice to a
 /// source: what it delivers all the same is tested again.
-pub trait RecordTest: fmt::Debug + Send + Sync {
+pub trait OutcomeTest: fmt::Debug + Send + Sync {
     /// The outcomes with which a record of these labels and pairs of metadata is of use.
     fn useful(&self, labels: &Labels, metadata: &[(&str, &str)]) -> OutcomeSet;
 
@@ -92,5 +92,5 @@ pub struct Outcomes {
     /// Whether blocks must have the outcome of each line. Those with the bytes of lines need not.
     pub wanted: bool,
     /// Which records need not be delivered.
-    pub test: Option<Arc<dyn RecordTest>>,
+    pub test: Option<Arc<dyn OutcomeTest>>,
 }

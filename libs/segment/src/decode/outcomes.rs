@@ -3,7 +3,7 @@
 
 mod look;
 
-use model::{LineProperty, OutcomeSet, RecordTest};
+use model::{LineProperty, OutcomeSet, OutcomeTest};
 
 use super::open_chunk::OpenChunk;
 use super::undecided::Needed;
@@ -123,7 +123,7 @@ impl OpenChunk<'_> {
     }
 
     /// Whether metadata of the chunk may matter to a test.
-    fn may_be_told(&mut self, test: &dyn RecordTest) -> Result<bool, Error> {
+    fn may_be_told(&mut self, test: &dyn OutcomeTest) -> Result<bool, Error> {
         if !self.wanted.columns.metadata {
             return Ok(false);
         }
@@ -180,7 +180,7 @@ impl OpenChunk<'_> {
 
 /// Which records are of use, by the metadata of a chunk if that may matter.
 struct UsefulRecords<'a> {
-    test: &'a dyn RecordTest,
+    test: &'a dyn OutcomeTest,
     stream: &'a PlannedStream,
     /// Without metadata.
     useful: OutcomeSet,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::{
     Columns, Flow, Labels, LineClause, LineColumn, LineFilter, LineProperty, LineTest, OutcomeSet,
-    Outcomes, RecordTest, Selector, TenantId, TimeRange, ValueBounds,
+    OutcomeTest, Outcomes, Selector, TenantId, TimeRange, ValueBounds,
 };
 use proptest::prelude::*;
 use segment::{Pieces, ScanSpec, Scratch, Wanted};
@@ -77,7 +77,7 @@ impl LineProperty for Errors {
 #[derive(Debug)]
 struct Odd;
 
-impl RecordTest for Odd {
+impl OutcomeTest for Odd {
     fn useful(&self, labels: &Labels, metadata: &[(&str, &str)]) -> OutcomeSet {
         if labels.get("app") == Some("no") {
             return OutcomeSet::of([3]);
@@ -273,7 +273,7 @@ proptest! {
         let asked = Outcomes {
             property: Arc::new(Errors),
             wanted,
-            test: tests.then(|| Arc::new(Odd) as Arc<dyn RecordTest>),
+            test: tests.then(|| Arc::new(Odd) as Arc<dyn OutcomeTest>),
         };
         let columns = Columns { lines, ..ALL };
         prop_assert_eq!(

@@ -100,17 +100,21 @@ impl<'q, L: Lane> RangeSink<'q, L> {
         }
     }
 
+    /// The bucket of a row, if a window has one for it, and the end of the run of rows that share it.
+    fn run_from(&self, block: &RowBlock<'_>, row: usize) -> (Option<usize>, usize) {
+        let windows = &self.plan.windows;
+        if windows.is_single() {
+            return (Some(0), block.rows);
+        }
+        let (bucket, until) = windows.bucket(block.timestamps[row]);
+        (bucket, row + run_length(&block.timestamps[row..], until))
+    }
+
     /// Files whole runs of rows that belong to one series.
     fn block_of_one_series(&mut self, block: &RowBlock<'_>, id: SeriesId) {
-        let windows = &self.plan.windows;
         let mut row = 0;
         while row < block.rows {
-            let (bucket, end) = if windows.is_single() {
-                (Some(0), block.rows)
-            } else {
-                let (bucket, until) = windows.bucket(block.timestamps[row]);
-                (bucket, row + run_length(&block.timestamps[row..], until))
-            };
+            let (bucket, end) = self.run_from(block, row);
             if let Some(bucket) = bucket {
                 let bytes = match self.plan.value {
                     Value::LineLength => line_bytes(&block.lines, row, end),

@@ -5,7 +5,7 @@ use model::{OUTCOMES_MAX, RowBlock};
 
 use super::super::super::pipeline::SeriesId;
 use super::super::range_ops::Lane;
-use super::{RangeSink, Value, run_length};
+use super::{RangeSink, Value};
 
 /// Rows of a block by outcome.
 struct Counts {
@@ -60,16 +60,10 @@ impl<L: Lane> RangeSink<'_, L> {
 
     /// Files whole runs of rows without metadata by the outcomes of their lines.
     pub(super) fn block_by_outcome(&mut self, block: &RowBlock<'_>) {
-        let windows = &self.plan.windows;
         let mut counts = Counts::default();
         let mut row = 0;
         while row < block.rows {
-            let (bucket, end) = if windows.is_single() {
-                (Some(0), block.rows)
-            } else {
-                let (bucket, until) = windows.bucket(block.timestamps[row]);
-                (bucket, row + run_length(&block.timestamps[row..], until))
-            };
+            let (bucket, end) = self.run_from(block, row);
             if let Some(bucket) = bucket {
                 counts.add(block, row, end, self.plan.value);
                 while let Some((outcome, rows, bytes)) = counts.next() {

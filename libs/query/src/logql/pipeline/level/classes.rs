@@ -88,7 +88,15 @@ fn names() -> impl Iterator<Item = &'static str> {
     whole.copied().chain(["log"])
 }
 
-const SPELLINGS_COUNT: usize = 14;
+const SPELLINGS_COUNT: usize = {
+    let (mut count, mut level) = (0, 0);
+    while level < SPELLINGS.len() {
+        count += SPELLINGS[level].0.len();
+        level += 1;
+    }
+    count
+};
+/// The name with a point has one token more than the others that no other name is.
 const TELLING_COUNT: usize = SPELLINGS_COUNT + FIELDS.len();
 
 fn number(class: usize) -> u8 {
@@ -103,10 +111,14 @@ enum Telling {
     Itself,
 }
 
-fn is_telling(value: &[u8]) -> Telling {
+/// Whether a value has the length and the first letter of one that tells something.
+fn looks_telling(value: &[u8]) -> bool {
     const FIRST: &[u8; 9] = b"tdiwecfls";
-    let first = value[0].to_ascii_lowercase();
-    if !TELLING_BYTES.contains(&value.len()) || !FIRST.contains(&first) {
+    TELLING_BYTES.contains(&value.len()) && FIRST.contains(&value[0].to_ascii_lowercase())
+}
+
+fn is_telling(value: &[u8]) -> Telling {
+    if !looks_telling(value) {
         return Telling::No;
     }
     let mut spellings = telling().take(SPELLINGS_COUNT);

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use model::{Labels, OutcomeSet, RecordTest};
+use model::{Labels, OutcomeSet, OutcomeTest};
 
 use super::super::label_filter::Condition;
 use super::super::names::{NameId, Names};
@@ -21,7 +21,7 @@ struct LevelTest {
 
 /// The conditions that stand before anything that could give a record another level; `None` if they
 /// leave out no level of a line.
-pub(in super::super) fn test(steps: &[Step], names: &Names) -> Option<Arc<dyn RecordTest>> {
+pub(in super::super) fn test(steps: &[Step], names: &Names) -> Option<Arc<dyn OutcomeTest>> {
     let id = names.find(DETECTED_LEVEL)?;
     let before = steps
         .iter()
@@ -42,7 +42,7 @@ pub(in super::super) fn test(steps: &[Step], names: &Names) -> Option<Arc<dyn Re
             .map(|(at, _)| at),
     );
     let leaves_out = (0..LEVELS.len() as u8).any(|level| !test.of_line.has(level));
-    leaves_out.then(|| Arc::new(test) as Arc<dyn RecordTest>)
+    leaves_out.then(|| Arc::new(test) as Arc<dyn OutcomeTest>)
 }
 
 impl LevelTest {
@@ -60,7 +60,7 @@ impl LevelTest {
     }
 }
 
-impl RecordTest for LevelTest {
+impl OutcomeTest for LevelTest {
     fn useful(&self, labels: &Labels, metadata: &[(&str, &str)]) -> OutcomeSet {
         if let Some(level) = labels.get(DETECTED_LEVEL) {
             return self.told(level);

@@ -375,3 +375,30 @@ fn inside_of_strings_numbers_are_no_values_of_json() {
     assert_eq!(places(r#"{"a":"\$" $"}"#), [Place::Escape as u8, bare]);
     assert_eq!(places("a: $"), [open]);
 }
+
+#[test]
+fn every_text_that_tells_something_passes_the_quick_look_and_has_a_class_of_its_own() {
+    let all: Vec<&str> = telling().collect();
+    assert_eq!(all.len(), TELLING_COUNT);
+    let words = super::super::WORDS.iter().map(|(word, _)| *word);
+    for text in all.iter().copied().chain(words).chain(DOTTED) {
+        assert!(looks_telling(text.as_bytes()), "{text}");
+        assert!(
+            !matches!(is_telling(text.as_bytes()), Telling::No),
+            "{text}"
+        );
+    }
+    let classes: std::collections::BTreeSet<u8> = all
+        .iter()
+        .filter_map(|text| match is_telling(text.as_bytes()) {
+            Telling::Class(class) => Some(class),
+            _ => None,
+        })
+        .collect();
+    assert!(
+        classes
+            .iter()
+            .all(|class| usize::from(*class) < TELLING_COUNT)
+    );
+    assert!(classes.len() > SPELLINGS_COUNT);
+}
