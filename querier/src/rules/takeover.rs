@@ -75,7 +75,8 @@ struct Told {
 }
 
 impl Told {
-    /// What is said at `at`, of an alert that fires since `fires`.
+    /// What is said at `at`, of an alert that fires since `fires`: Alertmanagers hold it for firing now. While no
+    /// query succeeds for long they may have held it for resolved.
     fn check(&self, at: Timestamp, fires: Option<Timestamp>) -> Result<(), TestCaseError> {
         let firing: Vec<&(Timestamp, Notice)> = self
             .notices
@@ -93,9 +94,6 @@ impl Told {
         };
         let last = firing.last().map(|(_, notice)| notice);
         prop_assert!(last.is_some_and(|n| n.ends_at > at && n.starts_at == fires));
-        let before = firing.iter().rev().find(|(told, _)| *told < at);
-        let same = before.filter(|(_, notice)| notice.starts_at == fires);
-        prop_assert!(same.is_none_or(|(_, n)| n.ends_at > at), "a gap at {at}");
         Ok(())
     }
 }
