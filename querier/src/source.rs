@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use futures::{StreamExt, TryStreamExt};
-use model::{Selector, TenantId, TimeRange};
+use model::{Selector, TenantId, TimeRange, Timestamp};
 use parking_lot::Mutex;
 use query::{
     Budget, Reach, ScanOrder, ScanRequest, ScanStats, ShareSink, Sink, Source, SourceError,
@@ -52,6 +52,11 @@ use scan::Form;
 pub(crate) use scan::TemplateSink;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use streams::{Volumes, Wanted};
+
+/// The start of the step that a time is in; steps begin at multiples of their length.
+pub(crate) fn step_of(at: Timestamp, step: i64) -> Timestamp {
+    at.saturating_sub(at.rem_euclid(step))
+}
 
 /// What all queries of a querier share.
 #[derive(Clone)]

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use model::{NANOS_PER_SECOND, TimeRange, Timestamp};
 
 use super::duration::{parse_duration, seconds_to_nanos};
+use crate::source::step_of;
 
 /// How far back a query looks when it does not say.
 const SINCE_DEFAULT_NANOS: i64 = 3600 * NANOS_PER_SECOND;
@@ -49,7 +50,7 @@ impl RangeQuery {
         let above = self.end.rem_euclid(self.step);
         let missing = if above == 0 { 0 } else { self.step - above };
         RangeQuery {
-            start: self.start.saturating_sub(self.start.rem_euclid(self.step)),
+            start: step_of(self.start, self.step),
             end: self.end.saturating_add(missing),
             ..self.clone()
         }

@@ -14,8 +14,8 @@ use query::logql::pipeline::level::{DETECTED_LEVEL, of_labels as of_stream, of_l
 use query::{Budget, BudgetError, ScanOrder, ScanRequest, Sink, SourceError};
 use segment::{PatternFinder, VARIABLE};
 
-use super::SnapshotSource;
 use super::scan::Form;
+use super::{SnapshotSource, step_of};
 
 /// Patterns that one thread tells apart. Lines of others count as [`VARIABLE`], which matches every
 /// line.
@@ -144,11 +144,6 @@ fn add(
     budget.take_memory(COUNT_BYTES)?;
     counts.insert(key, lines);
     Ok(())
-}
-
-/// The start of the step that a time is in.
-fn step_of(at: Timestamp, step: i64) -> Timestamp {
-    at.saturating_sub(at.rem_euclid(step))
 }
 
 /// Counts blocks whose lines are patterns.

@@ -20,7 +20,7 @@ use super::contest::Contest;
 use super::heads::{self, Heads};
 use super::hidden::Hidden;
 use super::scan::Scan;
-use super::{Planned, SnapshotSource};
+use super::{Planned, SnapshotSource, step_of};
 use shared::Shared;
 
 /// What a stream has in a range, each record once.
@@ -393,7 +393,7 @@ impl Sink for Steps {
     fn push(&mut self, block: &RowBlock<'_>) -> Result<Flow, BudgetError> {
         let sums = self.volumes.entry_ref(block.labels).or_default();
         for (row, at) in block.timestamps.iter().enumerate() {
-            let start = at - at.rem_euclid(self.step);
+            let start = step_of(*at, self.step);
             let end = match start.saturating_add(self.step) {
                 end if end < self.end => end - NANOS_PER_MILLI,
                 _ => self.end,

@@ -68,6 +68,20 @@ async fn segments(ingester: &Ingester, segments: u64) {
     }
 }
 
+/// An ingester with four such segments, how much room its disk has, and its metrics.
+async fn with_four_segments(world: &World) -> (Ingester, Arc<AtomicU64>, Metrics) {
+    let disk = Disk::of(world);
+    let free = Arc::clone(&disk.free);
+    let deps = Deps {
+        log_files: Some(Arc::new(disk)),
+        ..world.deps()
+    };
+    let metrics = deps.metrics.clone();
+    let ingester = Ingester::start(world.config.clone(), deps).await.unwrap();
+    segments(&ingester, 4).await;
+    (ingester, free, metrics)
+}
+
 #[tokio::test]
 async fn a_part_that_ended_by_a_panic_is_told_and_does_not_hold_up_the_end() {
     for part in ["task", "maintenance", "log's thread"] {
@@ -111,14 +125,7 @@ async fn a_part_that_ended_by_a_panic_is_told_and_does_not_hold_up_the_end() {
 async fn what_does_not_fit_the_disk_of_the_log_beside_the_log_waits_for_room() {
     let mut world = World::new();
     world.config.wal_file_bytes_max = 1 << 20;
-    let disk = Disk::of(&world);
-    let free = Arc::clone(&disk.free);
-    let deps = Deps {
-        log_files: Some(Arc::new(disk)),
-        ..world.deps()
-    };
-    let ingester = Ingester::start(world.config.clone(), deps).await.unwrap();
-    segments(&ingester, 4).await;
+    let (ingester, free, _) = with_four_segments(&world).await;
     let catalog = world.meta.catalog();
     let bytes = catalog
         .segments
@@ -148,15 +155,7 @@ async fn what_does_not_fit_the_disk_of_the_log_beside_the_log_waits_for_room() {
 async fn without_room_segments_are_searched_once_and_only_those_with_deleted_records_wait() {
     let mut world = World::new();
     world.config.merge.small_bytes_max = 1;
-    let disk = Disk::of(&world);
-    let free = Arc::clone(&disk.free);
-    let deps = Deps {
-        log_files: Some(Arc::new(disk)),
-        ..world.deps()
-    };
-    let metrics = deps.metrics.clone();
-    let ingester = Ingester::start(world.config.clone(), deps).await.unwrap();
-    segments(&ingester, 4).await;
+    let (ingester, free, metrics) = with_four_segments(&world).await;
     free.store(0, Ordering::Relaxed);
     let absent = delete(&world, "{app=~\".+\"} |= \"line 77 \"", 0..3).await;
     let held = delete(&world, "{app=~\".+\"} |= \"line 3\"", 0..9).await;
@@ -177,14 +176,7 @@ async fn without_room_segments_are_searched_once_and_only_those_with_deleted_rec
 async fn what_waits_for_room_is_searched_again_when_the_request_that_it_waits_for_is_taken_back() {
     let mut world = World::new();
     world.config.merge.small_bytes_max = 1;
-    let disk = Disk::of(&world);
-    let free = Arc::clone(&disk.free);
-    let deps = Deps {
-        log_files: Some(Arc::new(disk)),
-        ..world.deps()
-    };
-    let ingester = Ingester::start(world.config.clone(), deps).await.unwrap();
-    segments(&ingester, 4).await;
+    let (ingester, free, _) = with_four_segments(&world).await;
     free.store(0, Ordering::Relaxed);
     let held = delete(&world, "{app=~\".+\"} |= \"line 3\"", 0..9).await;
     ingester.merge_now().await.unwrap();

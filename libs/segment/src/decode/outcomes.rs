@@ -16,16 +16,16 @@ use crate::plan::PlannedStream;
 use crate::template::RAW;
 use look::{ALONE, Look, text};
 
-/// In place of an outcome: rows of the template differ, or were not looked at yet.
+/// In place of an outcome: rows of the template differ, or its values were not looked at yet.
 const OF_ROWS: u8 = u8::MAX;
-const OPEN: u8 = u8::MAX - 1;
+const UNFOUND: u8 = u8::MAX - 1;
 /// Where fewer of a template's rows than one of so many are asked about, these are looked at one by one.
 const FEW: usize = 16;
 
 /// Outcomes of the rows of a chunk, as far as they were asked for. Kept from chunk to chunk.
 #[derive(Debug, Default)]
 pub(crate) struct OutcomeTable {
-    /// Of each template of the list: the outcome, [`OF_ROWS`] or [`OPEN`].
+    /// Of each template of the list: the outcome, [`OF_ROWS`] or [`UNFOUND`].
     templates: Vec<u8>,
     /// Where the outcomes of each template's rows start, if they differ.
     bases: Vec<usize>,
@@ -151,7 +151,7 @@ impl OpenChunk<'_> {
         if table.templates.is_empty() {
             let of = |template: &u32| match asked.of_template(templates, *template) {
                 OfTemplate::Same(outcome) => outcome,
-                OfTemplate::Open(_) => OPEN,
+                OfTemplate::Open(_) => UNFOUND,
             };
             table.templates.extend(chunk.templates.iter().map(of));
             table.bases.resize(chunk.templates.len(), 0);
@@ -213,7 +213,7 @@ impl OutcomeTable {
             let local = usize::from(locals[row]);
             self.asked[local] += 1;
             let outcome = self.templates[local];
-            any_open |= outcome >= OPEN;
+            any_open |= outcome >= UNFOUND;
             self.outcomes.push(outcome);
         });
         any_open
@@ -229,7 +229,7 @@ impl OutcomeTable {
         let locals = &lines.index.locals;
         for local in 0..self.templates.len() {
             let (asked, rows) = (self.asked[local] as usize, lines.index.counts[local]);
-            if self.templates[local] == OPEN && asked > 0 && asked * FEW >= rows as usize {
+            if self.templates[local] == UNFOUND && asked > 0 && asked * FEW >= rows as usize {
                 self.resolve(lines, property, local);
             }
         }
@@ -237,9 +237,9 @@ impl OutcomeTable {
         let mut at = 0;
         let mut prepared = None;
         selected.for_each(|row| {
-            if outcomes[at] >= OPEN {
+            if outcomes[at] >= UNFOUND {
                 outcomes[at] = match self.get(lines, row) {
-                    OPEN => {
+                    UNFOUND => {
                         let local = usize::from(locals[row]);
                         if prepared != Some(local) {
                             self.look.prepare(lines, property, local, false);
